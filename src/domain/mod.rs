@@ -1,0 +1,32 @@
+//! The words of the trade: what a price, a tick, an order and a fill are, and in which units.
+//!
+//! Every amount here is an exact integer with the scale of its instrument. Floating point starts in
+//! the factor engine, where estimates are made, and never comes back into orders, fills or positions.
+
+mod amount;
+mod backoff;
+pub mod decimal;
+mod factors;
+mod instrument;
+mod instruments;
+mod key;
+mod market;
+mod order;
+mod position;
+mod symbol;
+mod time;
+
+pub use amount::{Money, Price, Quantity};
+pub use backoff::Backoff;
+pub use factors::{FactorBatch, FactorRow};
+pub use instrument::{Class, Instrument, Session};
+pub use instruments::{InstrumentTerms, Instruments};
+pub use key::{Key, SourceId};
+pub use market::{Definition, Kind, RawBatch, RawTick, Tick, TickBatch, flag, has};
+pub use order::{
+    AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order, OrderId,
+    Refusal, Side, Signal, StrategyId, TopOfBook,
+};
+pub use position::Position;
+pub use symbol::{Symbol, SymbolError, SymbolId};
+pub use time::{Span, Timestamp};

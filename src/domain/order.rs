@@ -1,0 +1,209 @@
+//! Signals, orders, fills and what brokers say about them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Key, Money, Price, Quantity, SymbolId, Timestamp};
+
+/// Direction of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// Adds to a long, or reduces a short.
+    Buy,
+    /// Adds to a short, or reduces a long.
+    Sell,
+}
+
+impl Side {
+    /// `quantity` with this side's sign.
+    pub const fn signed(self, quantity: Quantity) -> Quantity {
+        match self {
+            Self::Buy => quantity,
+            Self::Sell => Quantity(-quantity.0),
+        }
+    }
+
+    /// The other side.
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Buy => Self::Sell,
+            Self::Sell => Self::Buy,
+        }
+    }
+}
+
+/// A strategy's place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StrategyId(pub u16);
+
+/// Names one order for its whole life, in every run alike: the signal that asked for it. Orders sort
+/// as their signals do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OrderId {
+    /// The key of the row that the signal answered.
+    pub key: Key,
+    /// The signal's place among those of its row; unique under `key` across all shards.
+    pub ordinal: u32,
+}
+
+/// What a strategy would like to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Identity and place in the one order.
+    pub id: OrderId,
+    /// Who wants it.
+    pub strategy: StrategyId,
+    /// The symbol's number in the source of `id.key`.
+    pub symbol: SymbolId,
+    /// Which way.
+    pub side: Side,
+    /// How many of the instrument's lots; positive.
+    pub lots: u32,
+    /// Whether it may only bring a position nearer to zero.
+    pub reduce_only: bool,
+    /// When the row was handed over, by the node's monotonic clock, in nanoseconds. For latency
+    /// figures only: nothing may depend on it.
+    pub origin_nanos: u64,
+}
+
+/// The last known top of a symbol's book and its last trade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopOfBook {
+    /// Best bid, if any.
+    pub bid: Option<Price>,
+    /// Best ask, if any.
+    pub ask: Option<Price>,
+    /// Displayed at the bid, if the source says.
+    pub bid_quantity: Option<Quantity>,
+    /// Displayed at the ask, if the source says.
+    pub ask_quantity: Option<Quantity>,
+    /// Price of the last trade, if any.
+    pub last: Option<Price>,
+    /// The row that last changed bid or ask: displayed size is fresh from here on.
+    pub quoted_at: Key,
+    /// The row that last traded.
+    pub traded_at: Key,
+}
+
+/// An order, whole, as it leaves risk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Who it is.
+    pub id: OrderId,
+    /// Who wanted it.
+    pub strategy: StrategyId,
+    /// The account it trades for.
+    pub account: AccountId,
+    /// The instrument, by exec's own index: symbols of all sources in order of first appearance.
+    pub instrument: InstrumentIndex,
+    /// Which way.
+    pub side: Side,
+    /// How much, always positive; the side gives the direction.
+    pub quantity: Quantity,
+    /// The worst price acceptable.
+    pub limit_price: Price,
+    /// Whether it may only bring a position nearer to zero.
+    pub reduce_only: bool,
+}
+
+/// An account's place in the configuration.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct AccountId(pub u16);
+
+/// An instrument's place in exec's table. Local to exec; never in a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstrumentIndex(pub u32);
+
+impl InstrumentIndex {
+    /// The number as an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A broker's place in the configuration: 0 is the primary, 1 the backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BrokerId(pub u8);
+
+/// One execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// The order that traded.
+    pub order: OrderId,
+    /// What traded.
+    pub instrument: InstrumentIndex,
+    /// For whom.
+    pub account: AccountId,
+    /// Unique within (broker, account).
+    pub trade_id: u64,
+    /// Where.
+    pub broker: BrokerId,
+    /// Which way.
+    pub side: Side,
+    /// How much, positive.
+    pub quantity: Quantity,
+    /// At what price.
+    pub price: Price,
+    /// What it cost, in the instrument's currency; positive is paid.
+    pub fee: Money,
+}
+
+/// Why a broker would not take an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No byte of the request was written: the connection was not there.
+    NotConnected,
+    /// The broker answered that it takes nothing just now.
+    Unavailable,
+    /// The broker refused this order itself: funds, filters, an unknown symbol.
+    Order,
+}
+
+impl Refusal {
+    /// Whether it speaks against the broker, and not against the order.
+    pub const fn is_brokers_fault(self) -> bool {
+        matches!(self, Self::NotConnected | Self::Unavailable)
+    }
+}
+
+/// What became of an order at a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrokerEventKind {
+    /// The broker has it.
+    Accepted,
+    /// It traded, in part or whole.
+    Filled(Fill),
+    /// The broker would not have it, for certain.
+    Refused(Refusal),
+    /// Nobody knows: the request left and no answer came. Resolved by a later event of the same
+    /// order from the same broker, when it was asked.
+    Unknown,
+    /// It is over; `remaining` did not trade.
+    Closed {
+        /// What did not trade.
+        remaining: Quantity,
+    },
+}
+
+/// Something a broker says, at the time it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerEvent {
+    /// When it takes effect: before any row whose frontier is not earlier.
+    pub due: Timestamp,
+    /// The order it is about.
+    pub order: OrderId,
+    /// Tells events of one order apart that are due together; ascending.
+    pub ordinal: u32,
+    /// Who says it.
+    pub broker: BrokerId,
+    /// What.
+    pub kind: BrokerEventKind,
+}
+
+impl BrokerEvent {
+    /// The order in which events take effect.
+    pub const fn sort_key(&self) -> (Timestamp, OrderId, u32) {
+        (self.due, self.order, self.ordinal)
+    }
+}
