@@ -21,4 +21,5 @@ pub mod domain;
 
 // First floor: the cores. Siblings do not know each other.
 pub mod pipeline;
+pub mod stream;
 pub mod supervision;

@@ -1,0 +1,374 @@
+//! Ticks, signals and broker events as one sequence: what exec advances by.
+//!
+//! ```text
+//! clean ticks ─┐
+//! signals ─────┼─▶ rows, events and signals in the order of their keys
+//! events ──────┘   or: "the brokers must first advance to ..."
+//! ```
+//!
+//! At one frontier come first the events that are due, then the rows, and after each row the signals
+//! that answer it.
+//!
+//! An order approved at frontier `f` has no effect before `f + lookahead + 1`, so the brokers may be
+//! asked for all events up to `f + lookahead` at once: the conservative rule of parallel simulation
+//! (Chandy and Misra 1979, Bryant 1977). What they are asked for does not depend on how the rows
+//! arrived in blocks, only when they are asked does.
+//!
+//! # Invariants
+//!
+//! 1. What comes out, and in what order, depends on the rows, signals and events alone.
+//! 2. While an order is open, nothing later than `horizon` comes out.
+//! 3. After a restore from a [`LockstepSnapshot`] the sequence goes on as it would have.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::merge::{rows_through, rows_until};
+use super::{Frame, Merge, Run, SignalBatch};
+use crate::domain::{BrokerEvent, BrokerEventKind, Key, Signal, TickBatch, Timestamp};
+
+/// By what exec orders its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merging {
+    /// By key: the same in every run.
+    Key,
+    /// As they arrive: no waiting for slower streams, and another order in every run.
+    Arrival,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows that move books and marks.
+    Rows(Arc<TickBatch>, Range<usize>),
+    /// A broker event takes effect.
+    Event(BrokerEvent),
+    /// A strategy wants something.
+    Signal(Signal),
+    /// Nothing may happen before the brokers have said all that is due up to `to`. All orders before
+    /// `at` are known. Call [`Lockstep::on_advanced`] with what they say.
+    Advance {
+        /// The frontier of what is next.
+        at: Timestamp,
+        /// How far the brokers shall advance; not before `at`.
+        to: Timestamp,
+    },
+    /// Rows and signals are at their end, and orders are open: they expire now. Call
+    /// [`Lockstep::on_advanced`] with what the brokers say.
+    Expire,
+    /// Everything has come out.
+    Finished,
+    /// Nothing until more arrives.
+    Starved,
+}
+
+/// What a restart needs, besides the streams from `position` on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockstepSnapshot {
+    /// Every row and signal up to here has come out.
+    pub position: Key,
+    events: Vec<BrokerEvent>,
+    horizon: Timestamp,
+    open_orders: u64,
+    rows: u64,
+    signals: u64,
+}
+
+/// Merges exec's inputs.
+#[derive(Debug)]
+pub struct Lockstep {
+    merging: Merging,
+    /// Nanoseconds after an order's frontier in which it certainly has no effect.
+    lookahead: u64,
+    ticks: Merge<TickBatch>,
+    signals: Merge<SignalBatch>,
+    /// Ticks in key order, complete up to `ready_through`. Bounded by the credit given out.
+    ready: VecDeque<Run<TickBatch>>,
+    ready_through: Key,
+    /// Signals in order. Bounded by the credit given out.
+    waiting: VecDeque<Signal>,
+    waiting_through: Key,
+    /// Events due, in order. Bounded by the open orders.
+    events: VecDeque<BrokerEvent>,
+    /// Every event due up to here is in `events` or has come out.
+    horizon: Timestamp,
+    open_orders: u64,
+    position: Key,
+    /// Rows given to the brokers so far, so that none is sent to them twice.
+    shipped: Key,
+    /// Rows with a market event that have come out, boundary rows not counted.
+    rows: u64,
+    signals_seen: u64,
+    finished: bool,
+}
+
+impl Lockstep {
+    /// Merges `tick_inputs` and `signal_inputs` streams. `latency_min` is the least that a broker takes
+    /// to answer; zero switches looking ahead off.
+    pub fn new(
+        merging: Merging,
+        latency_min: u64,
+        tick_inputs: usize,
+        signal_inputs: usize,
+    ) -> Self {
+        Self {
+            merging,
+            lookahead: latency_min.saturating_sub(1),
+            ticks: Merge::new(tick_inputs),
+            signals: Merge::new(signal_inputs),
+            ready: VecDeque::new(),
+            ready_through: Key::START,
+            waiting: VecDeque::new(),
+            waiting_through: Key::START,
+            events: VecDeque::new(),
+            horizon: Timestamp::from_nanos(0),
+            open_orders: 0,
+            position: Key::START,
+            shipped: Key::START,
+            rows: 0,
+            signals_seen: 0,
+            finished: false,
+        }
+    }
+
+    /// The streams of clean ticks.
+    pub fn ticks(&mut self) -> &mut Merge<TickBatch> {
+        &mut self.ticks
+    }
+
+    /// The streams of signals.
+    pub fn signals(&mut self) -> &mut Merge<SignalBatch> {
+        &mut self.signals
+    }
+
+    /// Takes in a frame of clean ticks. Returns false when it holds nothing new.
+    pub fn on_ticks(&mut self, input: usize, session: u64, frame: Frame<TickBatch>) -> bool {
+        let accepted = self.ticks.accept(input, session, frame);
+        if self.merging == Merging::Key {
+            while let Some(run) = self.ticks.next_run() {
+                self.ready.push_back(run);
+            }
+        } else {
+            while let Some(run) = self.ticks.next_arrived() {
+                self.ready.push_back(run);
+            }
+        }
+        self.ready_through = self.ticks.complete();
+        accepted
+    }
+
+    /// Takes in a frame of signals. Returns false when it holds nothing new.
+    pub fn on_signals(&mut self, input: usize, session: u64, frame: Frame<SignalBatch>) -> bool {
+        let accepted = self.signals.accept(input, session, frame);
+        loop {
+            let run = match self.merging {
+                Merging::Key => self.signals.next_run(),
+                Merging::Arrival => self.signals.next_arrived(),
+            };
+            let Some(run) = run else { break };
+            self.waiting.extend(&run.block.signals[run.rows]);
+        }
+        self.waiting_through = self.signals.complete();
+        accepted
+    }
+
+    /// An order has left at `at`; until its [`BrokerEventKind::Closed`] comes out it is open.
+    pub fn on_order(&mut self, at: Key) {
+        if self.open_orders == 0 && self.events.is_empty() {
+            let free = at.frontier.as_nanos().saturating_add(self.lookahead);
+            self.horizon = self.horizon.max(Timestamp::from_nanos(free));
+        }
+        self.open_orders += 1;
+    }
+
+    /// The brokers have advanced `to` and said `events`, sorted.
+    pub fn on_advanced(&mut self, to: Timestamp, events: &[BrokerEvent]) {
+        debug_assert!(events.is_sorted_by_key(BrokerEvent::sort_key));
+        self.events.extend(events);
+        self.horizon = self.horizon.max(to);
+    }
+
+    /// Rows not yet given to the brokers whose frontier is not after `to`, in order.
+    pub fn ship(&mut self, to: Timestamp) -> Vec<Run<TickBatch>> {
+        let mut runs = Vec::new();
+        for run in &self.ready {
+            let end = rows_until(&run.block, run.rows.clone(), to);
+            let start = rows_through(&run.block, run.rows.start..end, self.shipped);
+            if start < end {
+                self.shipped = run.block.key(&run.block.rows[end - 1]);
+                runs.push(Run { rows: start..end, ..run.clone() });
+            }
+            if end < run.rows.end {
+                break;
+            }
+        }
+        runs
+    }
+
+    /// What is next.
+    pub fn next(&mut self) -> Next {
+        let row = self.ready.front().map(|run| run.block.key(&run.block.rows[run.rows.start]));
+        let signal = self.waiting.front().map(|signal| signal.id.key);
+        let arrival = self.merging == Merging::Arrival;
+        // A row goes before the signals that answer it.
+        let row_first = match (row, signal) {
+            (Some(row), Some(signal)) => row <= signal || arrival,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let head = if row_first { row } else { signal };
+        let Some(head) = head else { return self.at_rest() };
+        if !arrival {
+            // A signal may still come before this row, or a row before this signal.
+            let known = if row_first { self.waiting_through } else { self.ready_through };
+            let bounded = if row_first { signal.is_some() } else { row.is_some() };
+            if !bounded && head > known {
+                return Next::Starved;
+            }
+        }
+        if let Some(event) = self.events.front()
+            && event.due <= head.frontier
+        {
+            return self.pop_event();
+        }
+        if self.open_orders > 0 && head.frontier > self.horizon {
+            let at = head.frontier;
+            let ahead = Timestamp::from_nanos(at.as_nanos().saturating_add(self.lookahead));
+            let to = ahead.min(self.ready_through.frontier).max(at);
+            return Next::Advance { at, to };
+        }
+        if !row_first {
+            let signal = self.waiting.pop_front().expect("it is the head");
+            self.signals_seen += 1;
+            self.position = self.position.max(signal.id.key);
+            return Next::Signal(signal);
+        }
+        self.pop_rows(signal)
+    }
+
+    /// Rows up to the next signal, event or unknown.
+    fn pop_rows(&mut self, signal: Option<Key>) -> Next {
+        let run = self.ready.front_mut().expect("it has a head");
+        let mut rows = run.rows.clone();
+        if self.merging == Merging::Key {
+            let until = signal.unwrap_or(self.waiting_through);
+            if until < Key::END {
+                rows.end = rows_through(&run.block, rows.clone(), until);
+            }
+        }
+        if let Some(event) = self.events.front() {
+            let before = Timestamp::from_nanos(event.due.as_nanos().saturating_sub(1));
+            rows.end = rows_until(&run.block, rows.clone(), before);
+        }
+        if self.open_orders > 0 {
+            rows.end = rows_until(&run.block, rows.clone(), self.horizon);
+        }
+        debug_assert!(!rows.is_empty(), "the head was allowed");
+        let block = Arc::clone(&run.block);
+        if rows.end == run.rows.end {
+            self.ready.pop_front();
+        } else {
+            run.rows.start = rows.end;
+        }
+        self.position = self.position.max(block.key(&block.rows[rows.end - 1]));
+        Next::Rows(block, rows)
+    }
+
+    /// Neither rows nor signals are in hand.
+    fn at_rest(&mut self) -> Next {
+        let through = self.ready_through.min(self.waiting_through);
+        if through != Key::END {
+            return Next::Starved;
+        }
+        if !self.events.is_empty() {
+            return self.pop_event();
+        }
+        if self.open_orders > 0 {
+            return Next::Expire;
+        }
+        self.finished = true;
+        self.position = Key::END;
+        Next::Finished
+    }
+
+    fn pop_event(&mut self) -> Next {
+        let event = self.events.pop_front().expect("the caller saw it");
+        if matches!(event.kind, BrokerEventKind::Closed { .. }) {
+            self.open_orders = self.open_orders.saturating_sub(1);
+        }
+        Next::Event(event)
+    }
+
+    /// Counts rows with a market event that came out: for the caller who looked at them.
+    pub fn count_rows(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
+    /// Rows with a market event so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Signals so far.
+    pub fn signals_seen(&self) -> u64 {
+        self.signals_seen
+    }
+
+    /// Whether everything has come out.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether a signal may still come at the key of the last row: then this is no place for a
+    /// checkpoint.
+    pub fn is_between_keys(&self) -> bool {
+        let answered = self.waiting_through >= self.position;
+        answered && self.waiting.front().is_none_or(|signal| signal.id.key > self.position)
+    }
+
+    /// What a restart needs.
+    pub fn snapshot(&self) -> LockstepSnapshot {
+        LockstepSnapshot {
+            position: self.position,
+            events: self.events.iter().copied().collect(),
+            horizon: self.horizon,
+            open_orders: self.open_orders,
+            rows: self.rows,
+            signals: self.signals_seen,
+        }
+    }
+
+    /// Goes back to `snapshot`. The streams must be subscribed to again, after its position.
+    pub fn restore(&mut self, snapshot: LockstepSnapshot) {
+        let (ticks, signals) = (self.ticks.len(), self.signals.len());
+        *self = Self {
+            position: snapshot.position,
+            ready_through: snapshot.position,
+            waiting_through: snapshot.position,
+            events: snapshot.events.into(),
+            horizon: snapshot.horizon,
+            open_orders: snapshot.open_orders,
+            rows: snapshot.rows,
+            signals_seen: snapshot.signals,
+            ..Self::new(self.merging, 0, ticks, signals)
+        }
+        .with_lookahead(self.lookahead);
+    }
+
+    fn with_lookahead(mut self, lookahead: u64) -> Self {
+        self.lookahead = lookahead;
+        self
+    }
+
+    /// The last key that has come out.
+    pub fn position(&self) -> Key {
+        self.position
+    }
+}
+
+#[cfg(test)]
+mod tests;

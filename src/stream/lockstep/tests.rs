@@ -1,0 +1,213 @@
+//! A toy exec over random rows and signals, told in whatever pieces, must see one sequence.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{BrokerId, OrderId, Quantity, Side, StrategyId, SymbolId, Tick};
+
+const LATENCY: u64 = 7;
+
+/// What came out, as text.
+fn label(next: &Next) -> String {
+    match next {
+        Next::Rows(block, rows) => {
+            let keys = rows.clone().map(|row| block.key(&block.rows[row]).to_string());
+            keys.collect::<Vec<_>>().join(" ")
+        }
+        Next::Event(event) => format!("e{}", event.due.as_nanos()),
+        Next::Signal(signal) => format!("s{}", signal.id.key),
+        Next::Advance { .. } | Next::Expire | Next::Finished | Next::Starved => String::new(),
+    }
+}
+
+/// Brokers that close every order `LATENCY` after it left.
+#[derive(Default)]
+struct Brokers(Vec<OrderId>);
+
+impl Brokers {
+    fn due(&mut self, to: u64) -> Vec<BrokerEvent> {
+        let mut due = Vec::new();
+        self.0.retain(|order| {
+            let at = order.key.frontier.as_nanos() + LATENCY;
+            if at <= to {
+                due.push(BrokerEvent {
+                    due: Timestamp::from_nanos(at),
+                    order: *order,
+                    ordinal: 0,
+                    broker: BrokerId(0),
+                    kind: BrokerEventKind::Closed { remaining: Quantity::ZERO },
+                });
+            }
+            at > to
+        });
+        due.sort_by_key(BrokerEvent::sort_key);
+        due
+    }
+}
+
+/// Runs until starved, as exec does.
+fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -> bool {
+    loop {
+        let next = lockstep.next();
+        let text = label(&next);
+        seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
+        match next {
+            Next::Signal(signal) => {
+                brokers.0.push(signal.id);
+                lockstep.on_order(signal.id.key);
+            }
+            Next::Advance { at, to } => {
+                assert!(to >= at);
+                let events = brokers.due(to.as_nanos());
+                lockstep.on_advanced(to, &events);
+            }
+            Next::Expire => {
+                let events = brokers.due(u64::MAX);
+                lockstep.on_advanced(Timestamp::from_nanos(u64::MAX), &events);
+            }
+            Next::Finished => return true,
+            Next::Starved => return false,
+            Next::Rows(..) | Next::Event(_) => {}
+        }
+    }
+}
+
+fn ticks(keys: &[Key], complete: Key) -> Frame<TickBatch> {
+    let mut block = TickBatch::default();
+    for &key in keys {
+        block.source = key.source;
+        assert!(block.push(key, Tick::default()));
+    }
+    Frame { block: Arc::new(block), complete, more: false }
+}
+
+fn signals(keys: &[Key], complete: Key) -> Frame<SignalBatch> {
+    let signal = |&key: &Key| Signal {
+        id: OrderId { key, ordinal: 0 },
+        strategy: StrategyId(0),
+        symbol: SymbolId(0),
+        side: Side::Buy,
+        lots: 1,
+        reduce_only: false,
+        origin_nanos: 0,
+    };
+    let block = SignalBatch { signals: keys.iter().map(signal).collect() };
+    Frame { block: Arc::new(block), complete, more: false }
+}
+
+/// Two sources of rows; every third row is answered by a signal.
+fn rows(steps: &[Vec<u64>]) -> (Vec<Vec<Key>>, Vec<Key>) {
+    let sources: Vec<Vec<Key>> = (0u16..)
+        .zip(steps)
+        .map(|(source, steps)| {
+            let mut frontier = 1u64;
+            let numbered = (1u64..).zip(steps);
+            numbered
+                .map(|(sequence, step)| {
+                    frontier += step;
+                    Key::of(frontier, source, sequence)
+                })
+                .collect()
+        })
+        .collect();
+    let mut answered: Vec<Key> =
+        sources.concat().into_iter().filter(|key| key.sequence % 3 == 0).collect();
+    answered.sort();
+    (sources, answered)
+}
+
+fn cut(keys: &[Key], from: usize, to: usize) -> (&[Key], Key) {
+    let complete = match to {
+        _ if to == keys.len() => Key::END,
+        0 => Key::START,
+        _ => keys[to - 1],
+    };
+    (&keys[from..to], complete)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    /// Invariants 1 and 3: pieces of any size, and a restart at any place, change nothing.
+    #[test]
+    fn the_sequence_is_the_same_in_any_pieces_and_after_any_restart(
+        steps in proptest::collection::vec(proptest::collection::vec(0u64..9, 1..40), 2),
+        pieces in proptest::collection::vec((0usize..3, 1usize..9, 0u8..8), 0..80),
+    ) {
+        let (sources, answered) = rows(&steps);
+        let streams = [sources[0].clone(), sources[1].clone(), answered];
+
+        let mut whole = Lockstep::new(Merging::Key, LATENCY, 2, 1);
+        let mut expected = Vec::new();
+        for (input, keys) in sources.iter().enumerate() {
+            whole.on_ticks(input, 0, ticks(keys, Key::END));
+        }
+        whole.on_signals(0, 0, signals(&streams[2], Key::END));
+        prop_assert!(run(&mut whole, &mut Brokers::default(), &mut expected));
+
+        let mut lockstep = Lockstep::new(Merging::Key, LATENCY, 2, 1);
+        let (mut brokers, mut seen) = (Brokers::default(), Vec::new());
+        let mut next = [0usize; 3];
+        let mut finished = false;
+        let rest = (0..3).map(|stream| (stream, usize::MAX, 0));
+        for (stream, count, restart) in pieces.into_iter().chain(rest) {
+            let keys = &streams[stream];
+            let to = next[stream].saturating_add(count).min(keys.len());
+            let (piece, complete) = cut(keys, next[stream], to);
+            if stream < 2 {
+                lockstep.on_ticks(stream, 0, ticks(piece, complete));
+            } else {
+                lockstep.on_signals(0, 0, signals(piece, complete));
+            }
+            next[stream] = to;
+            finished = run(&mut lockstep, &mut brokers, &mut seen);
+            if restart == 7 && lockstep.is_between_keys() {
+                let snapshot = lockstep.snapshot();
+                let position = snapshot.position;
+                lockstep.restore(snapshot);
+                for (stream, keys) in streams.iter().enumerate() {
+                    next[stream] = keys.partition_point(|&key| key <= position);
+                    if stream < 2 {
+                        lockstep.ticks().resume(stream, 0, position);
+                    } else {
+                        lockstep.signals().resume(0, 0, position);
+                    }
+                }
+            }
+        }
+        for stream in 0..3 {
+            let (piece, complete) = cut(&streams[stream], next[stream], streams[stream].len());
+            if stream < 2 {
+                lockstep.on_ticks(stream, 0, ticks(piece, complete));
+            } else {
+                lockstep.on_signals(0, 0, signals(piece, complete));
+            }
+            finished = run(&mut lockstep, &mut brokers, &mut seen) || finished;
+        }
+        prop_assert!(finished);
+        prop_assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn an_event_takes_effect_before_the_first_row_that_is_not_earlier() {
+    let keys = [Key::of(10, 0, 1), Key::of(17, 0, 2), Key::of(18, 0, 3)];
+    let mut lockstep = Lockstep::new(Merging::Key, LATENCY, 1, 1);
+    lockstep.on_ticks(0, 0, ticks(&keys, Key::END));
+    lockstep.on_signals(0, 0, signals(&keys[..1], Key::END));
+    let mut seen = Vec::new();
+    assert!(run(&mut lockstep, &mut Brokers::default(), &mut seen));
+    assert_eq!(seen, ["10/0/1", "s10/0/1", "e17", "17/0/2", "18/0/3"]);
+}
+
+#[test]
+fn arrival_order_is_another_order() {
+    let late = [Key::of(10, 1, 1)];
+    let early = [Key::of(20, 0, 1)];
+    let mut by_arrival = Lockstep::new(Merging::Arrival, LATENCY, 2, 0);
+    by_arrival.on_ticks(0, 0, ticks(&early, Key::END));
+    let mut seen = Vec::new();
+    run(&mut by_arrival, &mut Brokers::default(), &mut seen);
+    by_arrival.on_ticks(1, 0, ticks(&late, Key::END));
+    run(&mut by_arrival, &mut Brokers::default(), &mut seen);
+    assert_eq!(seen, ["20/0/1", "10/1/1"]);
+}
