@@ -166,8 +166,7 @@ impl<B: Block> Merge<B> {
     /// Begins `session` on `input` after `after`. What was waiting is dropped: it comes again.
     pub fn resume(&mut self, input: usize, session: u64, after: Key) {
         let state = &mut self.inputs[input];
-        *state =
-            Input { session, blocks: VecDeque::new(), complete: after, taken: 0, more: false };
+        *state = Input { session, blocks: VecDeque::new(), complete: after, taken: 0, more: false };
     }
 
     /// Where `input` stands: what is asked for when its producer comes back.
@@ -230,7 +229,8 @@ impl<B: Block> Merge<B> {
         let end = if before.is_none() && bound == Key::END {
             rows.end
         } else {
-            let ready = |at: B::At| B::key_of(at) <= bound && before.is_none_or(|before| at < before);
+            let ready =
+                |at: B::At| B::key_of(at) <= bound && before.is_none_or(|before| at < before);
             partition(block.as_ref(), rows.clone(), ready)
         };
         let run = Run { block: Arc::clone(block), rows: rows.start..end, input };

@@ -1,0 +1,225 @@
+//! A stage's memory: its state at some keys, so that it can go on from any place that a consumer may
+//! still ask for.
+//!
+//! A consumer's newest checkpoint may lie before its producer's, and then the producer must derive
+//! rows again. Rather than keeping those rows, a stage keeps its older checkpoints until every
+//! consumer has called their key stable, and tells its own producers that the oldest one is the
+//! furthest it will ever go back. State is small, rows are many.
+//!
+//! # Invariants
+//!
+//! 1. There is always a checkpoint, or the beginning, that is not after what any consumer calls stable.
+//! 2. What was announced as stable upstream is never asked for again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tickwright_core::domain::{Key, SourceId, Timestamp};
+
+use super::outlet::Outlet;
+use super::store::{Store, StoreError};
+use super::wire;
+
+/// A write that has reached the disk, or failed.
+pub type Stored = (Key, Result<(), StoreError>);
+
+/// The checkpoints of one stage.
+#[derive(Debug)]
+pub struct Checkpoints {
+    store: Store,
+    tree: String,
+    /// Keys of those kept, ascending. Bounded by how far consumers lag behind, in spacings.
+    kept: Vec<Key>,
+    spacing: u64,
+    rows: u64,
+    in_flight: bool,
+    announced: Key,
+    progress: Arc<AtomicU64>,
+    stored: Outlet<Stored>,
+}
+
+impl Checkpoints {
+    /// The checkpoints of `stage`, one every `spacing` rows. `stored` brings word back to the stage;
+    /// `progress` counts what was stored, for its supervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Record`].
+    pub fn open(
+        store: &Store,
+        stage: &str,
+        spacing: u64,
+        progress: Arc<AtomicU64>,
+        stored: Outlet<Stored>,
+    ) -> Result<Self, StoreError> {
+        let tree = format!("checkpoint/{stage}");
+        let mut kept = Vec::new();
+        for bytes in store.keys(&tree)? {
+            let key = key_of(&bytes);
+            kept.push(key.ok_or_else(|| store.record_error(&tree, &bytes, "not a key"))?);
+        }
+        Ok(Self {
+            store: store.clone(),
+            tree,
+            kept,
+            spacing: spacing.max(1),
+            rows: 0,
+            in_flight: false,
+            announced: Key::START,
+            progress,
+            stored,
+        })
+    }
+
+    /// The newest state at or before `key`, and its own key; none means the beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Record`] when it is damaged or another version's.
+    pub fn newest<T: DeserializeOwned>(&self, key: Key) -> Result<Option<(Key, T)>, StoreError> {
+        let index = self.kept.partition_point(|&kept| kept <= key);
+        let Some(&at) = index.checked_sub(1).and_then(|index| self.kept.get(index)) else {
+            return Ok(None);
+        };
+        let bytes = bytes_of(at);
+        let record = self.store.get(&self.tree, &bytes)?;
+        let fail = |message: &str| self.store.record_error(&self.tree, &bytes, message);
+        let record = record.ok_or_else(|| fail("it is gone"))?;
+        let state = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
+        Ok(Some((at, state)))
+    }
+
+    /// Counts rows handled; true when it is time for a checkpoint and the last one has been stored.
+    pub fn is_due(&mut self, rows: u64) -> bool {
+        self.rows += rows;
+        self.rows >= self.spacing && !self.in_flight
+    }
+
+    /// Stores `state` as it is at `key`.
+    pub fn put<T: Serialize>(&mut self, key: Key, state: &T) {
+        self.rows = 0;
+        if self.kept.last() == Some(&key) {
+            return;
+        }
+        self.in_flight = true;
+        let stored = self.stored.clone();
+        // A stage that ended meanwhile finds the checkpoint when it starts again.
+        let done = Box::new(move |result| drop(stored.send((key, result))));
+        self.store.put(&self.tree, bytes_of(key), wire::encode(state), done);
+    }
+
+    /// Takes in that a checkpoint has been stored.
+    ///
+    /// # Errors
+    ///
+    /// That of the write.
+    pub fn on_stored(&mut self, stored: Stored) -> Result<(), StoreError> {
+        let (key, result) = stored;
+        self.in_flight = false;
+        result?;
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        let index = self.kept.partition_point(|&kept| kept < key);
+        if self.kept.get(index) != Some(&key) {
+            self.kept.insert(index, key);
+        }
+        Ok(())
+    }
+
+    /// Drops what no consumer will ask for, given that all have called `stable` stable. Returns the
+    /// key that is stable upstream, when it has moved.
+    pub fn trim(&mut self, stable: Key) -> Option<Key> {
+        let index = self.kept.partition_point(|&kept| kept <= stable);
+        let oldest = index.checked_sub(1)?;
+        if oldest > 0 {
+            let dropped = self.kept.drain(..oldest).map(bytes_of).collect();
+            self.store.remove(&self.tree, dropped);
+        }
+        let key = self.kept[0];
+        (key > self.announced).then(|| {
+            self.announced = key;
+            key
+        })
+    }
+
+    /// The newest key stored, or the beginning.
+    pub fn last(&self) -> Key {
+        self.kept.last().copied().unwrap_or(Key::START)
+    }
+
+    /// Whether a write is on its way.
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+}
+
+/// A key as bytes that sort as it does.
+fn bytes_of(key: Key) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(18);
+    bytes.extend_from_slice(&key.frontier.as_nanos().to_be_bytes());
+    bytes.extend_from_slice(&key.source.0.to_be_bytes());
+    bytes.extend_from_slice(&key.sequence.to_be_bytes());
+    bytes
+}
+
+fn key_of(bytes: &[u8]) -> Option<Key> {
+    Some(Key {
+        frontier: Timestamp::from_nanos(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?)),
+        source: SourceId(u16::from_be_bytes(bytes.get(8..10)?.try_into().ok()?)),
+        sequence: u64::from_be_bytes(bytes.get(10..)?.try_into().ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints(store: &Store) -> Checkpoints {
+        let (stored, _) = Outlet::to_channel();
+        Checkpoints::open(store, "stage", 10, Arc::default(), stored).unwrap()
+    }
+
+    fn put(checkpoints: &mut Checkpoints, sequence: u64) {
+        let key = Key::of(sequence, 0, sequence);
+        checkpoints.put(key, &sequence);
+        checkpoints.on_stored((key, Ok(()))).unwrap();
+    }
+
+    #[test]
+    fn the_newest_state_not_after_a_key_is_found_again() {
+        let store = Store::in_memory();
+        let mut writer = checkpoints(&store);
+        [5, 10, 300].into_iter().for_each(|sequence| put(&mut writer, sequence));
+        let reader = checkpoints(&store);
+        let newest = |frontier| {
+            let key = Key::of(frontier, 0, u64::MAX);
+            reader.newest::<u64>(key).unwrap().map(|(_, state)| state)
+        };
+        assert_eq!(newest(4), None);
+        assert_eq!(newest(5), Some(5));
+        assert_eq!(newest(299), Some(10));
+        assert_eq!(newest(u64::MAX), Some(300));
+    }
+
+    #[test]
+    fn one_checkpoint_at_or_before_what_is_stable_is_kept() {
+        let store = Store::in_memory();
+        let mut checkpoints = checkpoints(&store);
+        [5, 10, 15].into_iter().for_each(|sequence| put(&mut checkpoints, sequence));
+        assert_eq!(checkpoints.trim(Key::of(4, 0, 4)), None);
+        assert_eq!(checkpoints.trim(Key::of(12, 0, 12)), Some(Key::of(10, 0, 10)));
+        assert_eq!(checkpoints.trim(Key::of(12, 0, 12)), None, "announced once");
+        assert_eq!(store.keys("checkpoint/stage").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_an_error_that_names_it() {
+        let store = Store::in_memory();
+        put(&mut checkpoints(&store), 5);
+        let key = bytes_of(Key::of(5, 0, 5));
+        store.put_and_wait("checkpoint/stage", key, vec![1, 2, 3]).unwrap();
+        let error = checkpoints(&store).newest::<u64>(Key::END).unwrap_err();
+        assert!(error.to_string().contains("checkpoint/stage"), "{error}");
+    }
+}

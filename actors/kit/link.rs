@@ -1,0 +1,163 @@
+//! A stream between two actors of this node: [`tickwright_core::stream`] with mailboxes as transport.
+//!
+//! Whichever end starts later opens the session. A consumer that starts subscribes; a producer that
+//! starts says hello, and its consumer subscribes again from where it stands. Each registers its role
+//! before it sends, so that one of the two messages always arrives.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tickwright_core::domain::Key;
+use tickwright_core::stream::{Block, Frame, Merge, Outflow, Rewind};
+
+use super::outlet::Outlet;
+
+/// What a consumer tells its producer.
+#[derive(Debug)]
+pub enum Demand<B> {
+    /// Send me what follows `after`.
+    Subscribe {
+        /// Names the session; frames and credit of another are ignored.
+        session: u64,
+        /// Everything up to here is there already.
+        after: Key,
+        /// Rows that may be sent.
+        credit: u32,
+        /// Where to.
+        sink: Sink<B>,
+    },
+    /// Rows of this session have been taken; as many more may be sent.
+    Credit {
+        /// Which session.
+        session: u64,
+        /// How many rows.
+        rows: u32,
+    },
+    /// Nothing up to here will be asked for again.
+    Stable(Key),
+}
+
+/// A frame, and the session it belongs to.
+pub type Delivery<B> = (u64, Frame<B>);
+
+/// Where frames go.
+pub type Sink<B> = Outlet<Delivery<B>>;
+
+/// Numbers sessions; unique within the process.
+static SESSIONS: AtomicU64 = AtomicU64::new(1);
+
+/// The producing end.
+#[derive(Debug)]
+pub struct Producer<B> {
+    flow: Outflow<B>,
+    sink: Option<Sink<B>>,
+    hello: Outlet<()>,
+}
+
+impl<B: Block + Send + Sync + 'static> Producer<B> {
+    /// A stream that starts after `start`. `hello` reaches the consumer, if it is there.
+    pub fn new(start: Key, retained_max: usize, hello: Outlet<()>) -> Self {
+        Self { flow: Outflow::new(start, retained_max), sink: None, hello }
+    }
+
+    /// Tells the consumer that this end has started.
+    pub fn say_hello(&self) {
+        // A consumer that is not there yet will subscribe when it is.
+        let _ = self.hello.send(());
+    }
+
+    /// Takes in what the consumer says. A [`Rewind`] means that the stage must go back.
+    ///
+    /// # Errors
+    ///
+    /// [`Rewind`], see [`Outflow::subscribe`].
+    pub fn on_demand(&mut self, demand: Demand<B>) -> Result<(), Rewind> {
+        match demand {
+            Demand::Subscribe { session, after, credit, sink } => {
+                self.sink = Some(sink);
+                self.flow.subscribe(session, after, credit)?;
+            }
+            Demand::Credit { session, rows } => self.flow.on_credit(session, rows),
+            Demand::Stable(key) => self.flow.on_stable(key),
+        }
+        self.send();
+        Ok(())
+    }
+
+    /// Appends a block and sends what credit allows.
+    pub fn push(&mut self, block: std::sync::Arc<B>, complete: Key, more: bool) {
+        self.flow.push(block, complete, more);
+        self.send();
+    }
+
+    /// Sends what credit allows.
+    pub fn send(&mut self) {
+        let Some(session) = self.flow.session() else { return };
+        while let Some(frame) = self.flow.next_frame() {
+            let sink = self.sink.as_ref().expect("a session has a sink");
+            if sink.send((session, frame)).is_err() {
+                // The consumer is gone; its successor subscribes.
+                self.flow.disconnect();
+                return;
+            }
+        }
+    }
+
+    /// The stream's state.
+    pub fn flow(&self) -> &Outflow<B> {
+        &self.flow
+    }
+
+    /// See [`Outflow::rewind`].
+    pub fn rewind(&mut self, to: Key) {
+        self.flow.rewind(to);
+    }
+}
+
+/// The consuming ends of one stage, beside the [`Merge`] that orders their rows.
+#[derive(Debug)]
+pub struct Consumer<B> {
+    producers: Vec<Outlet<Demand<B>>>,
+    credit: u32,
+}
+
+impl<B: Block + Send + Sync + 'static> Consumer<B> {
+    /// Streams from `producers`, each of which may have `credit` rows on the way.
+    pub fn new(producers: Vec<Outlet<Demand<B>>>, credit: u32) -> Self {
+        Self { producers, credit }
+    }
+
+    /// How many streams.
+    pub fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Whether there are no streams.
+    pub fn is_empty(&self) -> bool {
+        self.producers.is_empty()
+    }
+
+    /// Opens a session on `input` for what follows `after`.
+    pub fn subscribe(&self, merge: &mut Merge<B>, input: usize, after: Key, sink: Sink<B>) {
+        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        merge.resume(input, session, after);
+        let demand = Demand::Subscribe { session, after, credit: self.credit, sink };
+        // A producer that is not there yet says hello when it is.
+        let _ = self.producers[input].send(demand);
+    }
+
+    /// Returns credit for the rows taken, once they are worth a message.
+    pub fn return_credit(&self, merge: &mut Merge<B>) {
+        for input in 0..self.producers.len() {
+            if let Some((session, rows)) = merge.credit(input, self.credit / 4) {
+                let _ = self.producers[input].send(Demand::Credit { session, rows });
+            }
+        }
+    }
+
+    /// Tells every producer that nothing up to `key` will be asked for again.
+    pub fn stable(&self, key: Key) {
+        for producer in &self.producers {
+            let _ = producer.send(Demand::Stable(key));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What every actor is built with.
+//!
+//! | Piece           | For                                                                 |
+//! |-----------------|---------------------------------------------------------------------|
+//! | [`Clock`]       | the only place the time of day is read                              |
+//! | [`Store`]       | what must survive the process                                       |
+//! | [`Checkpoints`] | a stage's state at some keys                                        |
+//! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
+//! | [`Directory`]   | who does which job                                                  |
+//! | [`Outlet`]      | one kind of output, wired by the node                               |
+//! | [`Supervisor`]  | starting children in order and restarting them by policy            |
+//! | [`Chaos`]       | faults on command                                                   |
+
+mod chaos;
+mod checkpoints;
+mod clock;
+mod directory;
+mod link;
+mod outlet;
+mod store;
+mod supervisor;
+pub mod wire;
+
+pub use chaos::{Chaos, InjectedPanic};
+pub use checkpoints::{Checkpoints, Stored};
+pub use clock::Clock;
+pub use directory::{Directory, Undelivered};
+pub use link::{Consumer, Delivery, Demand, Producer, Sink};
+pub use outlet::Outlet;
+pub use store::{DiskFaults, Done, Opened, Store, StoreError};
+pub use supervisor::{
+    ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+};

@@ -1,0 +1,11 @@
+//! A fault-tolerant actor runtime for quantitative trading pipelines.
+//!
+//! Two folders, one rule: **`src/` decides, `actors/` acts.** This crate is the acting half; the
+//! decisions are in [`tickwright_core`], which cannot see this crate, `ractor` or the outside world.
+//!
+//! Every actor in the system is a module here, named after the core it runs. An actor owns its core,
+//! its I/O and its timers, and nothing else touches them. It knows the domain types it takes in and
+//! gives out, never the actor before or after it: `node` joins them, so the flow of data can be
+//! read in that one file.
+
+pub mod kit;
