@@ -18,9 +18,7 @@
 use memchr::{memchr, memchr_iter};
 
 use super::split::Fields;
-use super::{
-    EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Ingester, LineParser, Problem, RowError,
-};
+use super::{EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Ingester, LineParser, Problem, RowError};
 use crate::domain::{Kind, RawTick, decimal, flag, has};
 
 /// Every column that means something, in the order of [`RawTick`]'s documentation.
@@ -154,12 +152,8 @@ impl Layout {
             _ => return Err(fail(KIND, unknown_kind())),
         };
         let entry = ingester.intern(text(SYMBOL)).map_err(|problem| fail(SYMBOL, problem))?;
-        let mut row = RawTick {
-            event_time,
-            symbol: entry.id.0,
-            kind: kind as u8,
-            ..RawTick::default()
-        };
+        let mut row =
+            RawTick { event_time, symbol: entry.id.0, kind: kind as u8, ..RawTick::default() };
         let mut given = 0;
         let mut amount = |meaning: usize, bit: u8, decimals: u8| {
             let text = text(meaning);

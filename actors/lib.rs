@@ -1,0 +1,3 @@
+//! The acting half of tickwright.
+
+pub mod source;
