@@ -1,6 +1,8 @@
 //! Sources over real market data: `TICKWRIGHT_DATA`, or `../shared/data`. Without the data these
 //! tests say so and pass.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
