@@ -8,4 +8,7 @@
 //! gives out, never the actor before or after it: `node` joins them, so the flow of data can be
 //! read in that one file.
 
+pub mod cleaner;
+pub mod ingester;
 pub mod kit;
+pub mod source;
