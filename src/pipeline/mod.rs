@@ -1,2 +1,6 @@
 //! From ticks to fills: one core per stage. Siblings do not know each other; they share the words
 //! of [`domain`](crate::domain).
+
+pub mod positions;
+pub mod router;
+pub mod venue;
