@@ -17,16 +17,18 @@ mod clock;
 mod directory;
 mod link;
 mod outlet;
+mod stage;
 mod store;
 mod supervisor;
 pub mod wire;
 
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
-pub use clock::Clock;
+pub use clock::{Clock, monotonic_nanos};
 pub use directory::{Directory, Undelivered};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
+pub use stage::{StageReport, StageSettings};
 pub use store::{DiskFaults, Done, Opened, Store, StoreError};
 pub use supervisor::{
     ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,

@@ -189,6 +189,18 @@ impl Tick {
         self.given(has::ASK_QUANTITY).then_some(Quantity(self.ask_quantity))
     }
 
+    /// Whether the row tells of a trade: a trade row, or a snapshot within which something traded.
+    #[inline]
+    pub const fn is_trade(&self) -> bool {
+        if !self.given(has::PRICE) {
+            return false;
+        }
+        if self.kind == Kind::Trade as u8 {
+            return !self.given(has::VOLUME) || self.volume > 0;
+        }
+        self.kind == Kind::Snapshot as u8 && self.given(has::VOLUME) && self.volume > 0
+    }
+
     /// Whether the source gave every field in `bits`.
     pub const fn given(&self, bits: u8) -> bool {
         self.has & bits == bits

@@ -24,8 +24,8 @@ pub use instruments::{InstrumentTerms, Instruments};
 pub use key::{Key, SourceId};
 pub use market::{Definition, Kind, RawBatch, RawTick, Tick, TickBatch, flag, has};
 pub use order::{
-    AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order, OrderId,
-    Refusal, Side, Signal, StrategyId, TopOfBook,
+    AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order,
+    OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,
 };
 pub use position::Position;
 pub use symbol::{Symbol, SymbolError, SymbolId};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, Money, Price, Quantity, SymbolId, Timestamp};
+use super::{Key, Kind, Money, Price, Quantity, SymbolId, Tick, Timestamp, has};
 
 /// Direction of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,6 +84,35 @@ pub struct TopOfBook {
     pub traded_at: Key,
 }
 
+impl TopOfBook {
+    /// Takes in one row of the symbol, whose key is `key`. Risk and the paper broker both keep books
+    /// by this rule, so that they never disagree on what was displayed.
+    ///
+    /// A quote changes the sides it gives and leaves the other; a snapshot is the whole picture, so
+    /// a side it lacks is gone; a boundary changes nothing.
+    #[inline]
+    pub fn apply(&mut self, row: &Tick, key: Key) {
+        if row.kind == Kind::Boundary as u8 {
+            return;
+        }
+        let is_snapshot = row.kind == Kind::Snapshot as u8;
+        if is_snapshot || row.given(has::BID) {
+            (self.bid, self.bid_quantity) = (row.bid(), row.bid_quantity());
+            self.quoted_at = key;
+        }
+        if is_snapshot || row.given(has::ASK) {
+            (self.ask, self.ask_quantity) = (row.ask(), row.ask_quantity());
+            self.quoted_at = key;
+        }
+        if row.given(has::PRICE) && row.kind != Kind::Quote as u8 {
+            self.last = Some(Price(row.price));
+            if row.is_trade() {
+                self.traded_at = key;
+            }
+        }
+    }
+}
+
 /// An order, whole, as it leaves risk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -103,6 +132,31 @@ pub struct Order {
     pub limit_price: Price,
     /// Whether it may only bring a position nearer to zero.
     pub reduce_only: bool,
+}
+
+/// Proof that an order passed risk. Only risk's approved order has it, so whoever asks for an
+/// `impl Approval` cannot be handed an order that skipped risk.
+pub trait Approval {
+    /// The order itself.
+    fn order(&self) -> &Order;
+    /// The symbol's book when the order was approved.
+    fn top(&self) -> &TopOfBook;
+    /// The key at which it was approved; its frontier is the `now` of that step.
+    fn approved_at(&self) -> Key;
+}
+
+/// An order on its way to a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The order.
+    pub order: Order,
+    /// The symbol's book as known when it leaves.
+    pub top: TopOfBook,
+    /// When it leaves: after all rows up to here. For a second offer, before every row of the
+    /// frontier at which the first was refused.
+    pub at: Key,
+    /// How often it was offered before: 0 for the first time.
+    pub attempt: u8,
 }
 
 /// An account's place in the configuration.
@@ -205,5 +259,54 @@ impl BrokerEvent {
     /// The order in which events take effect.
     pub const fn sort_key(&self) -> (Timestamp, OrderId, u32) {
         (self.due, self.order, self.ordinal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SourceId;
+
+    fn key(sequence: u64) -> Key {
+        Key { frontier: Timestamp::from_nanos(sequence), source: SourceId(0), sequence }
+    }
+
+    #[test]
+    fn a_one_sided_quote_leaves_the_other_side_and_a_snapshot_does_not() {
+        let bid = |kind: Kind, bid| Tick {
+            kind: kind as u8,
+            has: has::BID | has::BID_QUANTITY,
+            bid,
+            bid_quantity: 5,
+            ..Tick::default()
+        };
+        let ask = Tick { kind: Kind::Quote as u8, has: has::ASK, ask: 12, ..Tick::default() };
+        let mut top = TopOfBook::default();
+        top.apply(&bid(Kind::Quote, 10), key(1));
+        top.apply(&ask, key(2));
+        assert_eq!((top.bid, top.bid_quantity), (Some(Price(10)), Some(Quantity(5))));
+        assert_eq!((top.ask, top.ask_quantity, top.quoted_at), (Some(Price(12)), None, key(2)));
+        top.apply(&bid(Kind::Snapshot, 11), key(3));
+        assert_eq!((top.bid, top.ask, top.quoted_at), (Some(Price(11)), None, key(3)));
+        let before = top;
+        top.apply(&bid(Kind::Boundary, 99), key(4));
+        assert_eq!(top, before);
+    }
+
+    #[test]
+    fn a_snapshot_in_which_nothing_traded_keeps_the_time_of_the_last_trade() {
+        let row = |kind: Kind, volume| Tick {
+            kind: kind as u8,
+            has: has::PRICE | has::VOLUME,
+            price: 7,
+            volume,
+            ..Tick::default()
+        };
+        let mut top = TopOfBook::default();
+        top.apply(&row(Kind::Trade, 3), key(1));
+        top.apply(&row(Kind::Snapshot, 0), key(2));
+        assert_eq!((top.last, top.traded_at), (Some(Price(7)), key(1)));
+        top.apply(&row(Kind::Snapshot, 1), key(3));
+        assert_eq!(top.traded_at, key(3));
     }
 }

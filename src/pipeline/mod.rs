@@ -2,3 +2,6 @@
 //! of [`domain`](crate::domain).
 
 pub mod ingest;
+pub mod positions;
+pub mod router;
+pub mod venue;

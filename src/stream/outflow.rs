@@ -157,6 +157,12 @@ impl<B: Block> Outflow<B> {
         Some(frame)
     }
 
+    /// Rows that may still be sent.
+    pub fn credit(&self) -> u64 {
+        let credit = self.session.as_ref().map_or(0, |session| session.credit);
+        u64::try_from(credit).unwrap_or(0)
+    }
+
     /// Whether the stage may take in more: little waits to be sent.
     pub fn has_room(&self) -> bool {
         match &self.session {

@@ -1,0 +1,330 @@
+//! The ingester actor: reads one source and sends its rows on, numbered.
+//!
+//! ```text
+//! Source ──▶ Ingester ──▶ raw rows ──▶ cleaner
+//! ```
+//!
+//! *Failover.* A file can be read again from any position, so it is its own journal: a successor goes
+//! to the newest checkpoint that its consumer can continue from, and reads on. Keys are the same.
+//!
+//! *Delivery.* A stream, see [`tickwright_core::stream`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use serde::{Deserialize, Serialize};
+use tickwright_core::domain::{Key, RawBatch, Timestamp};
+use tickwright_core::pipeline::ingest::{
+    IngestCounters, Ingester, IngesterConfig, IngesterSnapshot, RowError,
+};
+
+use crate::kit::{
+    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, Stored,
+    monotonic_nanos,
+};
+use crate::source::{Progress, Source, SourceError};
+
+/// The role of the ingester of `source`.
+pub fn role(source: usize) -> String {
+    format!("ingester/{source}")
+}
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub enum IngesterMessage {
+    /// From the cleaner.
+    Demand(Demand<RawBatch>),
+    /// A checkpoint was written.
+    Stored(Stored),
+    /// Read on: our own timer, when rows are paced.
+    ReadOn,
+    /// What has been read?
+    Report(RpcReplyPort<StageReport<IngesterReport>>),
+}
+
+/// What an ingester has read.
+#[derive(Clone, Debug)]
+pub struct IngesterReport {
+    /// Path and format.
+    pub source: String,
+    /// The counts.
+    pub counters: IngestCounters,
+    /// The first malformed rows.
+    pub malformed_first: Vec<RowError>,
+    /// Bytes read of the file, packed as it is.
+    pub bytes_read: u64,
+    /// Bytes of the file.
+    pub bytes_total: u64,
+}
+
+/// Opens the source anew for each start.
+pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
+
+/// How fast rows are let through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// As fast as they can be handled.
+    Max,
+    /// So many seconds of event time in a second.
+    Times(f64),
+}
+
+/// What the actor is started with.
+pub struct IngesterArguments {
+    /// The source's place among the sources.
+    pub source: usize,
+    /// Opens it.
+    pub open: OpenSource,
+    /// How rows are numbered.
+    pub config: IngesterConfig,
+    /// How fast.
+    pub speed: Speed,
+    /// What all stages share.
+    pub settings: StageSettings,
+    /// Counts checkpoints.
+    pub progress: Arc<AtomicU64>,
+    /// Where to register.
+    pub directory: Directory,
+    /// Reaches the cleaner.
+    pub hello: Outlet<()>,
+    /// Where it is said that the source cannot be read at all.
+    pub fatal: Outlet<SourceError>,
+}
+
+impl fmt::Debug for IngesterArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngesterArguments").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct IngesterActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub struct IngesterState {
+    index: usize,
+    source: Box<dyn Source>,
+    config: IngesterConfig,
+    ingester: Ingester,
+    output: Producer<RawBatch>,
+    checkpoints: Checkpoints,
+    batch_ticks: usize,
+    settings: StageSettings,
+    pace: Option<Pace>,
+    /// A row was read before its time, and a timer is set for it.
+    held: Option<Progress>,
+    is_waiting: bool,
+    finished: bool,
+    fatal: Outlet<SourceError>,
+    position: Key,
+}
+
+/// Event time and wall time, side by side.
+#[derive(Debug)]
+struct Pace {
+    times: f64,
+    /// Event time and monotonic time of the first row after the start.
+    begun: Option<(u64, u64)>,
+}
+
+/// What survives.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    ingester: IngesterSnapshot,
+    finished: bool,
+}
+
+impl Actor for IngesterActor {
+    type Msg = IngesterMessage;
+    type State = IngesterState;
+    type Arguments = IngesterArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<IngesterMessage>,
+        arguments: IngesterArguments,
+    ) -> Result<IngesterState, ActorProcessingErr> {
+        let IngesterArguments {
+            source: index,
+            open,
+            config,
+            speed,
+            settings,
+            progress,
+            directory,
+            hello,
+            fatal,
+        } = arguments;
+        let stored = Outlet::to_actor(&myself, IngesterMessage::Stored);
+        let checkpoints = settings.checkpoints(&role(index), &progress, stored)?;
+        let source = open()?;
+        let mut state = IngesterState {
+            index,
+            source,
+            ingester: Ingester::new(config.clone()),
+            config,
+            output: Producer::new(Key::START, settings.retained, hello),
+            checkpoints,
+            batch_ticks: settings.batch_ticks,
+            settings,
+            pace: match speed {
+                Speed::Max => None,
+                Speed::Times(times) => Some(Pace { times, begun: None }),
+            },
+            held: None,
+            is_waiting: false,
+            finished: false,
+            fatal,
+            position: Key::START,
+        };
+        state.go_back(Key::END)?;
+        directory.register(&role(index), &myself);
+        state.output.say_hello();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<IngesterMessage>,
+        message: IngesterMessage,
+        state: &mut IngesterState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            IngesterMessage::Demand(demand) => state.on_demand(demand)?,
+            IngesterMessage::Stored(stored) => state.checkpoints.on_stored(stored)?,
+            IngesterMessage::ReadOn => state.is_waiting = false,
+            IngesterMessage::Report(reply) => {
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(state.report());
+            }
+        }
+        state.read_on(&myself).await
+    }
+}
+
+impl IngesterState {
+    fn on_demand(&mut self, demand: Demand<RawBatch>) -> Result<(), ActorProcessingErr> {
+        let is_stable = matches!(demand, Demand::Stable(_));
+        if let Err(rewind) = self.output.on_demand(demand) {
+            self.go_back(rewind.to)?;
+        }
+        if is_stable {
+            let stable = self.output.flow().stable();
+            // Nothing is upstream of a source that could forget; its checkpoints are trimmed alike.
+            let _ = self.checkpoints.trim(stable);
+        }
+        Ok(())
+    }
+
+    /// Goes to the newest checkpoint not after `to`, or to the beginning.
+    fn go_back(&mut self, to: Key) -> Result<(), ActorProcessingErr> {
+        match self.checkpoints.newest::<Checkpoint>(to)? {
+            Some((key, checkpoint)) => {
+                self.source.seek(&checkpoint.ingester.position)?;
+                self.ingester = Ingester::restore(self.config.clone(), &checkpoint.ingester);
+                self.finished = checkpoint.finished;
+                self.position = key;
+            }
+            None => {
+                if self.position != Key::START {
+                    self.source.seek(&Default::default())?;
+                }
+                self.ingester = Ingester::new(self.config.clone());
+                self.finished = false;
+                self.position = Key::START;
+            }
+        }
+        self.held = None;
+        self.output.rewind(self.position);
+        Ok(())
+    }
+
+    /// Reads while there is room downstream.
+    async fn read_on(
+        &mut self,
+        myself: &ActorRef<IngesterMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        while !self.finished && !self.is_waiting && self.output.flow().has_room() {
+            let progress = match self.held.take() {
+                Some(progress) => progress,
+                None => match self.read() {
+                    Ok(progress) => progress,
+                    Err(error) => {
+                        // No restart mends a file: say so once, and stop here.
+                        self.finished = true;
+                        let _ = self.fatal.send(error);
+                        return Ok(());
+                    }
+                },
+            };
+            if let Some(delay) = self.delay() {
+                // The row that is early waits in the ingester's batch.
+                self.held = Some(progress);
+                self.is_waiting = true;
+                myself.send_after(delay, || IngesterMessage::ReadOn);
+                return Ok(());
+            }
+            let counters = *self.ingester.counters();
+            let batch = self.ingester.take_batch();
+            self.finished = progress == Progress::Finished;
+            if self.finished {
+                self.position = Key::END;
+            } else if let Some((key, _)) = batch.keyed().last() {
+                self.position = key;
+            }
+            self.settings.chaos.strike("ingester", self.index, counters.rows);
+            let rows = batch.rows.len() as u64;
+            if (self.checkpoints.is_due(rows) || self.finished) && self.position != Key::START {
+                let ingester = self.ingester.snapshot(self.source.position());
+                let checkpoint = Checkpoint { ingester, finished: self.finished };
+                self.checkpoints.put(self.position, &checkpoint);
+            }
+            let more = !self.finished
+                && self.pace.is_none()
+                && progress == Progress::More
+                && self.output.flow().credit() > batch.rows.len() as u64;
+            self.output.push(Arc::new(batch), self.position, more);
+            // Lets the stages that were just given something run here, and this one elsewhere.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Progress, SourceError> {
+        let rows = if self.pace.is_some() { 1 } else { self.batch_ticks };
+        self.ingester.begin_batch(rows, monotonic_nanos());
+        self.source.read(&mut self.ingester, rows)
+    }
+
+    /// How long the newest row is early, if rows are paced.
+    fn delay(&mut self) -> Option<Duration> {
+        let pace = self.pace.as_mut()?;
+        let frontier = self.ingester.frontier();
+        if frontier == Timestamp::from_nanos(0) {
+            return None;
+        }
+        let now = monotonic_nanos();
+        let (event, wall) = *pace.begun.get_or_insert((frontier.as_nanos(), now));
+        let ahead = Duration::from_nanos(frontier.as_nanos().saturating_sub(event));
+        let due = Duration::from_nanos(wall) + ahead.div_f64(pace.times);
+        let early = due.saturating_sub(Duration::from_nanos(now));
+        (early > Duration::from_millis(1)).then_some(early)
+    }
+
+    fn report(&self) -> StageReport<IngesterReport> {
+        let counts = IngesterReport {
+            source: self.source.describe(),
+            counters: *self.ingester.counters(),
+            malformed_first: self.ingester.malformed_first().to_vec(),
+            bytes_read: self.source.bytes_read(),
+            bytes_total: self.source.bytes_total(),
+        };
+        StageReport { complete: self.position, counts }
+    }
+}
