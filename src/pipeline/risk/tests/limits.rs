@@ -140,6 +140,7 @@ fn the_collar_is_laid_around_the_middle_when_the_last_trade_is_old() {
 #[test]
 fn the_price_limit_is_measured_from_the_mark_before_the_day() {
     let mut desk = Desk::new(with_class(|class| class.price_limit_nanos = 100_000_000));
+    desk.wait(SECOND);
     desk.trade(A, 11_000);
     desk.quote(A, 10_990, 11_000);
     desk.wait(SECOND);
