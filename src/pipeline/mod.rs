@@ -5,3 +5,4 @@ pub mod ingest;
 pub mod positions;
 pub mod router;
 pub mod venue;
+pub mod risk;

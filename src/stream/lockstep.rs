@@ -100,6 +100,8 @@ pub struct Lockstep {
     position: Key,
     /// Rows given to the brokers so far, so that none is sent to them twice.
     shipped: Key,
+    /// Rows that came out while an order was open, and that the brokers have not been given.
+    unshipped: Vec<Run<TickBatch>>,
     /// Rows with a market event that have come out, boundary rows not counted.
     rows: u64,
     signals_seen: u64,
@@ -129,6 +131,7 @@ impl Lockstep {
             open_orders: 0,
             position: Key::START,
             shipped: Key::START,
+            unshipped: Vec::new(),
             rows: 0,
             signals_seen: 0,
             finished: false,
@@ -182,7 +185,16 @@ impl Lockstep {
             let free = at.frontier.as_nanos().saturating_add(self.lookahead);
             self.horizon = self.horizon.max(Timestamp::from_nanos(free));
         }
+        if self.open_orders == 0 {
+            // The order brings its book along; only what follows matters to its broker.
+            self.unshipped.clear();
+        }
         self.open_orders += 1;
+    }
+
+    /// An order has ended otherwise than by a broker's event.
+    pub fn on_closed(&mut self) {
+        self.open_orders = self.open_orders.saturating_sub(1);
     }
 
     /// The brokers have advanced `to` and said `events`, sorted.
@@ -192,9 +204,10 @@ impl Lockstep {
         self.horizon = self.horizon.max(to);
     }
 
-    /// Rows not yet given to the brokers whose frontier is not after `to`, in order.
+    /// Rows not yet given to the brokers whose frontier is not after `to`, in order: all that follow the
+    /// first order that is open now.
     pub fn ship(&mut self, to: Timestamp) -> Vec<Run<TickBatch>> {
-        let mut runs = Vec::new();
+        let mut runs = std::mem::take(&mut self.unshipped);
         for run in &self.ready {
             let end = rows_until(&run.block, run.rows.clone(), to);
             let start = rows_through(&run.block, run.rows.start..end, self.shipped);
@@ -269,6 +282,13 @@ impl Lockstep {
         }
         debug_assert!(!rows.is_empty(), "the head was allowed");
         let block = Arc::clone(&run.block);
+        if self.open_orders > 0 {
+            let start = rows_through(&block, rows.clone(), self.shipped);
+            if start < rows.end {
+                self.shipped = block.key(&block.rows[rows.end - 1]);
+                self.unshipped.push(Run { rows: start..rows.end, ..run.clone() });
+            }
+        }
         if rows.end == run.rows.end {
             self.ready.pop_front();
         } else {

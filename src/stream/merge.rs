@@ -200,6 +200,11 @@ impl<B: Block> Merge<B> {
         self.inputs.iter().map(|input| input.complete).min().unwrap_or(Key::END)
     }
 
+    /// Whether rows are in hand that have not come out.
+    pub fn has_rows(&self) -> bool {
+        self.inputs.iter().any(|input| !input.blocks.is_empty())
+    }
+
     /// Whether some producer has said that more follows at once.
     pub fn more(&self) -> bool {
         self.inputs.iter().any(|input| input.more)

@@ -14,26 +14,36 @@ fn label(next: &Next) -> String {
             let keys = rows.clone().map(|row| block.key(&block.rows[row]).to_string());
             keys.collect::<Vec<_>>().join(" ")
         }
-        Next::Event(event) => format!("e{}", event.due.as_nanos()),
+        Next::Event(event) => format!("e{}+{}", event.due.as_nanos(), event.ordinal),
         Next::Signal(signal) => format!("s{}", signal.id.key),
         Next::Advance { .. } | Next::Expire | Next::Finished | Next::Starved => String::new(),
     }
 }
 
-/// Brokers that close every order `LATENCY` after it left.
+/// Brokers that close every order `LATENCY` after it left, and have seen some rows.
 #[derive(Default)]
-struct Brokers(Vec<OrderId>);
+struct Brokers(Vec<OrderId>, Vec<Key>);
 
 impl Brokers {
+    fn take(&mut self, runs: Vec<Run<TickBatch>>) {
+        for run in runs {
+            let keys = run.rows.map(|row| run.block.key(&run.block.rows[row]));
+            self.1.extend(keys);
+        }
+    }
+
     fn due(&mut self, to: u64) -> Vec<BrokerEvent> {
         let mut due = Vec::new();
         self.0.retain(|order| {
             let at = order.key.frontier.as_nanos() + LATENCY;
             if at <= to {
+                // A trace of every row the order could have traded against.
+                let seen = |key: &&Key| **key > order.key && key.frontier.as_nanos() < at;
+                let seen = self.1.iter().filter(seen).count();
                 due.push(BrokerEvent {
                     due: Timestamp::from_nanos(at),
                     order: *order,
-                    ordinal: 0,
+                    ordinal: u32::try_from(seen).unwrap(),
                     broker: BrokerId(0),
                     kind: BrokerEventKind::Closed { remaining: Quantity::ZERO },
                 });
@@ -58,10 +68,12 @@ fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -
             }
             Next::Advance { at, to } => {
                 assert!(to >= at);
+                brokers.take(lockstep.ship(to));
                 let events = brokers.due(to.as_nanos());
                 lockstep.on_advanced(to, &events);
             }
             Next::Expire => {
+                brokers.take(lockstep.ship(Timestamp::from_nanos(u64::MAX)));
                 let events = brokers.due(u64::MAX);
                 lockstep.on_advanced(Timestamp::from_nanos(u64::MAX), &events);
             }
@@ -146,6 +158,7 @@ proptest! {
 
         let mut lockstep = Lockstep::new(Merging::Key, LATENCY, 2, 1);
         let (mut brokers, mut seen) = (Brokers::default(), Vec::new());
+        let mut rows_seen;
         let mut next = [0usize; 3];
         let mut finished = false;
         let rest = (0..3).map(|stream| (stream, usize::MAX, 0));
@@ -164,6 +177,10 @@ proptest! {
                 let snapshot = lockstep.snapshot();
                 let position = snapshot.position;
                 lockstep.restore(snapshot);
+                // Rows shipped ahead come again; brokers drop what they have.
+                rows_seen = std::mem::take(&mut brokers.1);
+                rows_seen.retain(|&key| key <= position);
+                brokers.1 = rows_seen;
                 for (stream, keys) in streams.iter().enumerate() {
                     next[stream] = keys.partition_point(|&key| key <= position);
                     if stream < 2 {
@@ -196,7 +213,7 @@ fn an_event_takes_effect_before_the_first_row_that_is_not_earlier() {
     lockstep.on_signals(0, 0, signals(&keys[..1], Key::END));
     let mut seen = Vec::new();
     assert!(run(&mut lockstep, &mut Brokers::default(), &mut seen));
-    assert_eq!(seen, ["10/0/1", "s10/0/1", "e17", "17/0/2", "18/0/3"]);
+    assert_eq!(seen, ["10/0/1", "s10/0/1", "e17+0", "17/0/2", "18/0/3"]);
 }
 
 #[test]

@@ -1,0 +1,263 @@
+//! The factor engine actor: one shard's symbols, from clean rows to factor values.
+//!
+//! ```text
+//! clean rows of each source ──▶ merged by key ──▶ FactorEngine ──▶ factor rows ──▶ strategy
+//! ```
+//!
+//! *Failover.* From a checkpoint on, the same rows give the same values bit for bit.
+//!
+//! *Delivery.* Streams, see [`tickwright_core::stream`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use tickwright_core::domain::{FactorBatch, FactorSpec, Key, TickBatch};
+use tickwright_core::pipeline::factors::{
+    FactorConfig, FactorCounts, FactorEngine, FactorRegistry, FactorSnapshot,
+};
+use tickwright_core::stream::{Merge, Run};
+
+use crate::kit::{
+    Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, Producer, StageReport,
+    StageSettings, Stored,
+};
+
+/// The role of the factor engine of `shard`.
+pub fn role(shard: usize) -> String {
+    format!("factors/{shard}")
+}
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub enum FactorsMessage {
+    /// Clean rows of a source.
+    Rows(usize, Delivery<TickBatch>),
+    /// The cleaner of a source has started anew.
+    CleanerIsBack(usize),
+    /// From the strategy.
+    Demand(Demand<FactorBatch>),
+    /// A checkpoint was written.
+    Stored(Stored),
+    /// What has been computed?
+    Report(RpcReplyPort<StageReport<FactorCounts>>),
+}
+
+/// What the actor is started with.
+pub struct FactorsArguments {
+    /// Which shard.
+    pub shard: usize,
+    /// How factors are computed.
+    pub config: FactorConfig,
+    /// Which there are.
+    pub registry: FactorRegistry,
+    /// Which are wanted.
+    pub specs: Vec<FactorSpec>,
+    /// What all stages share.
+    pub settings: StageSettings,
+    /// Counts checkpoints.
+    pub progress: Arc<AtomicU64>,
+    /// Where to register.
+    pub directory: Directory,
+    /// Reaches each source's cleaner.
+    pub cleaners: Vec<Outlet<Demand<TickBatch>>>,
+    /// Reaches the strategy.
+    pub hello: Outlet<()>,
+}
+
+impl fmt::Debug for FactorsArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FactorsArguments").field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct FactorsActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub struct FactorsState {
+    myself: ActorRef<FactorsMessage>,
+    shard: usize,
+    fresh: Box<Fresh>,
+    engine: FactorEngine,
+    input: Merge<TickBatch>,
+    cleaners: Consumer<TickBatch>,
+    output: Producer<FactorBatch>,
+    position: Key,
+    checkpoints: Checkpoints,
+    settings: StageSettings,
+}
+
+/// What an engine that has seen nothing is made of.
+#[derive(Debug)]
+struct Fresh {
+    config: FactorConfig,
+    registry: FactorRegistry,
+    specs: Vec<FactorSpec>,
+}
+
+impl Fresh {
+    fn engine(&self) -> Result<FactorEngine, ActorProcessingErr> {
+        Ok(FactorEngine::new(self.config.clone(), &self.registry, &self.specs)?)
+    }
+}
+
+impl Actor for FactorsActor {
+    type Msg = FactorsMessage;
+    type State = FactorsState;
+    type Arguments = FactorsArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<FactorsMessage>,
+        arguments: FactorsArguments,
+    ) -> Result<FactorsState, ActorProcessingErr> {
+        let FactorsArguments {
+            shard,
+            config,
+            registry,
+            specs,
+            settings,
+            progress,
+            directory,
+            cleaners,
+            hello,
+        } = arguments;
+        let stored = Outlet::to_actor(&myself, FactorsMessage::Stored);
+        let checkpoints = settings.checkpoints(&role(shard), &progress, stored)?;
+        let fresh = Box::new(Fresh { config, registry, specs });
+        let mut state = FactorsState {
+            myself: myself.clone(),
+            shard,
+            engine: fresh.engine()?,
+            fresh,
+            input: Merge::new(cleaners.len()),
+            cleaners: Consumer::new(cleaners, settings.credit),
+            output: Producer::new(Key::START, settings.retained, hello),
+            position: Key::START,
+            checkpoints,
+            settings,
+        };
+        state.go_back(Key::END)?;
+        directory.register(&role(shard), &myself);
+        state.subscribe_all();
+        state.output.say_hello();
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<FactorsMessage>,
+        message: FactorsMessage,
+        state: &mut FactorsState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            FactorsMessage::Rows(source, (session, frame)) => {
+                state.input.accept(source, session, frame);
+            }
+            FactorsMessage::CleanerIsBack(source) => state.subscribe(source),
+            FactorsMessage::Demand(demand) => state.on_demand(demand)?,
+            FactorsMessage::Stored(stored) => {
+                state.checkpoints.on_stored(stored)?;
+                state.announce_stable();
+            }
+            FactorsMessage::Report(reply) => {
+                let counts = state.engine.counts();
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(StageReport { complete: state.position, counts });
+            }
+        }
+        state.compute();
+        Ok(())
+    }
+}
+
+impl FactorsState {
+    fn on_demand(&mut self, demand: Demand<FactorBatch>) -> Result<(), ActorProcessingErr> {
+        let is_stable = matches!(demand, Demand::Stable(_));
+        if let Err(rewind) = self.output.on_demand(demand) {
+            self.go_back(rewind.to)?;
+            self.subscribe_all();
+        }
+        if is_stable {
+            self.announce_stable();
+        }
+        Ok(())
+    }
+
+    /// Goes to the newest checkpoint not after `to`, or to the beginning.
+    fn go_back(&mut self, to: Key) -> Result<(), ActorProcessingErr> {
+        match self.checkpoints.newest::<FactorSnapshot>(to)? {
+            Some((key, snapshot)) => {
+                self.engine.restore(snapshot)?;
+                self.position = key;
+            }
+            None => {
+                self.engine = self.fresh.engine()?;
+                self.position = Key::START;
+            }
+        }
+        self.output.rewind(self.position);
+        Ok(())
+    }
+
+    fn subscribe_all(&mut self) {
+        (0..self.cleaners.len()).for_each(|source| self.subscribe(source));
+    }
+
+    /// Asks a source for what follows the rows done; those in hand are dropped.
+    fn subscribe(&mut self, source: usize) {
+        let sink = Outlet::to_actor(&self.myself, move |rows| FactorsMessage::Rows(source, rows));
+        self.cleaners.subscribe(&mut self.input, source, self.position, sink);
+    }
+
+    fn announce_stable(&mut self) {
+        if let Some(key) = self.checkpoints.trim(self.output.flow().stable()) {
+            self.cleaners.stable(key);
+        }
+    }
+
+    /// Computes while there is room downstream.
+    fn compute(&mut self) {
+        while self.output.flow().has_room() {
+            let Some(run) = self.input.next_run() else { break };
+            self.compute_run(&run);
+        }
+        let complete = self.input.complete();
+        if !self.input.has_rows() && complete > self.position {
+            // No rows, but time has passed.
+            self.position = complete;
+            self.output.push(Arc::default(), complete, false);
+            if complete == Key::END {
+                self.checkpoints.put(Key::END, &self.engine.snapshot());
+            }
+        }
+        self.cleaners.return_credit(&mut self.input);
+    }
+
+    fn compute_run(&mut self, run: &Run<TickBatch>) {
+        let block = &run.block;
+        let rows = run.rows.len();
+        let mut out = FactorBatch {
+            origin_nanos: block.origin_nanos,
+            rows: Vec::with_capacity(rows),
+            values: Vec::with_capacity(rows * self.engine.columns().len()),
+            ..FactorBatch::default()
+        };
+        for definition in &block.definitions {
+            self.engine.define(block.source, definition);
+            out.definitions.push((block.source, definition.clone()));
+        }
+        self.engine.on_rows(block, run.rows.clone(), &mut out);
+        self.position = block.key(&block.rows[run.rows.end - 1]);
+        self.settings.chaos.strike("factors", self.shard, self.engine.counts().rows);
+        if self.checkpoints.is_due(rows as u64) {
+            self.checkpoints.put(self.position, &self.engine.snapshot());
+        }
+        self.output.push(Arc::new(out), self.position, self.input.more());
+    }
+}
