@@ -2,3 +2,4 @@
 //! of [`domain`](crate::domain).
 
 pub mod factors;
+pub mod strategy;
