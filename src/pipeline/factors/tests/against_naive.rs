@@ -9,9 +9,11 @@ fn mean(values: &[f64]) -> f64 {
     values[0] + mean_of(values, |value| value - values[0])
 }
 
+/// In two passes; from the first value on, for the mean of high prices is itself rounded.
 fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    mean_of(values, |value| (value - mean) * (value - mean)).sqrt()
+    let mean = mean_of(values, |value| value - values[0]);
+    let distance = |value| value - values[0] - mean;
+    mean_of(values, |value| distance(value) * distance(value)).sqrt()
 }
 
 fn mean_of(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
