@@ -12,13 +12,14 @@ mod instruments;
 mod key;
 mod market;
 mod order;
+pub mod parameters;
 mod position;
 mod symbol;
 mod time;
 
 pub use amount::{Money, Price, Quantity};
 pub use backoff::Backoff;
-pub use factors::{FactorBatch, FactorRow};
+pub use factors::{Cadence, FactorBatch, FactorRow, FactorSpec, FactorSpecError};
 pub use instrument::{Class, Instrument, Session};
 pub use instruments::{InstrumentTerms, Instruments};
 pub use key::{Key, SourceId};
@@ -27,6 +28,7 @@ pub use order::{
     AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order,
     OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,
 };
+pub use parameters::ParameterError;
 pub use position::Position;
 pub use symbol::{Symbol, SymbolError, SymbolId};
 pub use time::{Span, Timestamp};

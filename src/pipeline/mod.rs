@@ -6,3 +6,5 @@ pub mod positions;
 pub mod router;
 pub mod venue;
 pub mod risk;
+pub mod factors;
+pub mod strategy;
