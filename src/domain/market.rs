@@ -56,6 +56,9 @@ pub mod has {
     pub const CUMULATIVE: u8 = 1 << 6;
     /// Trade or book-update id (raw rows only).
     pub const ID: u8 = 1 << 7;
+    /// The book is indicative, because the venue is in a call auction or a break: nobody can trade on
+    /// it (clean rows only).
+    pub const INDICATIVE: u8 = 1 << 6;
 }
 
 /// Bits of [`RawTick::flags`].
@@ -143,7 +146,7 @@ pub struct Tick {
     pub frontier_high: u16,
     /// [`Kind`].
     pub kind: u8,
-    /// [`has`] bits, the first six.
+    /// [`has`] bits, the first six, and [`has::INDICATIVE`].
     pub has: u8,
     /// Rows from the batch's first sequence number.
     pub sequence: u32,
@@ -204,6 +207,11 @@ impl Tick {
     /// Whether the source gave every field in `bits`.
     pub const fn given(&self, bits: u8) -> bool {
         self.has & bits == bits
+    }
+
+    /// Whether nobody can trade on the book that the row shows: a call auction, a break.
+    pub const fn is_indicative(&self) -> bool {
+        self.has & has::INDICATIVE != 0
     }
 
     /// The row's symbol within its source.

@@ -8,3 +8,4 @@ pub mod venue;
 pub mod risk;
 pub mod factors;
 pub mod strategy;
+pub mod clean;

@@ -1,0 +1,564 @@
+//! Which rows of a feed are market events, and which are dirt.
+//!
+//! ```text
+//!   RawTick ──▶ clean ──▶ Tick                 counts per (symbol, reason) and (symbol, note)
+//!                 └─────▶ Reason
+//! ```
+//!
+//! A source has one [`Cleaner`]. What is dirt differs by class ([`rules`]); `docs/data-quality.md`
+//! says what the rules do to eight recorded feeds, and why that is right.
+//!
+//! # Invariants
+//!
+//! 1. Every row but a boundary row is counted once: accepted, or rejected under one reason.
+//! 2. A row that was refused leaves no trace in what later rows are compared with, except in the
+//!    counts of consecutive reversals and outliers, which let a feed recover.
+//! 3. A verdict depends on the rules and on the rows of the same symbol before it; not on batches,
+//!    symbol numbers or other symbols.
+//! 4. A cleaner that was stored and read back continues as if nothing had happened.
+//! 5. Reversals and duplicates are judged within one (symbol, kind, time basis, venue code), never
+//!    across.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Class, Definition, Key, Kind, RawTick, Symbol, Tick, decimal, flag, has};
+
+mod lane;
+mod prices;
+mod reason;
+pub mod rules;
+mod session;
+
+use lane::{LANES_PER_VENUE, Lane, Mark, lane_of};
+use prices::{Judgement, Prices};
+pub use reason::{CleanCounts, Note, Reason};
+pub use rules::{ClassRules, CleanRules, OutlierRules, SessionRules, Verdict};
+
+/// Judges the rows of one source, and remembers what it needs to judge the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleaner {
+    rules: CleanRules,
+    /// By symbol number. As many as the source has symbols.
+    symbols: Vec<Option<SymbolState>>,
+    /// Rows of symbols that were never defined.
+    undefined: u64,
+}
+
+/// A quote of one side comes from one exchange of several and may be far from the market; beyond half
+/// the price it is a stub that only fills a market maker's obligation.
+const ONE_SIDED_MOVE_MAX_PPM: u32 = 500_000;
+
+/// What is known of one symbol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SymbolState {
+    symbol: Symbol,
+    class: Class,
+    price_decimals: u8,
+    /// [`ClassRules::price_max`] in steps of the instrument.
+    price_max: i64,
+    prices: Prices,
+    /// The trading day of the newest row; 0 while no row said.
+    trading_day: u32,
+    /// The trading day, and the event times, for which a row was found to be of a current session.
+    session: (u32, u64, u64),
+    /// Cumulative volume of the last snapshot; negative before the first.
+    cumulative: i64,
+    /// For each venue code its place among `lanes`; empty while all codes were 0.
+    venues: Vec<u8>,
+    /// [`LANES_PER_VENUE`] for each venue code met, code 0 first: at most 256 times.
+    lanes: Vec<Lane>,
+    counts: CleanCounts,
+}
+
+/// A row's fields with zeros where the source gave none.
+#[derive(Clone, Copy)]
+struct Fields {
+    /// The first six bits of [`has`], later [`has::INDICATIVE`].
+    has: u8,
+    price: i64,
+    volume: i64,
+    bid: i64,
+    ask: i64,
+    bid_quantity: i64,
+    ask_quantity: i64,
+}
+
+impl Cleaner {
+    /// A cleaner that has seen nothing.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many rules as classes.
+    pub fn new(rules: CleanRules) -> Self {
+        assert_eq!(rules.classes.len(), Class::ALL.len(), "one set of rules for each class");
+        Self { rules, symbols: Vec::new(), undefined: 0 }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &CleanRules {
+        &self.rules
+    }
+
+    /// Puts other rules in force from the next row on.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many rules as classes.
+    pub fn set_rules(&mut self, rules: CleanRules) {
+        assert_eq!(rules.classes.len(), Class::ALL.len(), "one set of rules for each class");
+        self.rules = rules;
+        for state in self.symbols.iter_mut().flatten() {
+            let rules = self.rules.of(state.class);
+            state.price_max = price_max(rules, state.price_decimals);
+            // Spans of current sessions were found under the old rules.
+            state.session = (0, 0, 0);
+        }
+    }
+
+    /// Learns what a symbol number stands for. Told again, it keeps what it knows of the symbol.
+    pub fn define(&mut self, definition: &Definition) {
+        let index = definition.id.index();
+        if index >= self.symbols.len() {
+            self.symbols.resize_with(index + 1, || None);
+        }
+        let instrument = &definition.instrument;
+        let price_max = price_max(self.rules.of(instrument.class), instrument.price_decimals);
+        match &mut self.symbols[index] {
+            Some(state) if state.symbol == instrument.symbol => {
+                state.class = instrument.class;
+                state.price_decimals = instrument.price_decimals;
+                state.price_max = price_max;
+                state.session = (0, 0, 0);
+            }
+            place => {
+                *place = Some(SymbolState {
+                    symbol: instrument.symbol.clone(),
+                    class: instrument.class,
+                    price_decimals: instrument.price_decimals,
+                    price_max,
+                    prices: Prices::default(),
+                    trading_day: 0,
+                    session: (0, 0, 0),
+                    cumulative: -1,
+                    venues: Vec::new(),
+                    lanes: vec![Lane::default(); LANES_PER_VENUE],
+                    counts: CleanCounts::default(),
+                });
+            }
+        }
+    }
+
+    /// The clean row that `row` is, or why it is none. Boundary rows pass, uncounted.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Reason`] that applies.
+    #[inline]
+    pub fn clean(&mut self, key: Key, row: &RawTick) -> Result<Tick, Reason> {
+        if row.kind == Kind::Boundary as u8 {
+            return Ok(Tick { kind: row.kind, symbol: row.symbol, ..Tick::default() });
+        }
+        let Some(Some(state)) = self.symbols.get_mut(row.symbol as usize) else {
+            self.undefined += 1;
+            return Err(Reason::Unknown);
+        };
+        let rules = &self.rules.classes[state.class.index()];
+        match state.judge(rules, key, row) {
+            Ok(tick) => {
+                state.counts.accepted += 1;
+                Ok(tick)
+            }
+            Err(reason) => {
+                state.counts.rejected[reason.index()] += 1;
+                Err(reason)
+            }
+        }
+    }
+
+    /// Every symbol with its counts, in order of definition.
+    pub fn counts(&self) -> impl Iterator<Item = (&Symbol, &CleanCounts)> {
+        self.symbols.iter().flatten().map(|state| (&state.symbol, &state.counts))
+    }
+
+    /// The counts of all symbols together, and of rows whose symbol was never defined.
+    pub fn totals(&self) -> CleanCounts {
+        let mut totals = CleanCounts::default();
+        totals.rejected[Reason::Unknown.index()] = self.undefined;
+        for (_, counts) in self.counts() {
+            totals.add(counts);
+        }
+        totals
+    }
+}
+
+/// The class's price limit in steps of an instrument.
+fn price_max(rules: &ClassRules, price_decimals: u8) -> i64 {
+    let units = i64::try_from(rules.price_max).unwrap_or(i64::MAX);
+    units.saturating_mul(decimal::POW10[usize::from(price_decimals)])
+}
+
+impl SymbolState {
+    #[inline]
+    fn judge(&mut self, rules: &ClassRules, key: Key, row: &RawTick) -> Result<Tick, Reason> {
+        if row.kind > Kind::Snapshot as u8 {
+            return Err(Reason::Unknown);
+        }
+        let mut notes = Notes::default();
+        let mut fields = Fields::of(row);
+        if row.flags & RARE_FLAGS != 0 {
+            judge_flags(rules, row.flags, &mut notes)?;
+        }
+        if fields.has_price_below_one() {
+            judge_zeros(rules, row, &mut fields, &mut notes)?;
+        }
+        judge_values(row, &fields, self.price_max)?;
+        let has_book = fields.has & BOTH_SIDES == BOTH_SIDES;
+        let is_quote = row.kind == Kind::Quote as u8;
+        if has_book {
+            judge_book(rules, &fields, row.flags & flag::AUCTION != 0, &mut notes)?;
+        } else if is_quote && !rules.one_sided {
+            return Err(Reason::OneSided);
+        }
+        let (day, from, until) = self.session;
+        if row.trading_day != day || row.event_time < from || row.event_time >= until {
+            self.judge_session(rules, row)?;
+        }
+        let mark = Mark::of(row);
+        let lane = self.lane(row);
+        if self.lanes[lane].repeats(mark, row.event_time, rules.ids_grow) {
+            judge_repetition(rules, row, &mut notes)?;
+        }
+        if row.event_time < self.lanes[lane].time {
+            self.judge_reversal(rules, lane, row.event_time, &mut notes)?;
+        }
+        // In a call auction the indicative price wanders through the whole range of the day.
+        if row.flags & (flag::AUCTION | flag::CLOSED) == 0 && rules.outlier.move_max_ppm != 0 {
+            self.judge_prices(rules, &fields, is_quote && !has_book, key, &mut notes)?;
+        }
+        // From here on the row is let through.
+        if row.has & has::CUMULATIVE != 0 {
+            self.count_volume(row, &mut fields, &mut notes);
+        }
+        if notes.0 != 0 {
+            self.take_notes(notes, lane, &mut fields);
+        }
+        self.lanes[lane].advance(mark, row.event_time);
+        Ok(fields.tick(row))
+    }
+
+    /// The place of the row's lane in `lanes`.
+    #[inline]
+    fn lane(&mut self, row: &RawTick) -> usize {
+        let slot = if row.venue_code == 0 {
+            0
+        } else {
+            match self.venues.get(usize::from(row.venue_code)) {
+                Some(&slot) if slot != 0 => usize::from(slot),
+                _ => self.meet_venue(row.venue_code),
+            }
+        };
+        slot * LANES_PER_VENUE + lane_of(row)
+    }
+
+    /// Makes the lanes of a venue code that was not met before.
+    #[cold]
+    fn meet_venue(&mut self, venue_code: u8) -> usize {
+        self.venues.resize(256, 0);
+        let slot = self.lanes.len() / LANES_PER_VENUE;
+        self.lanes.resize(self.lanes.len() + LANES_PER_VENUE, Lane::default());
+        self.venues[usize::from(venue_code)] =
+            u8::try_from(slot).expect("255 codes beside 0, each met once");
+        slot
+    }
+
+    /// Judges the row's session, and remembers for which rows the answer holds.
+    #[cold]
+    fn judge_session(&mut self, rules: &ClassRules, row: &RawTick) -> Result<(), Reason> {
+        let Some(session_rules) = &rules.session else {
+            self.session = (row.trading_day, 0, u64::MAX);
+            return Ok(());
+        };
+        let (is_current, from, until) =
+            session::judge(session_rules, row.event_time, row.trading_day);
+        let is_past = row.trading_day != 0 && row.trading_day < self.trading_day;
+        if !is_current || is_past {
+            return Err(Reason::StaleSession);
+        }
+        if row.trading_day > self.trading_day {
+            // Yesterday's prices explain nothing, and today's volume counts from 0.
+            self.prices.start_afresh();
+            self.cumulative = if self.trading_day == 0 { -1 } else { 0 };
+            self.trading_day = row.trading_day;
+        }
+        self.session = (row.trading_day, from, until);
+        Ok(())
+    }
+
+    #[cold]
+    fn judge_reversal(
+        &mut self,
+        rules: &ClassRules,
+        lane: usize,
+        event_time: u64,
+        notes: &mut Notes,
+    ) -> Result<(), Reason> {
+        let lane = &mut self.lanes[lane];
+        if event_time.saturating_add(rules.reversal_tolerance_ns) >= lane.time {
+            return Ok(());
+        }
+        if rules.reversal_run_max > 0 && lane.reversals >= rules.reversal_run_max {
+            notes.add(Note::ClockReset);
+            return Ok(());
+        }
+        lane.reversals += 1;
+        Err(Reason::TimeReversal)
+    }
+
+    #[inline]
+    fn judge_prices(
+        &mut self,
+        rules: &ClassRules,
+        fields: &Fields,
+        is_one_sided_quote: bool,
+        key: Key,
+        notes: &mut Notes,
+    ) -> Result<(), Reason> {
+        let outlier = &rules.outlier;
+        let move_max_ppm = if is_one_sided_quote {
+            outlier.move_max_ppm.max(ONE_SIDED_MOVE_MAX_PPM)
+        } else {
+            outlier.move_max_ppm
+        };
+        let frontier = key.frontier.as_nanos();
+        match self.prices.judge(outlier, move_max_ppm, fields.range(), frontier) {
+            Judgement::Usual => {}
+            Judgement::NewLevel => notes.add(Note::LevelConfirmed),
+            Judgement::Outlier => return Err(Reason::Outlier),
+        }
+        // One exchange's side says too little of the market to be what others are measured by.
+        if !is_one_sided_quote {
+            self.prices.push(outlier, fields.main(), frontier);
+        }
+        Ok(())
+    }
+
+    /// Follows the cumulative volume, and takes the traded quantity from it where the source gave none.
+    #[inline]
+    fn count_volume(&mut self, row: &RawTick, fields: &mut Fields, notes: &mut Notes) {
+        let before = if row.cumulative == 0 { 0 } else { self.cumulative };
+        if fields.has & has::VOLUME == 0 && (0..=row.cumulative).contains(&before) {
+            fields.has |= has::VOLUME;
+            fields.volume = row.cumulative - before;
+            notes.add(Note::VolumeDerived);
+        }
+        self.cumulative = row.cumulative;
+    }
+
+    fn take_notes(&mut self, notes: Notes, lane: usize, fields: &mut Fields) {
+        for note in Note::ALL {
+            self.counts.noted[note.index()] += u64::from(notes.holds(note));
+        }
+        if notes.holds(Note::Indicative) {
+            fields.has |= has::INDICATIVE;
+        }
+        if notes.holds(Note::ClockReset) {
+            self.lanes[lane].time = 0;
+        }
+    }
+}
+
+/// Bits of the notes that one row has earned so far.
+#[derive(Clone, Copy, Default)]
+struct Notes(u16);
+
+impl Notes {
+    const fn add(&mut self, note: Note) {
+        self.0 |= 1 << note.index();
+    }
+
+    const fn holds(self, note: Note) -> bool {
+        self.0 >> note.index() & 1 != 0
+    }
+}
+
+const BOTH_SIDES: u8 = has::BID | has::ASK;
+
+const RARE_FLAGS: u16 = flag::SUSPICIOUS | flag::OFF_BOOK | flag::AUCTION | flag::CLOSED;
+
+#[cold]
+fn judge_flags(rules: &ClassRules, flags: u16, notes: &mut Notes) -> Result<(), Reason> {
+    if flags & flag::SUSPICIOUS != 0 && rules.suspicious == Verdict::Reject {
+        return Err(Reason::Suspicious);
+    }
+    if flags & flag::OFF_BOOK != 0 && rules.off_book == Verdict::Reject {
+        return Err(Reason::OffBook);
+    }
+    if flags & (flag::AUCTION | flag::CLOSED) != 0 {
+        notes.add(Note::Indicative);
+    }
+    Ok(())
+}
+
+/// Takes out zeros that mean "none"; any other price that is not positive is an error.
+#[cold]
+fn judge_zeros(
+    rules: &ClassRules,
+    row: &RawTick,
+    fields: &mut Fields,
+    notes: &mut Notes,
+) -> Result<(), Reason> {
+    if fields.price < 0 || fields.bid < 0 || fields.ask < 0 {
+        return Err(Reason::PriceNotPositive);
+    }
+    if fields.has & has::PRICE != 0 && fields.price == 0 {
+        let untraded = row.flags & flag::AUCTION != 0
+            || (row.has & has::CUMULATIVE != 0 && row.cumulative == 0);
+        let is_snapshot = row.kind == Kind::Snapshot as u8;
+        if !(rules.zero_price_is_none && is_snapshot && untraded) {
+            return Err(Reason::PriceNotPositive);
+        }
+        fields.has &= !has::PRICE;
+        notes.add(Note::NoPriceYet);
+    }
+    for (side, quantity, price, displayed) in [
+        (has::BID, has::BID_QUANTITY, fields.bid, &mut fields.bid_quantity),
+        (has::ASK, has::ASK_QUANTITY, fields.ask, &mut fields.ask_quantity),
+    ] {
+        if fields.has & side != 0 && price == 0 {
+            if !rules.zero_side_is_none {
+                return Err(Reason::PriceNotPositive);
+            }
+            fields.has &= !(side | quantity);
+            *displayed = 0;
+            notes.add(Note::NoSide);
+        }
+    }
+    Ok(())
+}
+
+#[inline]
+fn judge_values(row: &RawTick, fields: &Fields, price_max: i64) -> Result<(), Reason> {
+    let needed = match row.kind {
+        kind if kind == Kind::Trade as u8 => has::PRICE,
+        kind if kind == Kind::Quote as u8 => BOTH_SIDES,
+        _ => has::PRICE | BOTH_SIDES,
+    };
+    if fields.has & needed == 0 {
+        return Err(Reason::Empty);
+    }
+    if fields.price.max(fields.bid).max(fields.ask) >= price_max {
+        return Err(Reason::PriceTooLarge);
+    }
+    let cumulative = if row.has & has::CUMULATIVE != 0 { row.cumulative } else { 0 };
+    // The sign bit is set in the union if it is in any.
+    if fields.volume | fields.bid_quantity | fields.ask_quantity | cumulative < 0 {
+        return Err(Reason::VolumeNegative);
+    }
+    Ok(())
+}
+
+#[inline]
+fn judge_book(
+    rules: &ClassRules,
+    fields: &Fields,
+    is_auction: bool,
+    notes: &mut Notes,
+) -> Result<(), Reason> {
+    if fields.bid > fields.ask {
+        return match rules.crossed {
+            Verdict::Accept => Ok(()),
+            Verdict::Reject => Err(Reason::Crossed),
+        };
+    }
+    if fields.bid == fields.ask {
+        // A call auction shows the price it would clear at as both.
+        if rules.locked == Verdict::Reject && !is_auction {
+            return Err(Reason::Locked);
+        }
+        notes.add(Note::Locked);
+        return Ok(());
+    }
+    let spread = u128::from(fields.ask.abs_diff(fields.bid));
+    let allowed = u128::from(fields.bid.unsigned_abs()) * u128::from(rules.spread_max_ppm);
+    if spread * 1_000_000 >= allowed && !is_auction {
+        return Err(Reason::SpreadTooWide);
+    }
+    Ok(())
+}
+
+#[cold]
+fn judge_repetition(rules: &ClassRules, row: &RawTick, notes: &mut Notes) -> Result<(), Reason> {
+    let is_print = row.kind == Kind::Trade as u8 && row.has & has::ID == 0;
+    if is_print && rules.identical_trade == Verdict::Accept {
+        notes.add(Note::IdenticalTrade);
+        return Ok(());
+    }
+    Err(Reason::Duplicate)
+}
+
+impl Fields {
+    #[inline]
+    const fn of(row: &RawTick) -> Self {
+        const fn given(row: &RawTick, bit: u8, value: i64) -> i64 {
+            if row.has & bit != 0 { value } else { 0 }
+        }
+        Self {
+            has: row.has & !(has::CUMULATIVE | has::ID),
+            price: given(row, has::PRICE, row.price),
+            volume: given(row, has::VOLUME, row.volume),
+            bid: given(row, has::BID, row.bid),
+            ask: given(row, has::ASK, row.ask),
+            bid_quantity: given(row, has::BID_QUANTITY, row.bid_quantity),
+            ask_quantity: given(row, has::ASK_QUANTITY, row.ask_quantity),
+        }
+    }
+
+    /// Whether a price that was given is zero or less.
+    #[inline]
+    const fn has_price_below_one(&self) -> bool {
+        (self.has & has::PRICE != 0 && self.price <= 0)
+            || (self.has & has::BID != 0 && self.bid <= 0)
+            || (self.has & has::ASK != 0 && self.ask <= 0)
+    }
+
+    /// The lowest and the highest price given; there is one, or the row would be empty.
+    #[inline]
+    fn range(&self) -> (i64, i64) {
+        let or_most = |price: i64| if price == 0 { i64::MAX } else { price };
+        let low = or_most(self.price).min(or_most(self.bid)).min(or_most(self.ask));
+        (low, self.price.max(self.bid).max(self.ask))
+    }
+
+    /// The price that stands for the row: of the trade, else the bid, else the ask.
+    #[inline]
+    const fn main(&self) -> i64 {
+        if self.price != 0 {
+            self.price
+        } else if self.bid != 0 {
+            self.bid
+        } else {
+            self.ask
+        }
+    }
+
+    #[inline]
+    const fn tick(&self, row: &RawTick) -> Tick {
+        Tick {
+            price: self.price,
+            volume: self.volume,
+            bid: self.bid,
+            ask: self.ask,
+            bid_quantity: self.bid_quantity,
+            ask_quantity: self.ask_quantity,
+            frontier_low: 0,
+            frontier_high: 0,
+            kind: row.kind,
+            has: self.has,
+            sequence: 0,
+            symbol: row.symbol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
