@@ -92,19 +92,18 @@ impl TopOfBook {
     /// a side it lacks is gone; a boundary changes nothing.
     #[inline]
     pub fn apply(&mut self, row: &Tick, key: Key) {
-        if row.kind == Kind::Boundary as u8 {
-            return;
-        }
         let is_snapshot = row.kind == Kind::Snapshot as u8;
-        if is_snapshot || row.given(has::BID) {
+        let is_quote = row.kind == Kind::Quote as u8;
+        if is_snapshot || is_quote && row.given(has::BID) {
             (self.bid, self.bid_quantity) = (row.bid(), row.bid_quantity());
             self.quoted_at = key;
         }
-        if is_snapshot || row.given(has::ASK) {
+        if is_snapshot || is_quote && row.given(has::ASK) {
             (self.ask, self.ask_quantity) = (row.ask(), row.ask_quantity());
             self.quoted_at = key;
         }
-        if row.given(has::PRICE) && row.kind != Kind::Quote as u8 {
+        let is_trade = row.kind == Kind::Trade as u8;
+        if (is_snapshot || is_trade) && row.given(has::PRICE) {
             self.last = Some(Price(row.price));
             if row.is_trade() {
                 self.traded_at = key;
@@ -141,8 +140,6 @@ pub trait Approval {
     fn order(&self) -> &Order;
     /// The symbol's book when the order was approved.
     fn top(&self) -> &TopOfBook;
-    /// The key at which it was approved; its frontier is the `now` of that step.
-    fn approved_at(&self) -> Key;
 }
 
 /// An order on its way to a broker.
@@ -150,10 +147,9 @@ pub trait Approval {
 pub struct Placement {
     /// The order.
     pub order: Order,
-    /// The symbol's book as known when it leaves.
+    /// The symbol's book after all rows up to `at`, and no other.
     pub top: TopOfBook,
-    /// When it leaves: after all rows up to here. For a second offer, before every row of the
-    /// frontier at which the first was refused.
+    /// When it leaves. Its frontier is the `now` of that step.
     pub at: Key,
     /// How often it was offered before: 0 for the first time.
     pub attempt: u8,

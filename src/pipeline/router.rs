@@ -1,10 +1,13 @@
 //! The order router: which broker an order goes to, and what risk hears of it.
 //!
 //! ```text
-//! route(approved) ─────────────▶ Place { broker, placement }
+//! route(approved) ─────────────▶ (broker, placement)
 //! on_event(what a broker says) ─┬▶ Forward(event)               to risk and positions
 //!                               └▶ Place { the other broker }   after a refusal by the broker's fault
 //! ```
+//!
+//! Both come in the one order of exec: an event when it is due, before orders of its frontier. What
+//! brokers were asked ahead of time waits with the caller.
 //!
 //! Orders go to the active broker: the primary, until it has failed definitely so often in a row
 //! that the backup takes over. A definite failure is a refusal that speaks against the broker. A
@@ -24,8 +27,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Approval, BrokerEvent, BrokerEventKind, BrokerId, Key, OrderId, Placement, Refusal, Span,
-    Timestamp,
+    Approval, BrokerEvent, BrokerEventKind, BrokerId, InstrumentIndex, Key, Order, OrderId,
+    Placement, Refusal, Span, Timestamp, TopOfBook,
 };
 
 /// The broker that orders go to at first.
@@ -73,8 +76,7 @@ impl Default for RouterConfig {
 pub enum RouterEffect {
     /// Tell risk and positions.
     Forward(BrokerEvent),
-    /// Offer the order to this broker. Its book is as old as the approval: a caller that knows the
-    /// book at `placement.at` does better to put that in.
+    /// Offer the order to this broker.
     Place {
         /// With whom.
         broker: BrokerId,
@@ -110,8 +112,10 @@ pub struct RouterCounters {
 /// An order between its approval and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct InFlight {
-    placement: Placement,
+    order: Order,
     broker: BrokerId,
+    /// How often it was offered before.
+    attempt: u8,
     /// Whether the broker has accepted it.
     is_accepted: bool,
     /// Whether its outcome is or was unknown: then no refusal counts, and nobody else gets it.
@@ -160,22 +164,21 @@ impl Router {
         self.in_flight.len()
     }
 
-    /// Which broker to place an approved order with, and what to place; none when the order is in
-    /// flight already.
-    pub fn route(&mut self, approved: &impl Approval) -> Option<(BrokerId, Placement)> {
-        let at = approved.approved_at();
-        self.consider_return(at.frontier);
-        let placement =
-            Placement { order: *approved.order(), top: *approved.top(), at, attempt: 0 };
-        let broker = self.active;
-        let in_flight = InFlight { placement, broker, is_accepted: false, was_unknown: false };
-        if self.in_flight.contains_key(&placement.order.id) {
+    /// Which broker to place an order with that was approved at `at`, and what to place; none when
+    /// the order is in flight already.
+    pub fn route(&mut self, approved: &impl Approval, at: Key) -> Option<(BrokerId, Placement)> {
+        let (order, top) = (*approved.order(), *approved.top());
+        if self.in_flight.contains_key(&order.id) {
             self.counters.repeated += 1;
             return None;
         }
-        self.in_flight.insert(placement.order.id, in_flight);
+        self.consider_return(at.frontier);
+        let broker = self.active;
+        let in_flight =
+            InFlight { order, broker, attempt: 0, is_accepted: false, was_unknown: false };
+        self.in_flight.insert(order.id, in_flight);
         self.counters.placed[place_of(broker)] += 1;
-        Some((broker, placement))
+        Some((broker, Placement { order, top, at, attempt: 0 }))
     }
 
     /// Tries the primary again when its time has come.
@@ -188,9 +191,17 @@ impl Router {
         }
     }
 
-    /// Judges what a broker says, and appends to `effects` what follows from it. Events come when
-    /// they are due, in the order of [`BrokerEvent::sort_key`].
-    pub fn on_event(&mut self, event: &BrokerEvent, effects: &mut Vec<RouterEffect>) {
+    /// Judges what a broker says, and appends to `effects` what follows from it.
+    ///
+    /// `top` gives an instrument's book after all rows of a frontier before `event.due`, for an order
+    /// that is offered to the other broker. The book of its approval would not do: brokers look a
+    /// little ahead, and which newer rows one of them has seen differs between runs.
+    pub fn on_event(
+        &mut self,
+        event: &BrokerEvent,
+        top: impl FnOnce(InstrumentIndex) -> TopOfBook,
+        effects: &mut Vec<RouterEffect>,
+    ) {
         let known = self.in_flight.get_mut(&event.order);
         let Some(in_flight) = known.filter(|in_flight| in_flight.broker == event.broker) else {
             return self.on_stray(event, effects);
@@ -213,52 +224,56 @@ impl Router {
             }
             BrokerEventKind::Refused(refusal) => {
                 let in_flight = *in_flight;
-                self.on_refused(event, refusal, in_flight, effects);
+                let Some((broker, order)) = self.on_refused(event, refusal, &in_flight) else {
+                    return self.give_up(event, &in_flight, effects);
+                };
+                // Before every row of that frontier, as the event itself.
+                let at = Key { frontier: event.due, ..Key::START };
+                let attempt = in_flight.attempt + 1;
+                let placement = Placement { order, top: top(order.instrument), at, attempt };
+                effects.push(RouterEffect::Place { broker, placement });
             }
         }
     }
 
+    /// Counts a refusal; returns who else is to have the order, if anybody.
     fn on_refused(
         &mut self,
         event: &BrokerEvent,
         refusal: Refusal,
-        in_flight: InFlight,
-        effects: &mut Vec<RouterEffect>,
-    ) {
+        in_flight: &InFlight,
+    ) -> Option<(BrokerId, Order)> {
         if in_flight.was_unknown {
             // It may have cost a minute to find out, but it proves nothing against the broker.
-            return self.give_up(event, in_flight, effects);
+            return None;
         }
         if !refusal.is_brokers_fault() {
             // A broker that judges orders is there.
             self.failures[place_of(event.broker)] = 0;
-            return self.give_up(event, in_flight, effects);
+            return None;
         }
         self.count_failure(event.broker, event.due);
-        let attempt = in_flight.placement.attempt + 1;
+        let attempt = in_flight.attempt + 1;
         if !self.config.has_backup || attempt >= self.config.attempts_max.min(2) {
             self.counters.given_up += 1;
-            return self.give_up(event, in_flight, effects);
+            return None;
         }
         let broker = other(event.broker);
-        // Before every row of that frontier, as the event itself.
-        let at = Key { frontier: event.due, ..Key::START };
-        let placement = Placement { at, attempt, ..in_flight.placement };
-        self.in_flight.insert(event.order, InFlight { placement, broker, ..in_flight });
+        self.in_flight.insert(event.order, InFlight { attempt, broker, ..*in_flight });
         self.counters.placed[place_of(broker)] += 1;
         self.counters.offered_again += 1;
-        effects.push(RouterEffect::Place { broker, placement });
+        Some((broker, in_flight.order))
     }
 
     /// Nobody will trade the order any further: risk hears why, and that it is over.
     fn give_up(
         &mut self,
         event: &BrokerEvent,
-        in_flight: InFlight,
+        in_flight: &InFlight,
         effects: &mut Vec<RouterEffect>,
     ) {
         self.in_flight.remove(&event.order);
-        let remaining = in_flight.placement.order.quantity;
+        let remaining = in_flight.order.quantity;
         let kind = BrokerEventKind::Closed { remaining };
         effects.push(RouterEffect::Forward(*event));
         let closed = BrokerEvent { ordinal: event.ordinal + 1, kind, ..*event };

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Instrument, Key, Order, Placement, Price, Quantity, Side, SourceId, StrategyId, Tick, TopOfBook,
+    Instrument, Key, Kind, Order, Placement, Price, Quantity, Side, SourceId, StrategyId, Tick,
+    TopOfBook, has,
 };
 
 use super::config::MatchingRules;
@@ -12,6 +13,12 @@ use super::config::MatchingRules;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Book {
     top: TopOfBook,
+    /// Rows up to here are in the book.
+    adopted_at: Key,
+    /// The row that last gave the bid.
+    bid_at: Key,
+    /// The row that last gave the ask.
+    ask_at: Key,
     /// The quote that `bid_used` and `ask_used` were taken from.
     used_of: Key,
     bid_used: i64,
@@ -41,27 +48,43 @@ pub(super) enum Offer {
 }
 
 impl Book {
-    /// Takes in a row of the instrument.
+    /// Takes in a row of the instrument, unless it is in the book already.
     #[inline]
     pub(super) fn apply(&mut self, row: &Tick, key: Key) {
-        self.top.apply(row, key);
-        if self.top.quoted_at != self.used_of {
-            self.renew();
-        }
-    }
-
-    /// Takes the book that comes with `placement`, for want of a better one: rows were not followed
-    /// while no order was here.
-    pub(super) fn adopt(&mut self, placement: &Placement) {
-        // A second offer carries a book that is as old as its approval. If an earlier order has
-        // shown us a newer one, that is the better.
-        if placement.attempt > 0 && placement.top.quoted_at < self.top.quoted_at {
+        if key <= self.adopted_at {
             return;
         }
-        self.top = placement.top;
+        self.top.apply(row, key);
+        if self.top.quoted_at == self.used_of {
+            return;
+        }
+        let is_snapshot = row.kind == Kind::Snapshot as u8;
+        if is_snapshot || row.given(has::BID) {
+            self.bid_at = key;
+        }
+        if is_snapshot || row.given(has::ASK) {
+            self.ask_at = key;
+        }
+        self.renew();
+    }
+
+    /// Takes over the book that comes with `placement`, except for what has changed since: rows
+    /// after `placement.at` that were fed ahead of it. Which of the rows before were followed here,
+    /// or are fed late, then makes no difference.
+    pub(super) fn adopt(&mut self, placement: &Placement) {
+        let Placement { top, at, .. } = placement;
+        if self.bid_at <= *at {
+            (self.top.bid, self.top.bid_quantity) = (top.bid, top.bid_quantity);
+        }
+        if self.ask_at <= *at {
+            (self.top.ask, self.top.ask_quantity) = (top.ask, top.ask_quantity);
+        }
+        let changed_at = self.bid_at.max(self.ask_at);
+        self.top.quoted_at = if changed_at <= *at { top.quoted_at } else { changed_at };
         if self.top.quoted_at != self.used_of {
             self.renew();
         }
+        self.adopted_at = self.adopted_at.max(*at);
     }
 
     /// Displayed sizes are fresh.

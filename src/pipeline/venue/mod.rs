@@ -11,6 +11,10 @@
 //! is judged with the book after all rows of an earlier frontier and before all others. Where the
 //! needed side of the book is missing, it waits a while for the next trade instead.
 //!
+//! Time may run ahead of the orders, by less than the shortest latency: what is placed later cannot
+//! have an effect that early. So a caller can ask for the events of a whole step at once; see
+//! [`PaperBroker::advance_limit`] for how large a step may be.
+//!
 //! # Invariants
 //!
 //! 1. What an order traded and what was closed of it add up to what was ordered.
@@ -37,8 +41,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, Instrument, InstrumentIndex, Order,
-    OrderId, Placement, Price, Quantity, Refusal, Span, SymbolId, Tick, TickBatch, Timestamp,
+    AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, Instrument, InstrumentIndex, Kind,
+    Order, OrderId, Placement, Price, Quantity, Refusal, Span, SymbolId, Tick, TickBatch,
+    Timestamp,
 };
 
 use book::{Book, Offer, is_acceptable};
@@ -193,16 +198,13 @@ impl PaperBroker {
         !self.arriving.is_empty() || !self.waiting.is_empty()
     }
 
-    /// The earliest time at which anything can be due, given no further order; none when idle. Rows
-    /// of an earlier frontier may be fed in one go without an event falling between them.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        let next = if self.waiting.is_empty() {
-            self.next
-        } else {
-            // The very next row may be the trade that is waited for.
-            self.next.min(self.now.after(self.config.latency_min()))
-        };
-        (next != NEVER).then_some(next)
+    /// How far towards `to` time may run before what is said on the way must have been routed.
+    ///
+    /// An order that arrives may be refused, and be offered to another broker, where it arrives more
+    /// than `lookahead` later: no broker may be further by then. `lookahead` is less than the
+    /// shortest latency of any. All brokers go only as far as each of them allows.
+    pub fn advance_limit(&self, to: Timestamp, lookahead: Span) -> Timestamp {
+        self.arriving.front().map_or(to, |held| to.min(held.due.after(lookahead)))
     }
 
     /// How long `order` takes from its key to its effect here.
@@ -212,28 +214,24 @@ impl PaperBroker {
 
     /// Takes an order; returns when it arrives.
     ///
-    /// The rows that `placement.at` follows have been fed, or never will be: without an order the
-    /// broker follows no book, and takes the one that comes with the order.
+    /// Rows up to `placement.at` may have been fed before, are fed later or not at all: they are in
+    /// the book that comes with it. Those after it are fed without a gap, and may have been before,
+    /// for less than the shortest latency ahead. All that is due by `placement.at` has come out.
     pub fn place(&mut self, placement: &Placement, instrument: &Arc<Instrument>) -> Timestamp {
         let Placement { order, at, attempt, .. } = placement;
         debug_assert!(self.next > at.frontier, "what is due comes before what is placed");
         self.counters.placed += 1;
         self.now = self.now.max(at.frontier);
-        let fed = slot(&mut self.fed, usize::from(at.source.0));
-        *fed = (*fed).max(at.sequence);
 
         let index = order.instrument.index();
         let book = slot(&mut self.books, index);
         let is_repeat = *attempt == 0 && book.is_repeat(order);
-        let open = slot(&mut self.open, index);
-        if *open == 0 {
-            book.adopt(placement);
-        }
-        *open += 1;
+        book.adopt(placement);
+        *slot(&mut self.open, index) += 1;
 
         let draws = Draws::new(self.seed, self.broker, order.id);
         let due = at.frontier.after(draws.arrival_latency(&self.config));
-        // Holds even where the caller's time runs ahead of the key: nothing happens in the past.
+        // Only where keys are taken as they arrive can the order be older than the rows fed.
         let due = due.max(self.now.after(Span::from_nanos(1)));
         let held = Held {
             order: *order,
@@ -292,35 +290,49 @@ impl PaperBroker {
             return;
         }
         *fed = last.sequence;
+        let sequence_of = |row: &Tick| batch.base_sequence + u64::from(row.sequence);
+        let rows = &rows[rows.partition_point(|row| sequence_of(row) <= fed_before)..];
+        // Rows that an order may still be placed before: that order's instrument needs them.
+        let settled =
+            |row: &Tick| batch.frontier(row).after(self.config.latency_min()) <= last.frontier;
+        let mut recent = rows.partition_point(settled);
         if self.needs_rows() {
-            let sequence_of = |row: &Tick| batch.base_sequence + u64::from(row.sequence);
-            let first = rows.partition_point(|row| sequence_of(row) <= fed_before);
-            for row in &rows[first..] {
+            for (at, row) in rows.iter().enumerate() {
                 self.advance(batch.frontier(row), out);
+                self.take(batch, row, at >= recent, &resolve);
                 if !self.needs_rows() {
+                    recent = recent.max(at + 1);
                     break;
                 }
-                self.take(batch, row, &resolve);
+            }
+        }
+        if !self.needs_rows() {
+            for row in &rows[recent..] {
+                self.take(batch, row, true, &resolve);
             }
         }
         self.advance(last.frontier, out);
     }
 
-    /// Takes in one row, at whose frontier time has arrived.
+    /// Takes in one row, at whose frontier time has arrived, if an order needs it, or may yet.
     #[inline]
     fn take(
         &mut self,
         batch: &TickBatch,
         row: &Tick,
+        is_recent: bool,
         resolve: impl Fn(SymbolId) -> Option<InstrumentIndex>,
     ) {
-        // The symbol of a boundary row means nothing; it resolves to none or changes no book.
-        let Some(index) = resolve(row.symbol()) else { return };
-        if self.open.get(index.index()).is_none_or(|&open| open == 0) {
+        if row.kind == Kind::Boundary as u8 {
             return;
         }
-        self.books[index.index()].apply(row, batch.key(row));
-        if row.is_trade() && !self.waiting.is_empty() {
+        let Some(index) = resolve(row.symbol()) else { return };
+        let is_needed = self.open.get(index.index()).is_some_and(|&open| open > 0);
+        if !is_needed && !is_recent {
+            return;
+        }
+        slot(&mut self.books, index.index()).apply(row, batch.key(row));
+        if is_needed && row.is_trade() && !self.waiting.is_empty() {
             self.match_trade(index, row, batch.frontier(row));
         }
     }
