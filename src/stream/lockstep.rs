@@ -222,6 +222,12 @@ impl Lockstep {
         runs
     }
 
+    /// Rows that came out while an order was open and that the brokers were not given. They must be
+    /// before a snapshot is taken, as it does not hold them.
+    pub fn ship_processed(&mut self) -> Vec<Run<TickBatch>> {
+        std::mem::take(&mut self.unshipped)
+    }
+
     /// What is next.
     pub fn next(&mut self) -> Next {
         let row = self.ready.front().map(|run| run.block.key(&run.block.rows[run.rows.start]));
@@ -350,7 +356,7 @@ impl Lockstep {
         answered && self.waiting.front().is_none_or(|signal| signal.id.key > self.position)
     }
 
-    /// What a restart needs.
+    /// What a restart needs, once [`Lockstep::ship_processed`] has been given to the brokers.
     pub fn snapshot(&self) -> LockstepSnapshot {
         LockstepSnapshot {
             position: self.position,

@@ -174,6 +174,7 @@ proptest! {
             next[stream] = to;
             finished = run(&mut lockstep, &mut brokers, &mut seen);
             if restart == 7 && lockstep.is_between_keys() {
+                brokers.take(lockstep.ship_processed());
                 let snapshot = lockstep.snapshot();
                 let position = snapshot.position;
                 lockstep.restore(snapshot);
