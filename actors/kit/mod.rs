@@ -16,6 +16,7 @@ mod checkpoints;
 mod clock;
 mod directory;
 mod link;
+pub mod exec;
 mod outlet;
 mod stage;
 mod store;
