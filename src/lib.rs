@@ -22,3 +22,6 @@ pub mod domain;
 // First floor: the cores. Siblings do not know each other.
 pub mod pipeline;
 pub mod supervision;
+
+// Second floor: runs over data.
+pub mod backtest;
