@@ -4,7 +4,7 @@
 //! |----------------|------------------------------------------------------------------------------------|
 //! | return         | the change of equity from one sample to the next, in money. Equity is realised plus unrealised profit less fees, so it starts at 0 |
 //! | Sharpe ratio   | mean return over the sample standard deviation (n - 1) of the returns, risk-free rate 0: W. F. Sharpe, "The Sharpe Ratio", Journal of Portfolio Management 21 (1994), equation 6. On a fixed capital the capital cancels, so none is needed |
-//! | annualised     | the same times the square root of the returns in a year of 365 days, at the rate at which they were observed; hours without data thus need no rule of their own |
+//! | annualised     | the same times the square root of the returns in a year of 365 days, at the rate at which they were observed; hours without data thus need no rule of their own. None below one day of data: minutes say nothing about a year |
 //! | drawdown       | the largest fall of equity below an earlier peak, the start at 0 included: M. Magdon-Ismail and A. Atiya, "Maximum Drawdown", Risk 17 (2004) |
 //! | win rate       | closing trades that earned over all closing trades, before fees                    |
 //! | profit factor  | what winning trades earned over what losing trades lost, before fees                |
@@ -13,12 +13,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Money, Timestamp};
+use crate::domain::{Money, Span, Timestamp};
 
 use super::report::MoneyText;
 
 /// A year of 365 days, in nanoseconds.
 const YEAR_NANOS: f64 = 365.0 * 86_400.0 * 1e9;
+/// The least that is projected to a year.
+const DAY: Span = Span::from_secs(86_400);
 
 /// What closing trades came to, counted as they happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +68,7 @@ pub struct Performance {
     pub returns: u64,
     /// Sharpe ratio per return; 1.0 earns one standard deviation each time.
     pub sharpe: Option<f64>,
-    /// Sharpe ratio per year.
+    /// Sharpe ratio per year; none for less than a day of data.
     pub sharpe_annualised: Option<f64>,
     /// Largest fall below an earlier peak, as a positive amount.
     pub drawdown_max: MoneyText,
@@ -110,7 +112,8 @@ fn sharpe(samples: &[(Timestamp, Money)]) -> (Option<f64>, Option<f64>) {
     let sharpe = ratio(mean, (squares / (count - 1.0)).sqrt());
     let span = samples[samples.len() - 1].0.since(samples[0].0);
     let years = span.as_secs_f64() * 1e9 / YEAR_NANOS;
-    let annualised = sharpe.zip(ratio(count, years)).map(|(sharpe, rate)| sharpe * rate.sqrt());
+    let rate = if span < DAY { None } else { ratio(count, years) };
+    let annualised = sharpe.zip(rate).map(|(sharpe, rate)| sharpe * rate.sqrt());
     (sharpe, annualised)
 }
 
@@ -157,6 +160,15 @@ mod tests {
         assert!((measured.sharpe.unwrap() - sharpe).abs() < 1e-12);
         assert!((measured.sharpe_annualised.unwrap() - sharpe * 365.0f64.sqrt()).abs() < 1e-9);
         assert_eq!(measured.net.0, Money::from_units(8));
+    }
+
+    #[test]
+    fn less_than_a_day_is_not_projected_to_a_year() {
+        let hourly =
+            |(at, equity): (Timestamp, Money)| (Timestamp::from_nanos(at.as_nanos() / 24), equity);
+        let samples: Vec<_> = daily(&[0, 1, 4, 5, 8]).into_iter().map(hourly).collect();
+        let measured = measure(&samples, &ClosedTrades::default());
+        assert!(measured.sharpe.is_some() && measured.sharpe_annualised.is_none());
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! The acting half of tickwright: actors and their I/O.
+
+pub mod report;
