@@ -7,7 +7,8 @@
 const grouped = (value, decimals, decimalsMost = decimals) =>
   value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimalsMost });
 const count = (value) => grouped(value, 0);
-const percent = (part, whole) => (whole > 0 ? grouped((100 * part) / whole, 1) + " %" : "");
+const percent = (part, whole) =>
+  whole > 0 ? (part > 0 && part / whole < 0.0005 ? "< 0.1 %" : grouped((100 * part) / whole, 1) + " %") : "";
 
 /** Money: cents for ordinary amounts, more decimals for fractions of a coin. */
 function money(value) {
@@ -68,7 +69,7 @@ function valueTicks(low, high, wanted) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) || 10);
   const ticks = [];
-  for (let at = Math.ceil(low / step); at * step <= high + step * 1e-9; at++) ticks.push(at * step);
+  for (let at = Math.ceil(low / step); at * step <= high + step * 1e-9; at++) ticks.push(at * step || 0);
   return { ticks, decimals: Math.min(10, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))) };
 }
 
@@ -76,16 +77,65 @@ const TIME_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500]
   .concat([1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].map((seconds) => seconds * 1e3))
   .concat([1, 2, 3, 6, 12, 24, 48, 168, 336, 720, 2160, 8760].map((hours) => hours * 3.6e6));
 
-/** Round instants of the UTC clock between two, about `wanted` of them, with their labels. */
-function timeTicks(low, high, wanted) {
-  const rough = (high - low) / Math.max(1, wanted);
-  const step = TIME_STEPS.find((candidate) => candidate >= rough) || TIME_STEPS[TIME_STEPS.length - 1];
-  const [from, to] = step >= 8.64e7 ? [5, 10] : step >= 6e4 ? [11, 16] : step >= 1e3 ? [11, 19] : [11, 23];
+/** Round instants of the UTC clock between two, `step` apart, with their labels. */
+function timeTicks(low, high, step) {
   const ticks = [];
-  for (let at = Math.ceil(low / step) * step; at <= high; at += step) {
-    ticks.push({ at, label: iso(at).slice(from, to), day: iso(at).slice(0, 10) });
-  }
+  for (let at = Math.ceil(low / step) * step; at <= high; at += step) ticks.push(timeTick(at, step));
   return ticks;
+}
+
+function timeTick(at, step) {
+  const [from, to] = step >= 8.64e7 ? [5, 10] : step >= 6e4 ? [11, 16] : step >= 1e3 ? [11, 19] : [11, 23];
+  return { at, label: iso(at).slice(from, to), day: iso(at).slice(0, 10) };
+}
+
+/**
+ * Time with its long empty stretches folded away, so that days of trading stand side by side without
+ * the nights, and recordings of different years fit on one axis. What is long is told by the times
+ * themselves: more than half an hour, and twenty times what is usual.
+ */
+class FoldedTime {
+  constructor(times) {
+    const gaps = [];
+    for (let at = 1; at < times.length; at++) gaps.push(times[at] - times[at - 1]);
+    const usual = gaps.slice().sort((a, b) => a - b)[gaps.length >> 1] || 0;
+    const long = Math.max(1.8e6, 20 * usual);
+    const active = gaps.reduce((sum, gap) => sum + (gap > long ? 0 : gap), 0);
+    /** Width left of each fold. */
+    this.left = Math.max(1, active * 0.015);
+    /** Each {from, to, at}: a stretch of time with something in it, and where it begins, folded. */
+    this.stretches = [];
+    if (times.length === 0) return;
+    let [from, at] = [times[0], 0];
+    gaps.forEach((gap, index) => {
+      if (gap <= long) return;
+      const to = times[index];
+      this.stretches.push({ from, to, at });
+      at += to - from + this.left;
+      from = times[index + 1];
+    });
+    this.stretches.push({ from, to: times[times.length - 1], at });
+  }
+
+  /** The place of `time` on the axis. */
+  fold(time) {
+    let place = null;
+    for (const { from, to, at } of this.stretches) {
+      if (time < from && place !== null) break;
+      place = at + (time <= to || at === this.stretches[this.stretches.length - 1].at ? time - from : to - from);
+    }
+    return place === null ? time : place;
+  }
+
+  /** The time at a place on the axis; inside a fold, the end of what came before. */
+  unfold(place) {
+    let time = place;
+    this.stretches.forEach(({ from, to, at }, index) => {
+      const isLast = index === this.stretches.length - 1;
+      if (index === 0 || place >= at) time = isLast ? from + place - at : Math.min(to, from + place - at);
+    });
+    return time;
+  }
 }
 
 // ---- A canvas that follows its size and the colour scheme ---------------------------------------
@@ -206,6 +256,8 @@ class TimeChart extends Chart {
     this.points = points;
     this.marks = marks || [];
     this.unit = unit || this.unit;
+    const times = this.points.concat(this.marks).map((point) => point.x);
+    this.axis = new FoldedTime(times.sort((a, b) => a - b));
     this.range = null;
     this.cross = null;
     this.canvas.setAttribute("aria-label", `${this.name} over time, ${this.unit}`);
@@ -276,8 +328,9 @@ class TimeChart extends Chart {
     high += high === this.base ? 0 : margin;
     this.valueAxis(pen, low, high, this.unit, 34);
     const { left, top, right, bottom } = this.box;
-    this.x = (time) => left + ((time - from) / (to - from)) * (right - left);
-    this.time = (x) => from + ((x - left) / (right - left)) * (to - from);
+    const [start, end] = [this.axis.fold(from), this.axis.fold(to)];
+    this.x = (time) => left + ((this.axis.fold(time) - start) / (end - start)) * (right - left);
+    this.time = (x) => this.axis.unfold(start + ((x - left) / (right - left)) * (end - start));
     this.timeAxis(pen, from, to);
 
     pen.save();
@@ -292,24 +345,53 @@ class TimeChart extends Chart {
 
   timeAxis(pen, from, to) {
     const { left, top, right, bottom } = this.box;
-    const ticks = timeTicks(from, to, (right - left) / 105);
+    const span = this.axis.fold(to) - this.axis.fold(from);
+    const rough = span / Math.max(1, (right - left) / 105);
+    const step = TIME_STEPS.find((candidate) => candidate >= rough) || TIME_STEPS[TIME_STEPS.length - 1];
     pen.textBaseline = "top";
-    let day = null;
-    for (const tick of ticks) {
-      const x = Math.round(this.x(tick.at)) + 0.5;
-      pen.strokeStyle = colour("grid");
-      line(pen, x, top, x, bottom);
-      pen.fillStyle = colour("soft");
-      pen.textAlign = x < left + 30 ? "left" : x > right - 34 ? "right" : "center";
-      pen.fillText(tick.label, x, bottom + 5);
-      if (tick.day !== day) pen.fillText(tick.day, x, bottom + 19);
-      day = tick.day;
-    }
+    let [day, free, dayFree] = [null, left, left];
+    const stretches = this.axis.stretches.filter((stretch) => stretch.to >= from && stretch.from <= to);
+    stretches.forEach((stretch, index) => {
+      const [low, high] = [index === 0 ? from : stretch.from, index === stretches.length - 1 ? to : stretch.to];
+      const ticks = timeTicks(low, high, step);
+      if (index > 0) {
+        this.foldMark(pen, stretch);
+        ticks.unshift(timeTick(stretch.from, step));
+      }
+      for (const tick of ticks) {
+        const x = Math.round(this.x(tick.at)) + 0.5;
+        pen.strokeStyle = colour("grid");
+        line(pen, x, top, x, bottom);
+        pen.fillStyle = colour("soft");
+        pen.textAlign = "left";
+        const width = pen.measureText(tick.label).width;
+        const at = Math.min(Math.max(left, x - width / 2), right - width);
+        if (at >= free && step < 8.64e7) {
+          pen.fillText(tick.label, at, bottom + 5);
+          free = at + width + 14;
+        }
+        if (tick.day !== day && x >= dayFree && x < right - 110) {
+          pen.fillText(tick.day, Math.max(left, x - 32), bottom + 19);
+          dayFree = x + 78;
+          day = tick.day;
+        }
+      }
+    });
     pen.textAlign = "right";
     pen.fillStyle = colour("soft");
     pen.fillText("UTC", right, bottom + 19);
     pen.strokeStyle = colour("edge");
     line(pen, left, bottom + 0.5, right, bottom + 0.5);
+  }
+
+  /** A band where time was folded away before `stretch`. */
+  foldMark(pen, stretch) {
+    const place = this.axis.fold(stretch.from);
+    const start = this.axis.fold(this.range ? this.range[0] : this.all()[0]);
+    const scale = (this.x(stretch.from) - this.box.left) / (place - start || 1);
+    const width = Math.min(this.axis.left * scale, this.x(stretch.from) - this.box.left);
+    pen.fillStyle = colour("page");
+    pen.fillRect(this.x(stretch.from) - width, this.box.top, width, this.box.bottom - this.box.top);
   }
 
   /** The line itself: each value holds until the next. */
@@ -451,7 +533,8 @@ class LatencyChart extends Chart {
         pen.strokeStyle = colour("grid");
         line(pen, at, top, at, bottom);
         pen.fillStyle = colour("soft");
-        pen.fillText(us >= 1e6 ? us / 1e6 + " s" : us >= 1e3 ? us / 1e3 + " ms" : Number(us.toPrecision(2)) + " µs", at, bottom + 5);
+        const label = us >= 1e6 ? us / 1e6 + " s" : us >= 1e3 ? us / 1e3 + " ms" : Number(us.toPrecision(2)) + " µs";
+        pen.fillText(label, Math.min(at, this.width - pen.measureText(label).width / 2), bottom + 5);
       }
     }
   }

@@ -33,7 +33,8 @@ function bars(counts, whole, none) {
   return element("div", { class: "bars" }, entries.map(([name, value]) => [
     element("span", { class: "name" }, words(name)),
     element("div", {}, element("div", { class: "bar", style: { width: (100 * value) / most + "%" } })),
-    element("span", { class: "value" }, count(value) + "  ", element("span", { class: "soft" }, percent(value, whole))),
+    element("span", { class: "value" }, count(value)),
+    element("span", { class: "value soft" }, percent(value, whole)),
   ]));
 }
 
