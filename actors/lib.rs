@@ -12,3 +12,5 @@ pub mod cleaner;
 pub mod ingester;
 pub mod kit;
 pub mod source;
+//! The acting half of tickwright: actors and their I/O.
+pub mod report;

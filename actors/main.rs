@@ -1,1 +1,3 @@
+//! The program; see `tickwright::report` for what it leaves behind.
+
 fn main() {}

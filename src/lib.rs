@@ -23,3 +23,6 @@ pub mod domain;
 pub mod pipeline;
 pub mod stream;
 pub mod supervision;
+
+// Second floor: runs over data.
+pub mod backtest;
