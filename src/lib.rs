@@ -23,3 +23,6 @@ pub mod domain;
 pub mod pipeline;
 pub mod stream;
 pub mod supervision;
+
+// Top floor: what a user sets.
+pub mod config;
