@@ -1,9 +1,12 @@
 //! What single keys cannot show: values that contradict each other.
 
+use super::Kinds;
 use super::problem::nearest;
-use super::schema::{STRATEGY_KINDS, SUBTREES, session_span};
+use super::schema::{SUBTREES, session_span};
 use super::settings::{Path, Settings, Value, path};
-use crate::domain::{Class, Symbol, decimal};
+use crate::domain::{Class, ParameterError, Span, Symbol, decimal};
+use crate::pipeline::factors::{FactorConfig, FactorEngine, FactorError};
+use crate::pipeline::strategy::{StrategyError, StrategyRegistry, StrategySpec};
 
 /// Values that cannot stand together.
 pub(super) struct Contradiction {
@@ -14,11 +17,11 @@ pub(super) struct Contradiction {
 }
 
 /// Everything in `settings` that contradicts something else.
-pub(super) fn contradictions(settings: &Settings, strategy_kinds: &[&str]) -> Vec<Contradiction> {
+pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradiction> {
     let mut found = Found { settings, contradictions: Vec::new() };
     found.pipeline();
     found.supervision();
-    found.strategies(strategy_kinds);
+    found.strategies(kinds);
     found.accounts();
     found.risk();
     found.instruments();
@@ -138,7 +141,8 @@ impl Found<'_> {
         }
     }
 
-    fn strategies(&mut self, more_kinds: &[&str]) {
+    fn strategies(&mut self, kinds: &Kinds) {
+        let registry = &kinds.strategies;
         self.names("strategy", "reversion");
         let settings = self.settings;
         for index in settings.names_under(&["strategy"]) {
@@ -158,22 +162,119 @@ impl Found<'_> {
                     self.add(&[&["strategy", index, "account"]], what, fix);
                 }
             }
-            let known = || STRATEGY_KINDS.into_iter().chain(more_kinds.iter().copied());
             match text("kind") {
                 None => {
                     self.add(&[&item], "has no kind", "name one: kind = \"bollinger_reversion\"");
                 }
-                Some(kind) if known().any(|known| known == kind) => {}
+                Some(kind) if registry.names().any(|known| known == kind) => {
+                    if self.parameters(registry, index, kind) {
+                        self.windows(kinds, index, kind);
+                    }
+                }
                 Some(kind) => {
-                    let fix = match nearest(kind, known()) {
+                    let fix = match nearest(kind, registry.names()) {
                         Some(meant) => format!("did you mean {meant:?}?"),
-                        None => format!("known: {}", known().collect::<Vec<_>>().join(", ")),
+                        None => {
+                            format!("known: {}", registry.names().collect::<Vec<_>>().join(", "))
+                        }
                     };
                     let what = format!("{kind:?} is not a kind of strategy");
                     self.add(&[&["strategy", index, "kind"]], what, fix);
                 }
             }
         }
+    }
+
+    /// Whether the factors of one strategy can be computed on the windows that there are.
+    fn windows(&mut self, kinds: &Kinds, index: &str, kind: &str) {
+        let of = |name| Span::from_millis(self.settings.count(&["pipeline", name]));
+        let config = FactorConfig {
+            window: of("window_ms"),
+            step: of("window_step_ms"),
+            ..FactorConfig::default()
+        };
+        let spec = StrategySpec { name: kind.to_owned(), parameters: self.given(index) };
+        let Ok(needs) = kinds.strategies.needs(&spec) else { return };
+        match FactorEngine::new(config, &kinds.factors, &needs) {
+            // The windows by themselves are wrong: that has been said.
+            Ok(_) | Err(FactorError::Step { .. }) => {}
+            Err(error) => {
+                let names = self.settings.names_under(&["strategy", index, "parameters"]);
+                let window = names.into_iter().find(|name| name.starts_with("window"));
+                let at = ["strategy", index, "parameters", window.unwrap_or_default()];
+                let fix = "change the strategy's parameters, pipeline.window_ms or window_step_ms";
+                let paths: [&[&str]; 4] = [
+                    &at,
+                    &["pipeline", "window_ms"],
+                    &["pipeline", "window_step_ms"],
+                    &["strategy", index],
+                ];
+                self.add(&paths, error.to_string(), fix);
+            }
+        }
+    }
+
+    /// The parameters that were given to one strategy.
+    fn given(&self, index: &str) -> Vec<(String, f64)> {
+        let settings = self.settings;
+        let names = settings.names_under(&["strategy", index, "parameters"]).into_iter();
+        let number = |name: &str| {
+            let value = settings.find(&["strategy", index, "parameters", name]);
+            value.and_then(Value::number).map(|number| (name.to_owned(), number))
+        };
+        names.filter_map(number).collect()
+    }
+
+    /// The parameters of one strategy, each by itself and then all together. Whether they are sound.
+    fn parameters(&mut self, registry: &StrategyRegistry, index: &str, kind: &str) -> bool {
+        let given = self.given(index);
+        let check = |parameters: Vec<(String, f64)>| {
+            registry.needs(&StrategySpec { name: kind.to_owned(), parameters }).err()
+        };
+        let mut errors: Vec<StrategyError> =
+            given.iter().filter_map(|one| check(vec![one.clone()])).collect();
+        // One value alone is judged beside the declared ones; only together do they say whether it
+        // is the pair that is wrong.
+        let is_unknown = |error: &StrategyError| {
+            matches!(
+                error,
+                StrategyError::Parameters { source: ParameterError::Unknown { .. }, .. }
+            )
+        };
+        if !errors.iter().any(is_unknown) {
+            errors = check(given.clone()).into_iter().collect();
+        }
+        let is_sound = errors.is_empty();
+        for error in errors {
+            let (name, what) = match &error {
+                StrategyError::Parameters { source, .. } => {
+                    let name = match source {
+                        ParameterError::Unknown { name, .. }
+                        | ParameterError::Twice { name }
+                        | ParameterError::OutOfRange { name, .. } => Some(name.as_str()),
+                        ParameterError::TooMany { .. } => None,
+                    };
+                    (name, source.to_string())
+                }
+                StrategyError::Unknown { .. }
+                | StrategyError::Column { .. }
+                | StrategyError::TooMany { .. }
+                | StrategyError::Index { .. }
+                | StrategyError::Snapshot { .. } => (None, error.to_string()),
+            };
+            let of_parameter = ["strategy", index, "parameters", name.unwrap_or_default()];
+            let all: Vec<[&str; 4]> =
+                given.iter().map(|(name, _)| ["strategy", index, "parameters", name]).collect();
+            // The named one first; when it was not written, whichever was.
+            let mut paths: Vec<&[&str]> = vec![&of_parameter];
+            paths.extend(all.iter().map(<[&str; 4]>::as_slice));
+            self.add(
+                &paths,
+                what,
+                format!("correct it, or leave it out to have what {kind} declares"),
+            );
+        }
+        is_sound
     }
 
     fn instruments(&mut self) {

@@ -21,6 +21,7 @@
 
 mod chaos;
 mod check;
+mod cores;
 mod listing;
 mod problem;
 mod read;
@@ -33,15 +34,18 @@ mod tests;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use listing::{KeyDescription, keys};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
-pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, STRATEGY_KINDS, SUBTREES, ValueKind};
+pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
-    AccountConfig, ClusterConfig, JournalConfig, Merge, NodeConfig, PipelineConfig, PolicySettings,
-    Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
+    AccountConfig, ClusterConfig, JournalConfig, Merge, NodeConfig, PipelineConfig, Speed,
+    StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
 };
 
 use problem::ConfigProblem as Problem;
 use read::Reader;
 use settings::Settings;
+
+use crate::pipeline::factors::FactorRegistry;
+use crate::pipeline::strategy::StrategyRegistry;
 
 /// The annotated defaults, as text: what `tickwright run` uses without `--config`.
 pub const DEFAULT_TEXT: &str = include_str!("../../cluster.toml");
@@ -72,14 +76,23 @@ pub struct Config {
 }
 
 /// Where a configuration comes from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConfigInput<'a> {
     /// A file's name, for messages, and its text.
     pub file: Option<(&'a str, &'a str)>,
     /// `--set`: keys and values, later ones over earlier ones.
     pub overrides: &'a [(String, String)],
-    /// Kinds of strategies beyond [`STRATEGY_KINDS`], from the user's own crate.
-    pub strategy_kinds: &'a [&'a str],
+    /// What strategies and factors can be named.
+    pub kinds: Kinds,
+}
+
+/// The strategies and factors there are, those of the user's own crate among them.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds {
+    /// Strategies by name.
+    pub strategies: StrategyRegistry,
+    /// Factors by name.
+    pub factors: FactorRegistry,
 }
 
 impl Config {
@@ -107,7 +120,7 @@ impl Config {
         if let Some((file, text)) = input.file {
             reader.file(text, file);
         }
-        Self::finish(reader, input.overrides, input.strategy_kinds)
+        Self::finish(reader, input.overrides, &input.kinds)
     }
 
     /// This configuration with `--set` laid over it.
@@ -115,15 +128,18 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with the overrides, and everything they contradict.
-    pub fn with_overrides(&self, overrides: &[(String, String)]) -> Result<Self, ConfigProblems> {
-        let known: Vec<&str> = self.strategies.iter().map(|one| one.kind.as_str()).collect();
-        Self::finish(Reader::new(self.settings.clone(), None), overrides, &known)
+    pub fn with_overrides(
+        &self,
+        overrides: &[(String, String)],
+        kinds: &Kinds,
+    ) -> Result<Self, ConfigProblems> {
+        Self::finish(Reader::new(self.settings.clone(), None), overrides, kinds)
     }
 
     fn finish(
         mut reader: Reader<'_>,
         overrides: &[(String, String)],
-        strategy_kinds: &[&str],
+        kinds: &Kinds,
     ) -> Result<Self, ConfigProblems> {
         for (key, value) in overrides {
             reader.set(key, value);
@@ -131,7 +147,7 @@ impl Config {
         let Reader { settings, origins, mut problems, .. } = reader;
         // Contradictions are looked for even beside other problems: the refused values are the
         // defaults here, so what is said of them holds.
-        for contradiction in check::contradictions(&settings, strategy_kinds) {
+        for contradiction in check::contradictions(&settings, kinds) {
             let path = contradiction
                 .paths
                 .iter()
@@ -146,6 +162,11 @@ impl Config {
                 fix: contradiction.fix,
             });
         }
+        problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line, column, .. } => (0, line, column),
+            Origin::Set => (1, 0, 0),
+            Origin::Default => (2, 0, 0),
+        });
         if problems.is_empty() {
             Ok(sections::config(settings))
         } else {

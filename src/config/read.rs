@@ -85,10 +85,6 @@ impl<'d> Reader<'d> {
                 Origin::File { line, .. } if unreadable.contains(line));
             at <= syntax_problems || !guessed
         });
-        self.problems.sort_by_key(|problem| match problem.origin {
-            Origin::File { line, column, .. } => (line, column),
-            Origin::Default | Origin::Set => (0, 0),
-        });
     }
 
     /// Reads one `--set KEY=VALUE`. The value is TOML; a bare word is text, and `a,b` a list of it.
@@ -213,12 +209,15 @@ impl<'d> Reader<'d> {
                     Err(_) => Err(format!("{integer} is out of range")),
                 }
             }
-            (ValueKind::Amount { min, max }, _) if exact_text(given).is_some() => {
+            (ValueKind::Amount { min, max, step }, _) if exact_text(given).is_some() => {
                 let text = exact_text(given).unwrap_or_default();
                 match decimal::parse(text.as_bytes(), 9) {
                     Ok(nanos) if nanos < min && min == 1 => Err(format!("{text} is not above 0")),
                     Ok(nanos) if nanos < min => Err(format!("{text} is below {}", plain(min))),
                     Ok(nanos) if nanos > max => Err(format!("{text} is above {}", plain(max))),
+                    Ok(nanos) if nanos % step != 0 => {
+                        Err(format!("{text} is finer than {}, the smallest step", plain(step)))
+                    }
                     Ok(nanos) => Ok(Value::Amount(nanos)),
                     Err(DecimalError::Empty) => Err("is empty".into()),
                     Err(error) => Err(format!("{text} {error}")),

@@ -3,7 +3,7 @@
 //! Default values and explanations stand in `cluster.toml`, which is compiled in. A test holds the
 //! two together: no key without a default or an example, none that this table lacks.
 
-use crate::domain::{Class, Symbol};
+use crate::domain::{Class, FactorSpec, Symbol};
 
 /// What a key may hold.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub enum ValueKind {
         min: i64,
         /// Largest allowed.
         max: i64,
+        /// Smallest difference between two values, in the same steps.
+        step: i64,
     },
     /// Any finite number, as a float.
     Number,
@@ -75,6 +77,15 @@ impl KeySpec {
         self
     }
 
+    /// Limits how finely an amount can be given.
+    const fn with_decimals(mut self, decimals: u8) -> Self {
+        if let ValueKind::Amount { min, max, .. } = self.kind {
+            let step = crate::domain::decimal::POW10[(9 - decimals) as usize];
+            self.kind = ValueKind::Amount { min, max, step };
+        }
+        self
+    }
+
     pub(super) fn segments(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.path.split('.')
     }
@@ -87,17 +98,17 @@ const fn count(path: &'static str, unit: &'static str, min: i64, max: i64) -> Ke
 /// A decimal between whole bounds.
 const fn amount(path: &'static str, unit: &'static str, min: i64, max: i64) -> KeySpec {
     const NANOS: i64 = 1_000_000_000;
-    KeySpec::new(path, ValueKind::Amount { min: min * NANOS, max: max * NANOS }, unit)
+    KeySpec::new(path, ValueKind::Amount { min: min * NANOS, max: max * NANOS, step: 1 }, unit)
 }
 
 /// A decimal above zero.
 const fn positive_amount(path: &'static str, unit: &'static str) -> KeySpec {
-    KeySpec::new(path, ValueKind::Amount { min: 1, max: AMOUNT_MAX * 1_000_000_000 }, unit)
+    KeySpec::new(path, ValueKind::Amount { min: 1, max: AMOUNT_MAX * 1_000_000_000, step: 1 }, unit)
 }
 
-/// A share in percent.
+/// A share in percent, kept as a fraction with nine decimals.
 const fn percent(path: &'static str) -> KeySpec {
-    amount(path, "percent", 0, 100)
+    amount(path, "percent", 0, 100).with_decimals(7)
 }
 
 const fn switch(path: &'static str) -> KeySpec {
@@ -127,9 +138,6 @@ pub const SUBTREES: [&str; 5] = ["node", "data", "calc", "exec", "control"];
 pub const BROKERS: [&str; 2] = ["primary", "backup"];
 /// What a node can do.
 pub const ROLES: [&str; 4] = ["data", "calc", "exec", "control"];
-/// The strategies that come with the program.
-pub const STRATEGY_KINDS: [&str; 2] = ["bollinger_reversion", "ema_crossing"];
-
 /// Every key, by section in the order of `cluster.toml`.
 pub const KEYS: &[KeySpec] = &[
     text("node.name", NAME).operational(),
@@ -163,7 +171,7 @@ pub const KEYS: &[KeySpec] = &[
     count("supervision.window_ms", "ms", 1, YEAR_MS).operational(),
     count("supervision.backoff_first_ms", "ms", 0, DAY_MS).operational(),
     count("supervision.backoff_max_ms", "ms", 0, DAY_MS).operational(),
-    amount("supervision.jitter", "fraction", 0, 1).operational(),
+    amount("supervision.jitter", "fraction", 0, 1).with_decimals(3).operational(),
     count("supervision.drain_timeout_ms", "ms", 0, DAY_MS).operational(),
     count("supervision.stop_timeout_ms", "ms", 1, DAY_MS).operational(),
     choice("supervision.<subtree>.strategy", RESTART_STRATEGIES).operational(),
@@ -171,9 +179,69 @@ pub const KEYS: &[KeySpec] = &[
     count("supervision.<subtree>.window_ms", "ms", 1, YEAR_MS).operational(),
     count("supervision.<subtree>.backoff_first_ms", "ms", 0, DAY_MS).operational(),
     count("supervision.<subtree>.backoff_max_ms", "ms", 0, DAY_MS).operational(),
-    amount("supervision.<subtree>.jitter", "fraction", 0, 1).operational(),
+    amount("supervision.<subtree>.jitter", "fraction", 0, 1).with_decimals(3).operational(),
     count("supervision.<subtree>.drain_timeout_ms", "ms", 0, DAY_MS).operational(),
     count("supervision.<subtree>.stop_timeout_ms", "ms", 1, DAY_MS).operational(),
+    //
+    count("simulator.symbols", "symbols", 1, 100_000),
+    count("simulator.ticks", "rows", 1, i64::MAX).optional(),
+    count("simulator.dirt_per_million", "rows per million", 0, 1_000_000),
+    //
+    count("clean.price_max", "quote currency", 1, AMOUNT_MAX),
+    percent("clean.spread_max_percent").with_decimals(4),
+    choice("clean.one_sided", VERDICTS),
+    choice("clean.crossed", VERDICTS),
+    choice("clean.locked", VERDICTS),
+    switch("clean.zero_price_is_none"),
+    switch("clean.zero_side_is_none"),
+    choice("clean.suspicious", VERDICTS),
+    choice("clean.off_book", VERDICTS),
+    switch("clean.ids_grow"),
+    choice("clean.identical_trade", VERDICTS),
+    amount("clean.reversal_tolerance_ms", "ms", 0, DAY_MS).with_decimals(6),
+    count("clean.reversal_run_max", "rows", 1, 1 << 31).optional(),
+    percent("clean.outlier_move_max_percent").with_decimals(4).optional(),
+    amount("clean.outlier_deviations", "deviations", 0, 1_000_000).with_decimals(3),
+    count("clean.outlier_window", "prices", 1, 32),
+    count("clean.outlier_count_min", "prices", 1, 32),
+    count("clean.outlier_confirm_count", "rows", 1, 1_000_000).optional(),
+    amount("clean.outlier_gap_ms", "ms", 0, DAY_MS).with_decimals(6),
+    count("clean.session_utc_offset_minutes", "minutes", -14 * 60, 14 * 60).optional(),
+    text("clean.session_quiet_start", TIME_OF_DAY),
+    text("clean.session_quiet_end", TIME_OF_DAY),
+    text("clean.session_night_start", TIME_OF_DAY),
+    text("clean.session_night_end", TIME_OF_DAY),
+    count("clean.session_night_days_max", "days", 0, 30),
+    count("clean.class.<class>.price_max", "quote currency", 1, AMOUNT_MAX),
+    percent("clean.class.<class>.spread_max_percent").with_decimals(4),
+    choice("clean.class.<class>.one_sided", VERDICTS),
+    choice("clean.class.<class>.crossed", VERDICTS),
+    choice("clean.class.<class>.locked", VERDICTS),
+    switch("clean.class.<class>.zero_price_is_none"),
+    switch("clean.class.<class>.zero_side_is_none"),
+    choice("clean.class.<class>.suspicious", VERDICTS),
+    choice("clean.class.<class>.off_book", VERDICTS),
+    switch("clean.class.<class>.ids_grow"),
+    choice("clean.class.<class>.identical_trade", VERDICTS),
+    amount("clean.class.<class>.reversal_tolerance_ms", "ms", 0, DAY_MS).with_decimals(6),
+    count("clean.class.<class>.reversal_run_max", "rows", 1, 1 << 31).optional(),
+    percent("clean.class.<class>.outlier_move_max_percent").with_decimals(4).optional(),
+    amount("clean.class.<class>.outlier_deviations", "deviations", 0, 1_000_000).with_decimals(3),
+    count("clean.class.<class>.outlier_window", "prices", 1, 32),
+    count("clean.class.<class>.outlier_count_min", "prices", 1, 32),
+    count("clean.class.<class>.outlier_confirm_count", "rows", 1, 1_000_000).optional(),
+    amount("clean.class.<class>.outlier_gap_ms", "ms", 0, DAY_MS).with_decimals(6),
+    count("clean.class.<class>.session_utc_offset_minutes", "minutes", -14 * 60, 14 * 60)
+        .optional(),
+    text("clean.class.<class>.session_quiet_start", TIME_OF_DAY),
+    text("clean.class.<class>.session_quiet_end", TIME_OF_DAY),
+    text("clean.class.<class>.session_night_start", TIME_OF_DAY),
+    text("clean.class.<class>.session_night_end", TIME_OF_DAY),
+    count("clean.class.<class>.session_night_days_max", "days", 0, 30),
+    //
+    list("factors.also", FACTOR),
+    choice("factors.price_source", &["trade", "mid", "auto"]),
+    choice("factors.class.<class>.price_source", &["trade", "mid", "auto"]),
     //
     text("strategy.<strategy>.name", NAME),
     text("strategy.<strategy>.kind", NAME),
@@ -206,11 +274,13 @@ pub const KEYS: &[KeySpec] = &[
     percent("risk.slippage_percent").optional(),
     percent("risk.margin_percent"),
     count("risk.stale_ms", "ms", 1, YEAR_MS).optional(),
+    switch("risk.short_allowed"),
     percent("risk.class.<class>.collar_percent").optional(),
     percent("risk.class.<class>.price_limit_percent").optional(),
     percent("risk.class.<class>.slippage_percent").optional(),
     percent("risk.class.<class>.margin_percent"),
     count("risk.class.<class>.stale_ms", "ms", 1, YEAR_MS).optional(),
+    switch("risk.class.<class>.short_allowed"),
     count("risk.rate_strategy_per_second", "orders per second", 1, 1_000_000).optional(),
     count("risk.rate_strategy_burst", "orders", 1, 1_000_000),
     count("risk.rate_account_per_second", "orders per second", 1, 1_000_000).optional(),
@@ -228,6 +298,24 @@ pub const KEYS: &[KeySpec] = &[
     count("risk.clock_skew_max_ms", "ms", 1, YEAR_MS).optional(),
     choice("risk.breach_state", &["reducing", "halted"]),
     count("risk.revaluation_ms", "ms", 1, DAY_MS),
+    //
+    count("router.failover_threshold", "failures", 1, 1_000_000),
+    count("router.return_to_primary_ms", "ms", 1, YEAR_MS).optional(),
+    count("router.attempts_max", "brokers", 1, 2),
+    switch("router.has_backup"),
+    choice("broker.<broker>.kind", &["paper"]),
+    count("broker.<broker>.latency_us", "us", 1, DAY_MS * 1_000),
+    count("broker.<broker>.latency_jitter_us", "us", 0, DAY_MS * 1_000),
+    amount("broker.<broker>.fee_bps", "basis points", -10_000, 10_000).with_decimals(5),
+    count("broker.<broker>.refuse_per_million", "orders per million", 0, 1_000_000),
+    count("broker.<broker>.disconnect_per_million", "orders per million", 0, 1_000_000),
+    count("broker.<broker>.timeout_per_million", "orders per million", 0, 1_000_000),
+    count("broker.<broker>.resolve_after_us", "us", 1, DAY_MS * 1_000),
+    text("broker.<broker>.outage_orders", ORDER_RANGE).optional(),
+    count("matching.lots_when_size_missing", "lots", 1, 1 << 31).optional(),
+    count("matching.next_trade_within_us", "us", 0, DAY_MS * 1_000),
+    count("matching.class.<class>.lots_when_size_missing", "lots", 1, 1 << 31).optional(),
+    count("matching.class.<class>.next_trade_within_us", "us", 0, DAY_MS * 1_000),
     //
     choice("instruments.venues.<venue>", &CLASS_NAMES),
     text("instruments.class.<class>.currency", CURRENCY),
@@ -252,12 +340,16 @@ pub const KEYS: &[KeySpec] = &[
     //
     count("telemetry.progress_ms", "ms", 10, 3_600_000).operational(),
     text("telemetry.log", LOG_FILTER).operational(),
+    count("telemetry.curve_points_max", "points", 2, 100_000).operational(),
+    count("telemetry.charts_max", "instruments", 0, 100).operational(),
+    count("telemetry.chart_points_max", "points", 2, 100_000).operational(),
     //
     text("cluster.listen", ADDRESS).operational(),
     list("cluster.seeds", ADDRESS).operational(),
     count("cluster.heartbeat_ms", "ms", 10, 60_000).operational(),
 ];
 
+const VERDICTS: &[&str] = &["accept", "reject"];
 const RESTART_STRATEGIES: &[&str] = &["one_for_one", "one_for_all", "rest_for_one"];
 
 const CLASS_NAMES: [&str; Class::ALL.len()] = {
@@ -291,6 +383,20 @@ const CURRENCY: Form = Form {
 const SESSION: Form = Form {
     expects: "spans of the UTC day such as \"01:30-03:30\"",
     check: |text| session_span(text).map(|_| ()),
+};
+const FACTOR: Form = Form {
+    expects: "factors such as \"rsi(14)\" and, on windows, \"vwap@60s\"",
+    check: |text| text.parse::<FactorSpec>().map(|_| ()).map_err(|error| error.to_string()),
+};
+const TIME_OF_DAY: Form = Form {
+    expects: "a time of day such as \"15:16\"",
+    check: |text| {
+        time_of_day(text).map(|_| ()).ok_or_else(|| format!("{text:?} is not a time of day"))
+    },
+};
+const ORDER_RANGE: Form = Form {
+    expects: "the first and the last order, counted from 1, such as \"100-120\"",
+    check: |text| order_range(text).map(|_| ()),
 };
 const LOG_FILTER: Form =
     Form { expects: "a filter such as \"info\" or \"warn,tickwright=debug\"", check: log_filter };
@@ -346,26 +452,39 @@ fn currency(text: &str) -> Result<(), String> {
 /// The span that `"01:30-03:30"` means, in seconds of the UTC day. `24:00` may end it.
 pub(super) fn session_span(text: &str) -> Result<(u32, u32), String> {
     let wrong = || format!("{text:?} is not a span of the day");
-    let second_of_day = |text: &str| -> Option<u32> {
-        let mut parts = text.split(':');
-        let mut part = |max: u32| -> Option<u32> {
-            let digits = parts.next().filter(|digits| digits.len() == 2)?;
-            digits.parse().ok().filter(|&number: &u32| number <= max)
-        };
-        let (hour, minute) = (part(24)?, part(59)?);
-        let second = if text.len() > 5 { part(59)? } else { 0 };
-        let all = hour * 3_600 + minute * 60 + second;
-        (parts.next().is_none() && all <= 86_400).then_some(all)
-    };
     let (start, end) = text.split_once('-').ok_or_else(wrong)?;
-    let start = second_of_day(start.trim()).ok_or_else(wrong)?;
-    let end = second_of_day(end.trim()).ok_or_else(wrong)?;
+    let start = time_of_day(start.trim()).ok_or_else(wrong)?;
+    let end = time_of_day(end.trim()).ok_or_else(wrong)?;
     if start >= end {
         return Err(format!(
             "{text:?} ends before it starts; split a span that crosses midnight UTC in two"
         ));
     }
     Ok((start, end))
+}
+
+/// The second of the day that `"15:16"` or `"15:16:30"` means; `24:00` is its end.
+pub(super) fn time_of_day(text: &str) -> Option<u32> {
+    let mut parts = text.split(':');
+    let mut part = |max: u32| -> Option<u32> {
+        let digits = parts.next().filter(|digits| digits.len() == 2)?;
+        digits.parse().ok().filter(|&number: &u32| number <= max)
+    };
+    let (hour, minute) = (part(24)?, part(59)?);
+    let second = if text.len() > 5 { part(59)? } else { 0 };
+    let all = hour * 3_600 + minute * 60 + second;
+    (parts.next().is_none() && all <= 86_400).then_some(all)
+}
+
+/// The first and last order that `"100-120"` means.
+pub(super) fn order_range(text: &str) -> Result<(u64, u64), String> {
+    let numbers = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+    match numbers {
+        Some((first, last)) if first >= 1 && first <= last => Ok((first, last)),
+        _ => Err(format!("{text:?} is not a range of orders")),
+    }
 }
 
 fn log_filter(text: &str) -> Result<(), String> {
@@ -488,7 +607,7 @@ impl ValueKind {
             Self::Count { min, max: i64::MAX } => format!("a whole number{of} of at least {min}"),
             Self::Count { min, max } => format!("a whole number{of} from {min} to {max}"),
             Self::Amount { min: 1, .. } => format!("a decimal{of} above 0"),
-            Self::Amount { min, max } => {
+            Self::Amount { min, max, .. } => {
                 let text = |nanos: i64| crate::domain::decimal::format(i128::from(nanos), 9);
                 format!("a decimal{of} from {} to {}", text(min), text(max))
             }

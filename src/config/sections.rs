@@ -136,36 +136,6 @@ impl Subtree {
     }
 }
 
-/// How a supervisor treats its children.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PolicySettings {
-    /// Who restarts together.
-    pub strategy: Strategy,
-    /// Restarts tolerated within `window`.
-    pub restarts_max: usize,
-    /// The window restarts are counted over.
-    pub window: Span,
-    /// Delay before a restart.
-    pub backoff: Backoff,
-    /// Largest fraction by which a delay is shortened at random, 0 to 1.
-    pub jitter: f64,
-    /// How long a child may take to hand on what it holds.
-    pub drain_timeout: Span,
-    /// How long a child may then take to end before it is killed.
-    pub stop_timeout: Span,
-}
-
-impl From<PolicySettings> for PolicyConfig {
-    fn from(settings: PolicySettings) -> Self {
-        Self {
-            strategy: settings.strategy,
-            restart_max: settings.restarts_max,
-            window: settings.window,
-            backoff: settings.backoff,
-        }
-    }
-}
-
 /// One `[[strategy]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StrategyConfig {
@@ -359,28 +329,28 @@ pub(super) fn money(nanos: i64) -> Money {
 
 impl Config {
     /// The policy of `subtree`: its own values, else those of `[supervision]`.
-    pub fn policy(&self, subtree: Subtree) -> PolicySettings {
+    pub fn policy(&self, subtree: Subtree) -> PolicyConfig {
         let s = &self.settings;
-        let own = ["supervision", subtree.name()];
         let at = |name: &'static str| -> Vec<&'static str> {
-            let mine = vec![own[0], own[1], name];
-            if s.find(&mine).is_some() { mine } else { vec![own[0], name] }
+            let own = vec!["supervision", subtree.name(), name];
+            if s.find(&own).is_some() { own } else { vec!["supervision", name] }
         };
-        PolicySettings {
+        let jitter = s.amount(&at("jitter")) / 1_000_000;
+        PolicyConfig {
             strategy: match s.text(&at("strategy")) {
                 "one_for_all" => Strategy::OneForAll,
                 "rest_for_one" => Strategy::RestForOne,
                 _ => Strategy::OneForOne,
             },
-            restarts_max: s.size(&at("restarts_max")),
+            restart_max: s.size(&at("restarts_max")),
             window: s.span_ms(&at("window_ms")),
             backoff: Backoff {
                 first: s.span_ms(&at("backoff_first_ms")),
                 max: s.span_ms(&at("backoff_max_ms")),
             },
-            jitter: amount_to_f64(s.amount(&at("jitter"))),
-            drain_timeout: s.span_ms(&at("drain_timeout_ms")),
-            stop_timeout: s.span_ms(&at("stop_timeout_ms")),
+            jitter_thousandths: u32::try_from(jitter).unwrap_or(0),
+            drain: s.span_ms(&at("drain_timeout_ms")),
+            stop: s.span_ms(&at("stop_timeout_ms")),
         }
     }
 
@@ -406,12 +376,6 @@ impl Config {
         }
         instruments
     }
-}
-
-/// A decimal in steps of 1e-9 as a float.
-#[expect(clippy::cast_precision_loss, reason = "for estimates: fractions and deviations")]
-pub(super) fn amount_to_f64(nanos: i64) -> f64 {
-    nanos as f64 / 1e9
 }
 
 fn class_of(value: &Value) -> Option<Class> {

@@ -2,7 +2,10 @@
 
 use super::listing::documented;
 use super::*;
-use crate::domain::{Class, Instruments, Price, Quantity, Span, Symbol};
+use crate::domain::{
+    Class, FactorSpec, Instrument, Instruments, ParameterError, Price, Quantity, Span, Symbol,
+};
+use crate::pipeline::strategy::{StrategyFactory, StrategyRegistry, StrategySpec};
 use crate::supervision;
 
 /// The problems of `text` as lines.
@@ -118,6 +121,7 @@ fn a_value_of_the_wrong_type_says_what_it_is() {
         ("pipeline = 3", "is a table of keys, not the number 3; write [pipeline]"),
         ("[strategy]\nname = \"a\"", "is a list of tables, not a table; write [[strategy]]"),
         ("[risk]\ncollar_percent = nan", "nan is not a finite number"),
+        ("[risk]\ncollar_percent = 0.00000001", "0.00000001 is finer than 0.0000001"),
         ("[risk]\ncollar_percent = \"5 %\"", "5 % is not a number"),
         ("[node]\nroles = [1]", "holds something that is not text"),
         ("[node]\nroles = [\"date\"]", "\"date\" is not a role"),
@@ -228,7 +232,7 @@ fn set_problems_name_the_option_and_come_with_those_of_the_file() {
     let input = ConfigInput {
         file: Some(("my.toml", "[pipeline]\nshards = 0")),
         overrides: &overrides,
-        strategy_kinds: &[],
+        ..ConfigInput::default()
     };
     let lines: Vec<String> =
         Config::load(&input).unwrap_err().0.iter().map(ToString::to_string).collect();
@@ -248,26 +252,75 @@ fn set_problems_name_the_option_and_come_with_those_of_the_file() {
 fn overrides_of_a_configuration_keep_the_rest_of_it() {
     let config = Config::parse("[pipeline]\nshards = 4", "my.toml").unwrap();
     let overrides = [("pipeline.batch_ticks".to_owned(), "1".to_owned())];
-    let both = config.with_overrides(&overrides).unwrap();
+    let both = config.with_overrides(&overrides, &Kinds::default()).unwrap();
     assert_eq!((both.pipeline.shards, both.pipeline.batch_ticks), (4, 1));
     let overrides = [("stream.credit_ticks".to_owned(), "1".to_owned())];
-    let problems = config.with_overrides(&overrides).unwrap_err().to_string();
+    let problems = config.with_overrides(&overrides, &Kinds::default()).unwrap_err().to_string();
     assert!(problems.starts_with("--set stream.credit_ticks: pipeline.batch_ticks = 256 is above"));
 }
 
 #[test]
-fn a_user_kind_of_strategy_is_accepted_when_it_is_announced() {
+fn a_users_own_kind_of_strategy_is_known_once_it_is_registered() {
     let text = "[[strategy]]\nname = \"mine\"\nkind = \"momentum\"\nparameters = { days = 3 }";
     assert!(problem(text).contains("\"momentum\" is not a kind of strategy"));
-    let input = ConfigInput {
-        file: Some(("my.toml", text)),
-        strategy_kinds: &["momentum"],
-        ..ConfigInput::default()
-    };
+    let mut input = ConfigInput { file: Some(("my.toml", text)), ..ConfigInput::default() };
+    input.kinds.strategies.register("momentum", Momentum);
     let config = Config::load(&input).unwrap();
     assert_eq!(config.strategies.len(), 1);
     assert_eq!(config.strategies[0].parameters["days"], 3.0);
     assert_eq!(config.strategies[0].symbols, ["*"]);
+}
+
+/// A strategy of a user's own, as far as configuration sees it.
+struct Momentum;
+
+impl StrategyFactory for Momentum {
+    fn parameters(&self) -> &[(&'static str, f64)] {
+        &[("days", 5.0)]
+    }
+
+    fn needs(&self, _: &[f64]) -> Result<Vec<FactorSpec>, ParameterError> {
+        Ok(Vec::new())
+    }
+
+    fn make(
+        &self,
+        _: &Instrument,
+        _: &[f64],
+    ) -> Result<Box<dyn crate::pipeline::strategy::Strategy>, ParameterError> {
+        unreachable!("configuration makes no strategies")
+    }
+}
+
+#[test]
+fn parameters_of_strategies_are_judged_by_the_strategies_themselves() {
+    let with = |kind: &str, parameters: &str| {
+        problems(&format!(
+            "[[strategy]]\nname = \"a\"\nkind = \"{kind}\"\n[strategy.parameters]\n{parameters}"
+        ))
+    };
+    let unknown = with("bollinger_reversion", "widht = 1\nperiods = 5");
+    assert_eq!(unknown.len(), 2, "{unknown:#?}");
+    assert!(
+        unknown[0].starts_with("my.toml:5:9: strategy.0.parameters.widht: has no parameter"),
+        "{unknown:#?}"
+    );
+    let crossed = with("ema_crossing", "fast = 30\nslow = 20");
+    assert_eq!(crossed.len(), 1, "{crossed:#?}");
+    assert!(crossed[0].starts_with("my.toml:"), "{crossed:#?}");
+    let window = with("ema_crossing", "window_s = 15");
+    assert!(window[0].starts_with("my.toml:5:12: strategy.0.parameters.window_s"), "{window:#?}");
+    let period = with("bollinger_reversion", "period = -20");
+    assert!(period[0].contains("parameter `period` is -20"), "{period:#?}");
+}
+
+#[test]
+fn the_default_strategies_are_as_their_kinds_declare_them() {
+    for strategy in Config::default().strategies {
+        let declared = StrategySpec { name: strategy.kind.clone(), parameters: Vec::new() };
+        let registry = StrategyRegistry::new();
+        assert_eq!(registry.needs(&strategy.spec()), registry.needs(&declared));
+    }
 }
 
 #[test]
@@ -311,14 +364,15 @@ fn the_fingerprint_follows_what_can_change_an_answer_and_nothing_else() {
 #[test]
 fn a_subtree_has_its_own_policy_or_that_of_the_section() {
     let config = Config::default();
+    assert_eq!(config.policy(Subtree::Calc), supervision::PolicyConfig::default());
     assert_eq!(config.policy(Subtree::Node).strategy, supervision::Strategy::RestForOne);
     assert_eq!(config.policy(Subtree::Exec).strategy, supervision::Strategy::OneForAll);
     let text =
         "[supervision]\nrestarts_max = 9\n[supervision.calc]\nrestarts_max = 2\njitter = 0.5";
     let config = Config::parse(text, "my.toml").unwrap();
-    assert_eq!(config.policy(Subtree::Data).restarts_max, 9);
+    assert_eq!(config.policy(Subtree::Data).restart_max, 9);
     let calc = config.policy(Subtree::Calc);
-    assert_eq!((calc.restarts_max, calc.jitter), (2, 0.5));
+    assert_eq!((calc.restart_max, calc.jitter_thousandths), (2, 500));
     assert_eq!(calc.backoff.first, Span::from_millis(10));
 }
 
