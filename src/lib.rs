@@ -26,3 +26,5 @@ pub mod supervision;
 
 // Second floor: runs over data.
 pub mod backtest;
+// Top floor: what a user sets.
+pub mod config;

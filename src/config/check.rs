@@ -1,0 +1,363 @@
+//! What single keys cannot show: values that contradict each other.
+
+use super::Kinds;
+use super::problem::nearest;
+use super::schema::{SUBTREES, session_span};
+use super::settings::{Path, Settings, Value, path};
+use crate::domain::{Class, ParameterError, Span, Symbol, decimal};
+use crate::pipeline::factors::{FactorConfig, FactorEngine, FactorError};
+use crate::pipeline::strategy::{StrategyError, StrategyRegistry, StrategySpec};
+
+/// Values that cannot stand together.
+pub(super) struct Contradiction {
+    /// The keys at fault; the first that a user wrote is named.
+    pub(super) paths: Vec<Path>,
+    pub(super) what: String,
+    pub(super) fix: String,
+}
+
+/// Everything in `settings` that contradicts something else.
+pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradiction> {
+    let mut found = Found { settings, contradictions: Vec::new() };
+    found.pipeline();
+    found.supervision();
+    found.strategies(kinds);
+    found.accounts();
+    found.risk();
+    found.instruments();
+    found.contradictions
+}
+
+struct Found<'s> {
+    settings: &'s Settings,
+    contradictions: Vec<Contradiction>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, paths: &[&[&str]], what: impl Into<String>, fix: impl Into<String>) {
+        let paths = paths.iter().map(|names| path(names)).collect();
+        self.contradictions.push(Contradiction { paths, what: what.into(), fix: fix.into() });
+    }
+
+    /// `smaller` must not be above `larger`.
+    fn ordered(&mut self, smaller: &[&str], larger: &[&str]) {
+        let (low, high) = (self.number(smaller), self.number(larger));
+        if let (Some(low), Some(high)) = (low, high)
+            && low > high
+        {
+            let value = |names: &[&str]| self.settings.find(names).map(Value::to_string);
+            let what = format!(
+                "{} = {} is above {} = {}",
+                smaller.join("."),
+                value(smaller).unwrap_or_default(),
+                larger.join("."),
+                value(larger).unwrap_or_default(),
+            );
+            self.add(&[smaller, larger], what, "lower the first or raise the second");
+        }
+    }
+
+    fn number(&self, names: &[&str]) -> Option<i64> {
+        match self.settings.find(names) {
+            Some(Value::Count(number) | Value::Amount(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn pipeline(&mut self) {
+        self.ordered(&["pipeline", "window_step_ms"], &["pipeline", "window_ms"]);
+        let (window, step) = (["pipeline", "window_ms"], ["pipeline", "window_step_ms"]);
+        if let (Some(length), Some(every)) = (self.number(&window), self.number(&step))
+            && every <= length
+            && length % every != 0
+        {
+            let what = format!("{length} ms is not a whole number of steps of {every} ms");
+            self.add(&[&window, &step], what, "make window_ms a multiple of window_step_ms");
+        }
+        self.ordered(&["pipeline", "batch_ticks"], &["stream", "credit_ticks"]);
+        self.ordered(&["stream", "credit_ticks"], &["stream", "retained_ticks"]);
+        self.ordered(&["stream", "checkpoint_ticks"], &["stream", "retained_ticks"]);
+        self.ordered(&["journal", "segment_bytes"], &["journal", "size_max_bytes"]);
+        if self.settings.list(&["node", "roles"]).is_empty() {
+            self.add(
+                &[&["node", "roles"]],
+                "is empty",
+                "a node without roles does nothing: name one",
+            );
+        }
+    }
+
+    fn supervision(&mut self) {
+        self.ordered(&["supervision", "backoff_first_ms"], &["supervision", "backoff_max_ms"]);
+        for subtree in SUBTREES {
+            let at = |name: &'static str| -> Vec<&str> {
+                let own = vec!["supervision", subtree, name];
+                let is_own = self.settings.find(&own).is_some();
+                if is_own { own } else { vec!["supervision", name] }
+            };
+            let (first, max) = (at("backoff_first_ms"), at("backoff_max_ms"));
+            if first.len() + max.len() > 4 {
+                self.ordered(&first, &max);
+            }
+        }
+    }
+
+    /// Every table of `list` has a name of its own.
+    fn names(&mut self, list: &str, example: &str) {
+        let mut names: Vec<&str> = Vec::new();
+        let settings = self.settings;
+        for index in settings.names_under(&[list]) {
+            match settings.find(&[list, index, "name"]) {
+                Some(Value::Text(name)) if names.contains(&name.as_str()) => {
+                    let what = format!("another {list} is called {name:?} too");
+                    self.add(&[&[list, index, "name"]], what, "give each a name of its own");
+                }
+                Some(Value::Text(name)) => names.push(name),
+                _ => {
+                    let fix = format!("give it one: name = \"{example}\"");
+                    self.add(&[&[list, index]], "has no name", fix);
+                }
+            }
+        }
+    }
+
+    fn accounts(&mut self) {
+        self.names("account", "main");
+        if self.settings.names_under(&["account"]).is_empty() {
+            let fix = "write [[account]] with a name";
+            self.add(&[&["account"]], "there is no account to trade for", fix);
+        }
+    }
+
+    fn risk(&mut self) {
+        self.ordered(&["risk", "order_value_min"], &["risk", "order_value_max"]);
+        for symbol in self.settings.list(&["risk", "symbols_denied"]) {
+            if self.settings.list(&["risk", "symbols_allowed"]).contains(symbol) {
+                let what = format!("{symbol:?} is both denied and allowed");
+                let paths: [&[&str]; 2] =
+                    [&["risk", "symbols_denied"], &["risk", "symbols_allowed"]];
+                self.add(&paths, what, "take it out of one list");
+            }
+        }
+    }
+
+    fn strategies(&mut self, kinds: &Kinds) {
+        let registry = &kinds.strategies;
+        self.names("strategy", "reversion");
+        let settings = self.settings;
+        for index in settings.names_under(&["strategy"]) {
+            let text = |name: &str| match settings.find(&["strategy", index, name]) {
+                Some(Value::Text(text)) => Some(text.as_str()),
+                _ => None,
+            };
+            let item = ["strategy", index];
+            if let Some(account) = text("account") {
+                let accounts = settings.names_under(&["account"]);
+                let is_called = |at: &&str| {
+                    settings.find(&["account", at, "name"]) == Some(&Value::Text(account.into()))
+                };
+                if !accounts.iter().any(is_called) {
+                    let what = format!("there is no account {account:?}");
+                    let fix = "write an [[account]] of that name, or name another";
+                    self.add(&[&["strategy", index, "account"]], what, fix);
+                }
+            }
+            match text("kind") {
+                None => {
+                    self.add(&[&item], "has no kind", "name one: kind = \"bollinger_reversion\"");
+                }
+                Some(kind) if registry.names().any(|known| known == kind) => {
+                    if self.parameters(registry, index, kind) {
+                        self.windows(kinds, index, kind);
+                    }
+                }
+                Some(kind) => {
+                    let fix = match nearest(kind, registry.names()) {
+                        Some(meant) => format!("did you mean {meant:?}?"),
+                        None => {
+                            format!("known: {}", registry.names().collect::<Vec<_>>().join(", "))
+                        }
+                    };
+                    let what = format!("{kind:?} is not a kind of strategy");
+                    self.add(&[&["strategy", index, "kind"]], what, fix);
+                }
+            }
+        }
+    }
+
+    /// Whether the factors of one strategy can be computed on the windows that there are.
+    fn windows(&mut self, kinds: &Kinds, index: &str, kind: &str) {
+        let of = |name| Span::from_millis(self.settings.count(&["pipeline", name]));
+        let config = FactorConfig {
+            window: of("window_ms"),
+            step: of("window_step_ms"),
+            ..FactorConfig::default()
+        };
+        let spec = StrategySpec { name: kind.to_owned(), parameters: self.given(index) };
+        let Ok(needs) = kinds.strategies.needs(&spec) else { return };
+        match FactorEngine::new(config, &kinds.factors, &needs) {
+            // The windows by themselves are wrong: that has been said.
+            Ok(_) | Err(FactorError::Step { .. }) => {}
+            Err(error) => {
+                let names = self.settings.names_under(&["strategy", index, "parameters"]);
+                let window = names.into_iter().find(|name| name.starts_with("window"));
+                let at = ["strategy", index, "parameters", window.unwrap_or_default()];
+                let fix = "change the strategy's parameters, pipeline.window_ms or window_step_ms";
+                let paths: [&[&str]; 4] = [
+                    &at,
+                    &["pipeline", "window_ms"],
+                    &["pipeline", "window_step_ms"],
+                    &["strategy", index],
+                ];
+                self.add(&paths, error.to_string(), fix);
+            }
+        }
+    }
+
+    /// The parameters that were given to one strategy.
+    fn given(&self, index: &str) -> Vec<(String, f64)> {
+        let settings = self.settings;
+        let names = settings.names_under(&["strategy", index, "parameters"]).into_iter();
+        let number = |name: &str| {
+            let value = settings.find(&["strategy", index, "parameters", name]);
+            value.and_then(Value::number).map(|number| (name.to_owned(), number))
+        };
+        names.filter_map(number).collect()
+    }
+
+    /// The parameters of one strategy, each by itself and then all together. Whether they are sound.
+    fn parameters(&mut self, registry: &StrategyRegistry, index: &str, kind: &str) -> bool {
+        let given = self.given(index);
+        let check = |parameters: Vec<(String, f64)>| {
+            registry.needs(&StrategySpec { name: kind.to_owned(), parameters }).err()
+        };
+        let mut errors: Vec<StrategyError> =
+            given.iter().filter_map(|one| check(vec![one.clone()])).collect();
+        // One value alone is judged beside the declared ones; only together do they say whether it
+        // is the pair that is wrong.
+        let is_unknown = |error: &StrategyError| {
+            matches!(
+                error,
+                StrategyError::Parameters { source: ParameterError::Unknown { .. }, .. }
+            )
+        };
+        if !errors.iter().any(is_unknown) {
+            errors = check(given.clone()).into_iter().collect();
+        }
+        let is_sound = errors.is_empty();
+        for error in errors {
+            let (name, what) = match &error {
+                StrategyError::Parameters { source, .. } => {
+                    let name = match source {
+                        ParameterError::Unknown { name, .. }
+                        | ParameterError::Twice { name }
+                        | ParameterError::OutOfRange { name, .. } => Some(name.as_str()),
+                        ParameterError::TooMany { .. } => None,
+                    };
+                    (name, source.to_string())
+                }
+                StrategyError::Unknown { .. }
+                | StrategyError::Column { .. }
+                | StrategyError::TooMany { .. }
+                | StrategyError::Index { .. }
+                | StrategyError::Snapshot { .. } => (None, error.to_string()),
+            };
+            let of_parameter = ["strategy", index, "parameters", name.unwrap_or_default()];
+            let all: Vec<[&str; 4]> =
+                given.iter().map(|(name, _)| ["strategy", index, "parameters", name]).collect();
+            // The named one first; when it was not written, whichever was.
+            let mut paths: Vec<&[&str]> = vec![&of_parameter];
+            paths.extend(all.iter().map(<[&str; 4]>::as_slice));
+            self.add(
+                &paths,
+                what,
+                format!("correct it, or leave it out to have what {kind} declares"),
+            );
+        }
+        is_sound
+    }
+
+    fn instruments(&mut self) {
+        for class in Class::ALL {
+            self.terms(&["instruments", "class", class.name()], &[]);
+        }
+        for name in self.settings.names_under(&["instruments", "symbol"]) {
+            let class = ["instruments", "symbol", name, "class"];
+            let venue = Symbol::new(name).map(|symbol| symbol.venue().to_owned());
+            let venue = venue.unwrap_or_default();
+            let of_venue = ["instruments", "venues", &venue];
+            let class = self.settings.find(&class).or_else(|| self.settings.find(&of_venue));
+            let class = match class {
+                Some(Value::Text(class)) => class.as_str(),
+                _ => Class::of_venue(&venue).name(),
+            };
+            self.terms(&["instruments", "symbol", name], &["instruments", "class", class]);
+        }
+    }
+
+    /// Terms under `own`, with those under `base` behind them.
+    fn terms(&mut self, own: &[&str], base: &[&str]) {
+        let settings = self.settings;
+        let at = |name: &'static str| -> Vec<String> {
+            let mine = path(&[own, &[name]].concat());
+            let names: Vec<&str> = mine.iter().map(String::as_str).collect();
+            if settings.find(&names).is_some() || base.is_empty() {
+                mine
+            } else {
+                path(&[base, &[name]].concat())
+            }
+        };
+        let value = |name: &'static str| {
+            let path = at(name);
+            let names: Vec<&str> = path.iter().map(String::as_str).collect();
+            self.number(&names)
+        };
+        let mut wrong: Vec<([&'static str; 2], String, String)> = Vec::new();
+        for (name, decimals_name) in [
+            ("tick_size", "price_decimals"),
+            ("lot", "quantity_decimals"),
+            ("quantity_min", "quantity_decimals"),
+            ("quantity_max", "quantity_decimals"),
+        ] {
+            let (Some(nanos), Some(decimals)) = (value(name), value(decimals_name)) else {
+                continue;
+            };
+            let Ok(decimals) = u8::try_from(decimals) else { continue };
+            let text = decimal::format(i128::from(nanos), 9);
+            if nanos % decimal::POW10[usize::from(9 - decimals)] != 0 {
+                let what = format!("{text} has more than {decimals} decimals");
+                wrong.push(([name, decimals_name], what, format!("raise {decimals_name}")));
+            } else if i128::from(nanos) * 10i128.pow(u32::from(decimals)) / 1_000_000_000
+                > i128::from(i64::MAX)
+            {
+                let what = format!("{text} does not fit 64 bits at {decimals} decimals");
+                wrong.push(([name, decimals_name], what, format!("lower {decimals_name}")));
+            }
+        }
+        if let (Some(lot), Some(min), Some(max)) =
+            (value("lot"), value("quantity_min"), value("quantity_max"))
+        {
+            if min > max {
+                let what = "the smallest order is above the largest".to_owned();
+                wrong.push((["quantity_min", "quantity_max"], what, "lower quantity_min".into()));
+            }
+            if min % lot != 0 {
+                let what = "the smallest order is not a whole number of lots".to_owned();
+                let fix = "make quantity_min a multiple of lot".to_owned();
+                wrong.push((["quantity_min", "lot"], what, fix));
+            }
+        }
+        if let Some(Value::List(spans)) = settings.find(&[own, &["session"]].concat()) {
+            let spans: Vec<(u32, u32)> =
+                spans.iter().filter_map(|span| session_span(span).ok()).collect();
+            if spans.windows(2).any(|pair| pair[1].0 < pair[0].1) {
+                let what = "spans overlap or are out of order".to_owned();
+                wrong.push((["session", "session"], what, "put them in ascending order".into()));
+            }
+        }
+        for (names, what, fix) in wrong {
+            let paths = names.iter().map(|&name| at(name)).collect();
+            self.contradictions.push(Contradiction { paths, what, fix });
+        }
+    }
+}

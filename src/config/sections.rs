@@ -1,0 +1,438 @@
+//! The sections as types.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use super::schema::{self, ROLES, SUBTREES};
+use super::settings::{Settings, Value};
+use crate::domain::{
+    AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
+    Symbol, decimal,
+};
+use crate::supervision::{PolicyConfig, Strategy};
+
+/// `[node]`: this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name in the cluster.
+    pub name: String,
+    /// What it does, of [`ROLES`], in that order.
+    pub roles: Vec<&'static str>,
+    /// Where its journals are.
+    pub data_dir: String,
+}
+
+/// In which order exec takes its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// By key: every run gives the same answer.
+    Key,
+    /// As they come: lowest latency, for live sources.
+    Arrival,
+}
+
+/// How fast recorded data is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speed {
+    /// As fast as it can be worked on.
+    Max,
+    /// This many times as fast as it happened; 1 is real time.
+    Times(u32),
+}
+
+impl Speed {
+    /// The speed that `"max"`, `"real"` or `"10x"` means; up to a million times.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "max" => Some(Self::Max),
+            "real" => Some(Self::Times(1)),
+            _ => {
+                let digits = text.strip_suffix('x')?;
+                let times = digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)?;
+                times.parse().ok().filter(|times| (1..=1_000_000).contains(times)).map(Self::Times)
+            }
+        }
+    }
+}
+
+/// `[pipeline]`: how rows go through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineConfig {
+    /// Rows in a block.
+    pub batch_ticks: usize,
+    /// Factor engines on this node.
+    pub shards: usize,
+    /// In which order exec takes its inputs.
+    pub merge: Merge,
+    /// How fast recorded data is read.
+    pub speed: Speed,
+    /// Length of an event-time window.
+    pub window: Span,
+    /// From one window's start to the next's.
+    pub window_step: Span,
+    /// Whether a bad row stops the run.
+    pub strict: bool,
+    /// What all randomness is drawn from.
+    pub seed: u64,
+    /// Stop after this many rows of all sources together.
+    pub limit_rows: Option<u64>,
+}
+
+/// `[stream]`: between two stages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// Rows a producer may have under way.
+    pub credit_ticks: usize,
+    /// Rows a producer keeps until they are stable.
+    pub retained_ticks: usize,
+    /// Rows between two checkpoints of a stage, at most.
+    pub checkpoint_ticks: usize,
+    /// How often an idle stream says how far it is complete.
+    pub idle: Span,
+    /// Nodes that must have stored a row before it is acknowledged.
+    pub replicas: usize,
+}
+
+/// `[journal]`: what is written to disk, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Whether anything is written.
+    pub enabled: bool,
+    /// Records that are written together, at most.
+    pub commit_records: usize,
+    /// How long a record waits to be written, at most.
+    pub commit: Span,
+    /// Size of one file.
+    pub segment_bytes: u64,
+    /// Size of all together; beyond it ingestion stops loudly.
+    pub size_max_bytes: u64,
+}
+
+/// A part of the supervision tree that has its own policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subtree {
+    /// The whole process.
+    Node,
+    /// Ingesters and cleaners.
+    Data,
+    /// Factor engines and strategies.
+    Calc,
+    /// Risk, router, brokers, positions.
+    Exec,
+    /// The cluster's own services.
+    Control,
+}
+
+impl Subtree {
+    /// As configuration spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => SUBTREES[0],
+            Self::Data => SUBTREES[1],
+            Self::Calc => SUBTREES[2],
+            Self::Exec => SUBTREES[3],
+            Self::Control => SUBTREES[4],
+        }
+    }
+}
+
+/// One `[[strategy]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StrategyConfig {
+    /// Its name in reports and in risk's rules; unique.
+    pub name: String,
+    /// Which strategy it is.
+    pub kind: String,
+    /// The account it trades for: its place among [`Config::accounts`].
+    pub account: AccountId,
+    /// The symbols it trades, as patterns where `*` stands for anything.
+    pub symbols: Vec<String>,
+    /// Its numbers, by name.
+    pub parameters: BTreeMap<String, f64>,
+}
+
+impl StrategyConfig {
+    /// Whether it trades `symbol`.
+    pub fn trades(&self, symbol: &Symbol) -> bool {
+        self.symbols.iter().any(|pattern| pattern_matches(pattern, symbol.as_str()))
+    }
+}
+
+/// Whether `text` is what `pattern` describes; `*` stands for any run of characters.
+pub(super) fn pattern_matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// One `[[account]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountConfig {
+    /// Its name; unique.
+    pub name: String,
+    /// How far its midnight is ahead of UTC's, in minutes.
+    pub utc_offset_minutes: i32,
+    /// What it holds at the start, by currency; empty: it is not asked.
+    pub cash: BTreeMap<String, Money>,
+}
+
+/// `[telemetry]`: what an operator sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// Between two lines, or two movements of the bar.
+    pub progress: Span,
+    /// Which log lines are written.
+    pub log: String,
+}
+
+/// `[cluster]`: used from the cluster release on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Where this node listens.
+    pub listen: String,
+    /// Nodes to join through.
+    pub seeds: Vec<String>,
+    /// Between two signs of life.
+    pub heartbeat: Span,
+}
+
+/// Settings by full path, with the conversions that types need.
+impl Settings {
+    fn span_ms(&self, names: &[&str]) -> Span {
+        Span::from_millis(self.count(names))
+    }
+
+    fn size(&self, names: &[&str]) -> usize {
+        usize::try_from(self.count(names)).unwrap_or(usize::MAX)
+    }
+}
+
+/// The configuration that sound `settings` mean.
+pub(super) fn config(settings: Settings) -> Config {
+    let s = &settings;
+    let roles = s.list(&["node", "roles"]);
+    Config {
+        node: NodeConfig {
+            name: s.text(&["node", "name"]).to_owned(),
+            roles: ROLES.into_iter().filter(|role| roles.iter().any(|r| r == role)).collect(),
+            data_dir: s.text(&["node", "data_dir"]).to_owned(),
+        },
+        pipeline: PipelineConfig {
+            batch_ticks: s.size(&["pipeline", "batch_ticks"]),
+            shards: s.size(&["pipeline", "shards"]),
+            merge: match s.text(&["pipeline", "merge"]) {
+                "arrival" => Merge::Arrival,
+                _ => Merge::Key,
+            },
+            speed: Speed::parse(s.text(&["pipeline", "speed"])).unwrap_or(Speed::Max),
+            window: s.span_ms(&["pipeline", "window_ms"]),
+            window_step: s.span_ms(&["pipeline", "window_step_ms"]),
+            strict: s.switch(&["pipeline", "strict"]),
+            seed: s.count(&["pipeline", "seed"]),
+            limit_rows: s.count_or_none(&["pipeline", "limit_rows"]),
+        },
+        stream: StreamConfig {
+            credit_ticks: s.size(&["stream", "credit_ticks"]),
+            retained_ticks: s.size(&["stream", "retained_ticks"]),
+            checkpoint_ticks: s.size(&["stream", "checkpoint_ticks"]),
+            idle: s.span_ms(&["stream", "idle_ms"]),
+            replicas: s.size(&["stream", "replicas"]),
+        },
+        journal: JournalConfig {
+            enabled: s.switch(&["journal", "enabled"]),
+            commit_records: s.size(&["journal", "commit_records"]),
+            commit: s.span_ms(&["journal", "commit_ms"]),
+            segment_bytes: s.count(&["journal", "segment_bytes"]),
+            size_max_bytes: s.count(&["journal", "size_max_bytes"]),
+        },
+        strategies: strategies(s),
+        accounts: accounts(s),
+        telemetry: TelemetryConfig {
+            progress: s.span_ms(&["telemetry", "progress_ms"]),
+            log: s.text(&["telemetry", "log"]).to_owned(),
+        },
+        cluster: ClusterConfig {
+            listen: s.text(&["cluster", "listen"]).to_owned(),
+            seeds: s.list(&["cluster", "seeds"]).to_vec(),
+            heartbeat: s.span_ms(&["cluster", "heartbeat_ms"]),
+        },
+        settings,
+    }
+}
+
+/// `[[strategy]]` in its order.
+fn strategies(settings: &Settings) -> Vec<StrategyConfig> {
+    let mut strategies = Vec::new();
+    for index in 0.. {
+        let index = index.to_string();
+        let at = |name: &str| settings.find(&["strategy", &index, name]);
+        let text = |name: &str| at(name).and_then(Value::text);
+        let Some(name) = text("name") else { break };
+        let under = ["strategy", &index, "parameters"];
+        let parameter = |name: &str| {
+            let value = settings.find(&["strategy", &index, "parameters", name]);
+            value.and_then(Value::number).map(|number| (name.to_owned(), number))
+        };
+        let symbols = at("symbols").and_then(Value::list);
+        strategies.push(StrategyConfig {
+            name: name.to_owned(),
+            kind: text("kind").unwrap_or_default().to_owned(),
+            account: account_of(settings, text("account").unwrap_or_default()),
+            symbols: symbols.map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec),
+            parameters: settings.names_under(&under).into_iter().filter_map(parameter).collect(),
+        });
+    }
+    strategies
+}
+
+/// `[[account]]` in its order.
+fn accounts(settings: &Settings) -> Vec<AccountConfig> {
+    let mut accounts = Vec::new();
+    for index in 0.. {
+        let index = index.to_string();
+        let at = |name: &str| settings.find(&["account", &index, name]);
+        let Some(name) = at("name").and_then(Value::text) else { break };
+        let offset = at("utc_offset_minutes").and_then(Value::count).unwrap_or(0);
+        let held = |currency: &str| {
+            let held = settings.amount(&["account", &index, "cash", currency]);
+            (currency.to_owned(), money(held))
+        };
+        let currencies = settings.names_under(&["account", &index, "cash"]);
+        accounts.push(AccountConfig {
+            name: name.to_owned(),
+            utc_offset_minutes: i32::try_from(offset).unwrap_or(0),
+            cash: currencies.into_iter().map(held).collect(),
+        });
+    }
+    accounts
+}
+
+/// The place of the account `name`; the first, when there is no such name.
+fn account_of(settings: &Settings, name: &str) -> AccountId {
+    let accounts = accounts(settings);
+    let place = accounts.iter().position(|account| account.name == name).unwrap_or(0);
+    AccountId(u16::try_from(place).unwrap_or(0))
+}
+
+/// `nanos` steps of 1e-9 as money.
+pub(super) fn money(nanos: i64) -> Money {
+    Money(i128::from(nanos) * 1_000_000_000)
+}
+
+impl Config {
+    /// The policy of `subtree`: its own values, else those of `[supervision]`.
+    pub fn policy(&self, subtree: Subtree) -> PolicyConfig {
+        let s = &self.settings;
+        let at = |name: &'static str| -> Vec<&'static str> {
+            let own = vec!["supervision", subtree.name(), name];
+            if s.find(&own).is_some() { own } else { vec!["supervision", name] }
+        };
+        let jitter = s.amount(&at("jitter")) / 1_000_000;
+        PolicyConfig {
+            strategy: match s.text(&at("strategy")) {
+                "one_for_all" => Strategy::OneForAll,
+                "rest_for_one" => Strategy::RestForOne,
+                _ => Strategy::OneForOne,
+            },
+            restart_max: s.size(&at("restarts_max")),
+            window: s.span_ms(&at("window_ms")),
+            backoff: Backoff {
+                first: s.span_ms(&at("backoff_first_ms")),
+                max: s.span_ms(&at("backoff_max_ms")),
+            },
+            jitter_thousandths: u32::try_from(jitter).unwrap_or(0),
+            drain: s.span_ms(&at("drain_timeout_ms")),
+            stop: s.span_ms(&at("stop_timeout_ms")),
+        }
+    }
+
+    /// `[instruments]`: what each symbol is.
+    pub fn instruments(&self) -> Instruments {
+        let s = &self.settings;
+        let mut instruments = Instruments::default();
+        for class in Class::ALL {
+            let terms = &mut instruments.classes[class.index()];
+            apply_terms(terms, s, &["instruments", "class", class.name()]);
+        }
+        for venue in s.names_under(&["instruments", "venues"]) {
+            let class = s.find(&["instruments", "venues", venue]).and_then(class_of);
+            instruments.venues.extend(class.map(|class| (venue.to_owned(), class)));
+        }
+        for name in s.names_under(&["instruments", "symbol"]) {
+            let Ok(symbol) = Symbol::new(name) else { continue };
+            let own = s.find(&["instruments", "symbol", name, "class"]).and_then(class_of);
+            let class = own.unwrap_or_else(|| instruments.class_of(&symbol));
+            let mut terms = instruments.classes[class.index()].clone();
+            apply_terms(&mut terms, s, &["instruments", "symbol", name]);
+            instruments.symbols.insert(symbol, (class, terms));
+        }
+        instruments
+    }
+}
+
+fn class_of(value: &Value) -> Option<Class> {
+    let name = value.text()?;
+    Class::ALL.into_iter().find(|class| class.name() == name)
+}
+
+/// `nanos` steps of 1e-9 in steps of 10^-`decimals`; exact, for `check` has seen to that.
+fn steps(nanos: i64, decimals: u8) -> i64 {
+    nanos / decimal::POW10[usize::from(9 - decimals)]
+}
+
+/// The same quantity in steps of other decimals.
+fn rescaled(value: i64, from: u8, to: u8) -> i64 {
+    if to >= from {
+        value.saturating_mul(decimal::POW10[usize::from(to - from)])
+    } else {
+        value / decimal::POW10[usize::from(from - to)]
+    }
+}
+
+/// Lays what `settings` say under `prefix` over `terms`.
+fn apply_terms(terms: &mut InstrumentTerms, settings: &Settings, prefix: &[&str]) {
+    let find = |name: &str| settings.find(&[prefix, &[name]].concat());
+    let decimals =
+        |name: &str| find(name).and_then(Value::count).and_then(|count| u8::try_from(count).ok());
+    let amount = |name: &str| find(name).and_then(Value::amount);
+    if let Some(Value::Text(currency)) = find("currency") {
+        terms.currency.clone_from(currency);
+    }
+    if let Some(price) = decimals("price_decimals") {
+        terms.tick_size = Price(rescaled(terms.tick_size.0, terms.price_decimals, price));
+        terms.price_decimals = price;
+    }
+    if let Some(quantity) = decimals("quantity_decimals") {
+        for field in [&mut terms.lot, &mut terms.quantity_min, &mut terms.quantity_max] {
+            *field = Quantity(rescaled(field.0, terms.quantity_decimals, quantity));
+        }
+        terms.quantity_decimals = quantity;
+    }
+    if let Some(nanos) = amount("tick_size") {
+        terms.tick_size = Price(steps(nanos, terms.price_decimals));
+    }
+    for (name, field) in [
+        ("lot", &mut terms.lot),
+        ("quantity_min", &mut terms.quantity_min),
+        ("quantity_max", &mut terms.quantity_max),
+    ] {
+        if let Some(nanos) = amount(name) {
+            *field = Quantity(steps(nanos, terms.quantity_decimals));
+        }
+    }
+    if let Some(Value::Count(multiplier)) = find("multiplier") {
+        terms.multiplier = u32::try_from(*multiplier).unwrap_or(1);
+    }
+    if let Some(Value::List(spans)) = find("session") {
+        let spans = spans.iter().filter_map(|span| schema::session_span(span).ok()).collect();
+        terms.session = Session { spans };
+    }
+}
