@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
-use tickwright_core::backtest::histogram::Histogram;
+use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{BrokerId, Instrument, InstrumentIndex};
 use tickwright_core::pipeline::venue::{BrokerCounters, PaperBroker, PaperBrokerConfig};
 

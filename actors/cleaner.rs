@@ -118,6 +118,8 @@ pub struct CleanerState {
     shards: Vec<Producer<TickBatch>>,
     /// Rows of each shard that wait for more of their kind; unused when there is one shard.
     dealt: Vec<TickBatch>,
+    /// Symbols to be made known with the next rows.
+    definitions: Vec<Definition>,
     /// Frames taken in since the shards were last sent theirs.
     frames_waiting: usize,
     position: Key,
@@ -169,6 +171,7 @@ impl Actor for CleanerActor {
             all: producer(hello_exec),
             shards: hello_shards.into_iter().map(producer).collect(),
             dealt: (0..shards).map(|_| empty(source)).collect(),
+            definitions: Vec::new(),
             frames_waiting: 0,
             position: Key::START,
             rows: 0,
@@ -192,9 +195,12 @@ impl Actor for CleanerActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             CleanerMessage::Rows((session, frame)) => {
-                state.input.accept(0, session, frame);
+                let block = Arc::clone(&frame.block);
+                if state.input.accept(0, session, frame) {
+                    block.definitions.iter().for_each(|definition| state.define(definition));
+                }
             }
-            CleanerMessage::IngesterIsBack => state.resubscribe(),
+            CleanerMessage::IngesterIsBack => state.subscribe(),
             CleanerMessage::Demand(stream, demand) => state.on_demand(stream, demand)?,
             CleanerMessage::Stored(stored) => {
                 state.checkpoints.on_stored(stored)?;
@@ -252,19 +258,16 @@ impl CleanerState {
             }
         }
         self.dealt.iter_mut().for_each(|batch| *batch = empty(self.source));
+        self.definitions.clear();
         self.frames_waiting = 0;
         self.all.rewind(self.position);
         self.shards.iter_mut().for_each(|shard| shard.rewind(self.position));
         Ok(())
     }
 
+    /// Asks for what follows the rows done; those in hand are dropped.
     fn subscribe(&mut self) {
         self.ingester.subscribe(&mut self.input, 0, self.position, self.sink.clone());
-    }
-
-    /// The ingester is back: ask for what follows the rows in hand, which are dropped.
-    fn resubscribe(&mut self) {
-        self.subscribe();
     }
 
     fn announce_stable(&mut self) {
@@ -297,10 +300,7 @@ impl CleanerState {
         clean.origin_nanos = raw.origin_nanos;
         clean.rows.reserve_exact(run.rows.len());
         let is_dealt = self.shards.len() > 1;
-        for definition in &raw.definitions {
-            self.define(definition, is_dealt);
-        }
-        clean.definitions.clone_from(&raw.definitions);
+        clean.definitions = std::mem::take(&mut self.definitions);
         let mut passed = 0;
         for (key, row) in raw.keyed().skip(run.rows.start).take(run.rows.len()) {
             let is_boundary = row.kind == Kind::Boundary as u8;
@@ -335,7 +335,8 @@ impl CleanerState {
         }
     }
 
-    fn define(&mut self, definition: &Definition, is_dealt: bool) {
+    /// Learns a symbol. Its definition goes on with the next rows: no row of it can come before.
+    fn define(&mut self, definition: &Definition) {
         self.cleaner.define(definition);
         let shard = shard_of(&definition.instrument.symbol, self.shards.len());
         let index = definition.id.index();
@@ -343,7 +344,8 @@ impl CleanerState {
             self.shard_of.resize(index + 1, 0);
         }
         self.shard_of[index] = shard;
-        if is_dealt {
+        self.definitions.push(definition.clone());
+        if self.shards.len() > 1 {
             self.dealt[shard].definitions.push(definition.clone());
         }
     }

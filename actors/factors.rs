@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
-use tickwright_core::domain::{FactorBatch, FactorSpec, Key, TickBatch};
+use tickwright_core::domain::{Definition, FactorBatch, FactorSpec, Key, SourceId, TickBatch};
 use tickwright_core::pipeline::factors::{
     FactorConfig, FactorCounts, FactorEngine, FactorRegistry, FactorSnapshot,
 };
@@ -87,6 +87,8 @@ pub struct FactorsState {
     input: Merge<TickBatch>,
     cleaners: Consumer<TickBatch>,
     output: Producer<FactorBatch>,
+    /// Symbols to be made known with the next rows.
+    definitions: Vec<(SourceId, Definition)>,
     position: Key,
     checkpoints: Checkpoints,
     settings: StageSettings,
@@ -138,6 +140,7 @@ impl Actor for FactorsActor {
             input: Merge::new(cleaners.len()),
             cleaners: Consumer::new(cleaners, settings.credit),
             output: Producer::new(Key::START, settings.retained, hello),
+            definitions: Vec::new(),
             position: Key::START,
             checkpoints,
             settings,
@@ -157,7 +160,10 @@ impl Actor for FactorsActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             FactorsMessage::Rows(source, (session, frame)) => {
-                state.input.accept(source, session, frame);
+                let block = Arc::clone(&frame.block);
+                if state.input.accept(source, session, frame) {
+                    state.define(&block);
+                }
             }
             FactorsMessage::CleanerIsBack(source) => state.subscribe(source),
             FactorsMessage::Demand(demand) => state.on_demand(demand)?,
@@ -201,6 +207,7 @@ impl FactorsState {
                 self.position = Key::START;
             }
         }
+        self.definitions.clear();
         self.output.rewind(self.position);
         Ok(())
     }
@@ -239,6 +246,14 @@ impl FactorsState {
         self.cleaners.return_credit(&mut self.input);
     }
 
+    /// Learns symbols. Their definitions go on with the next rows: no row of theirs can come before.
+    fn define(&mut self, block: &TickBatch) {
+        for definition in &block.definitions {
+            self.engine.define(block.source, definition);
+            self.definitions.push((block.source, definition.clone()));
+        }
+    }
+
     fn compute_run(&mut self, run: &Run<TickBatch>) {
         let block = &run.block;
         let rows = run.rows.len();
@@ -248,10 +263,7 @@ impl FactorsState {
             values: Vec::with_capacity(rows * self.engine.columns().len()),
             ..FactorBatch::default()
         };
-        for definition in &block.definitions {
-            self.engine.define(block.source, definition);
-            out.definitions.push((block.source, definition.clone()));
-        }
+        out.definitions = std::mem::take(&mut self.definitions);
         self.engine.on_rows(block, run.rows.clone(), &mut out);
         self.position = block.key(&block.rows[run.rows.end - 1]);
         self.settings.chaos.strike("factors", self.shard, self.engine.counts().rows);

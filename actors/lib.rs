@@ -8,9 +8,14 @@
 //! gives out, never the actor before or after it: `node` joins them, so the flow of data can be
 //! read in that one file.
 
+pub mod broker;
 pub mod cleaner;
+pub mod factors;
 pub mod ingester;
 pub mod kit;
-pub mod source;
-//! The acting half of tickwright: actors and their I/O.
+pub mod positions;
 pub mod report;
+pub mod risk;
+pub mod router;
+pub mod source;
+pub mod strategy;

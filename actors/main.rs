@@ -1,3 +1,1 @@
-//! The program; see `tickwright::report` for what it leaves behind.
-
 fn main() {}

@@ -158,7 +158,12 @@ impl Actor for StrategyActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             StrategyMessage::Rows((session, frame)) => {
-                state.input.accept(0, session, frame);
+                let block = Arc::clone(&frame.block);
+                if state.input.accept(0, session, frame) {
+                    for (source, definition) in &block.definitions {
+                        state.engine.define(*source, definition)?;
+                    }
+                }
             }
             StrategyMessage::FactorsAreBack => state.subscribe(),
             StrategyMessage::Demand(demand) => state.on_demand(demand)?,
@@ -237,9 +242,6 @@ impl StrategyState {
 
     fn decide_run(&mut self, run: &Run<FactorBatch>) -> Result<(), ActorProcessingErr> {
         let block = &run.block;
-        for (source, definition) in &block.definitions {
-            self.engine.define(*source, definition)?;
-        }
         let mut signals = Vec::new();
         self.engine.on_batch(block, run.rows.clone(), &mut signals);
         // Several symbols may signal on one boundary; shards are merged by id.

@@ -21,7 +21,6 @@ mod time;
 pub use amount::{Money, Price, Quantity};
 pub use backoff::Backoff;
 pub use factors::{Cadence, FactorBatch, FactorRow, FactorSpec, FactorSpecError};
-pub use factors::{FactorBatch, FactorRow};
 pub use histogram::{Histogram, HistogramBucket, HistogramError};
 pub use instrument::{Class, Instrument, Session};
 pub use instruments::{InstrumentTerms, Instruments};

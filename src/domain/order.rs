@@ -85,6 +85,16 @@ pub struct TopOfBook {
 }
 
 impl TopOfBook {
+    /// What the instrument is worth just now: the last trade, else the middle of the book, else its
+    /// one side.
+    pub fn mark(&self) -> Option<Price> {
+        let positive = |price: Option<Price>| price.filter(|price| price.0 > 0);
+        positive(self.last).or_else(|| match (positive(self.bid), positive(self.ask)) {
+            (Some(bid), Some(ask)) => Some(Price(bid.0 + (ask.0 - bid.0) / 2)),
+            (one, other) => one.or(other),
+        })
+    }
+
     /// Takes in one row of the symbol, whose key is `key`. Risk and the paper broker both keep books
     /// by this rule, so that they never disagree on what was displayed.
     ///

@@ -67,7 +67,7 @@ pub enum Next {
 }
 
 /// What a restart needs, besides the streams from `position` on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockstepSnapshot {
     /// Every row and signal up to here has come out.
     pub position: Key,

@@ -207,6 +207,11 @@ impl PaperBroker {
         self.arriving.front().map_or(to, |held| to.min(held.due.after(lookahead)))
     }
 
+    /// When the next order arrives, if any is on its way.
+    pub fn next_arrival(&self) -> Option<Timestamp> {
+        self.arriving.front().map(|held| held.due)
+    }
+
     /// How long `order` takes from its key to its effect here.
     pub fn latency(&self, order: OrderId) -> Span {
         Draws::new(self.seed, self.broker, order).arrival_latency(&self.config)

@@ -1,0 +1,568 @@
+//! The risk actor: puts ticks, signals and fills in one order, and lets through what it may.
+//!
+//! ```text
+//! clean rows ─┐                ┌─▶ Step ───▶ router (and brokers behind it)
+//! signals ────┼─▶ Lockstep ─▶ RiskChecker
+//! events ─────┘                └─▶ Ledger ─▶ positions
+//! ```
+//!
+//! Decisions are in [`tickwright_core::stream::Lockstep`] and [`tickwright_core::pipeline::risk`].
+//!
+//! *Failover.* Risk, router, brokers and positions have one checkpoint, at one key. Whichever of them
+//! starts anew, all go back to it together: a new epoch. Rows and signals after that key are asked for
+//! again, and everything follows as it did before.
+//!
+//! *Delivery.* Rows and signals by streams, see [`tickwright_core::stream`]; the rest in lockstep, see
+//! [`crate::kit::exec`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use serde::{Deserialize, Serialize};
+use tickwright_core::domain::{
+    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, Price, Signal, SourceId,
+    SymbolId, TickBatch, Timestamp, TopOfBook,
+};
+use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits, RiskState as Checked};
+use tickwright_core::stream::{Lockstep, LockstepSnapshot, Merging, Next, Run, SignalBatch};
+
+use crate::kit::exec::{
+    Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want,
+};
+use crate::kit::{
+    Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, StageReport, StageSettings, Stored,
+};
+
+/// The role of risk, and the name of exec's checkpoints.
+pub const ROLE: &str = "risk";
+
+/// Inputs that are sent to the router together, at the most.
+const INPUTS_MAX: usize = 64;
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub enum RiskMessage {
+    /// Clean rows of a source.
+    Rows(usize, Delivery<TickBatch>),
+    /// Signals of a shard.
+    Signals(usize, Delivery<SignalBatch>),
+    /// The cleaner of a source has started anew.
+    CleanerIsBack(usize),
+    /// The strategies of a shard have started anew.
+    StrategyIsBack(usize),
+    /// From the router.
+    Done(Epoch, StepDone),
+    /// From positions.
+    PositionsState(Epoch, Vec<u8>),
+    /// One of router, brokers and positions has started and is blank.
+    MemberIsBack,
+    /// A checkpoint was written.
+    Stored(Stored),
+    /// What has been judged?
+    Report(RpcReplyPort<StageReport<RiskReport>>),
+}
+
+/// What risk has judged.
+#[derive(Clone, Debug, Default)]
+pub struct RiskReport {
+    /// Distinct clean rows that came here.
+    pub rows: u64,
+    /// Signals that came here.
+    pub signals: u64,
+    /// Orders let through.
+    pub approved: u64,
+    /// Signals denied, by reason.
+    pub denied: Vec<(DenialCode, u64)>,
+    /// Orders that are open.
+    pub open: usize,
+}
+
+/// What the actor is started with.
+pub struct RiskArguments {
+    /// What orders are held to.
+    pub limits: RiskLimits,
+    /// By what inputs are ordered.
+    pub merging: Merging,
+    /// The least that any broker takes to answer, in nanoseconds.
+    pub latency_min: u64,
+    /// What all stages share.
+    pub settings: StageSettings,
+    /// Counts checkpoints.
+    pub progress: Arc<AtomicU64>,
+    /// Where to register.
+    pub directory: Directory,
+    /// Reaches each source's cleaner.
+    pub cleaners: Vec<Outlet<Demand<TickBatch>>>,
+    /// Reaches each shard's strategies.
+    pub strategies: Vec<Outlet<Demand<SignalBatch>>>,
+    /// Reaches the router.
+    pub router: Outlet<Step>,
+    /// Begins an epoch at router and brokers.
+    pub restore_router: Outlet<(Epoch, Option<Vec<u8>>)>,
+    /// Reaches positions.
+    pub positions: Outlet<Ledger>,
+    /// Begins an epoch at positions.
+    pub restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
+    /// Told once everything has been handled and stored.
+    pub finished: Outlet<()>,
+}
+
+impl fmt::Debug for RiskArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RiskArguments").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct RiskActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub struct RiskState {
+    myself: ActorRef<RiskMessage>,
+    limits: RiskLimits,
+    checker: RiskChecker,
+    lockstep: Lockstep,
+    cleaners: Consumer<TickBatch>,
+    strategies: Consumer<SignalBatch>,
+    router: Outlet<Step>,
+    restore_router: Outlet<(Epoch, Option<Vec<u8>>)>,
+    positions: Outlet<Ledger>,
+    restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
+    finished: Outlet<()>,
+    checkpoints: Checkpoints,
+    settings: StageSettings,
+    epoch: Epoch,
+    phase: Phase,
+    /// Every symbol listed in this epoch, for the checkpoint.
+    listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
+    /// Symbols that the router has not been told of, and positions neither.
+    unlisted_router: Vec<Listing>,
+    unlisted_positions: Vec<Listing>,
+    /// For the router, not sent yet.
+    inputs: Vec<RouterInput>,
+    /// For positions, not sent yet.
+    entries: Vec<LedgerEntry>,
+    /// The last boundary at which everything was valued.
+    sampled_at: Timestamp,
+    /// Distinct clean rows since the last checkpoint.
+    rows_since: u64,
+    is_announced: bool,
+}
+
+/// What the actor waits for, if anything.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing: it takes what comes.
+    Running,
+    /// The router's answer.
+    Waiting,
+    /// The parts of a checkpoint.
+    Gathering { router: Option<Vec<u8>>, positions: Option<Vec<u8>> },
+    /// Everything has been handled.
+    Finished,
+}
+
+/// What survives: all of exec.
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    lockstep: LockstepSnapshot,
+    checked: Checked,
+    listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
+    sampled_at: Timestamp,
+    router: Vec<u8>,
+    positions: Vec<u8>,
+}
+
+impl Actor for RiskActor {
+    type Msg = RiskMessage;
+    type State = RiskState;
+    type Arguments = RiskArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<RiskMessage>,
+        arguments: RiskArguments,
+    ) -> Result<RiskState, ActorProcessingErr> {
+        let RiskArguments {
+            limits,
+            merging,
+            latency_min,
+            settings,
+            progress,
+            directory,
+            cleaners,
+            strategies,
+            router,
+            restore_router,
+            positions,
+            restore_positions,
+            finished,
+        } = arguments;
+        let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
+        let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
+        let mut state = RiskState {
+            myself: myself.clone(),
+            checker: RiskChecker::new(limits.clone()),
+            limits,
+            lockstep: Lockstep::new(merging, latency_min, cleaners.len(), strategies.len()),
+            cleaners: Consumer::new(cleaners, settings.credit),
+            strategies: Consumer::new(strategies, settings.credit),
+            router,
+            restore_router,
+            positions,
+            restore_positions,
+            finished,
+            checkpoints,
+            settings,
+            // Distinct from every epoch of an actor before this one.
+            epoch: crate::kit::monotonic_nanos(),
+            phase: Phase::Running,
+            listed: Vec::new(),
+            unlisted_router: Vec::new(),
+            unlisted_positions: Vec::new(),
+            inputs: Vec::new(),
+            entries: Vec::new(),
+            sampled_at: Timestamp::default(),
+            rows_since: 0,
+            is_announced: false,
+        };
+        directory.register(ROLE, &myself);
+        state.begin_epoch()?;
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<RiskMessage>,
+        message: RiskMessage,
+        state: &mut RiskState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RiskMessage::Rows(source, (session, frame)) => {
+                let block = Arc::clone(&frame.block);
+                if state.lockstep.on_ticks(source, session, frame) {
+                    state.list(&block);
+                }
+            }
+            RiskMessage::Signals(shard, (session, frame)) => {
+                state.lockstep.on_signals(shard, session, frame);
+            }
+            RiskMessage::CleanerIsBack(source) => state.subscribe_ticks(source),
+            RiskMessage::StrategyIsBack(shard) => state.subscribe_signals(shard),
+            RiskMessage::Done(epoch, done) if epoch == state.epoch => state.on_done(done),
+            RiskMessage::PositionsState(epoch, part) if epoch == state.epoch => {
+                state.on_positions_state(part);
+            }
+            // Left over from an epoch that has ended.
+            RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
+            RiskMessage::MemberIsBack => state.begin_epoch()?,
+            RiskMessage::Stored(stored) => state.on_stored(stored)?,
+            RiskMessage::Report(reply) => {
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(state.report());
+            }
+        }
+        state.go_on();
+        Ok(())
+    }
+}
+
+impl RiskState {
+    /// Goes back, with router, brokers and positions, to the last checkpoint, or to the beginning.
+    fn begin_epoch(&mut self) -> Result<(), ActorProcessingErr> {
+        self.epoch += 1;
+        self.inputs.clear();
+        self.entries.clear();
+        self.listed.clear();
+        self.unlisted_router.clear();
+        self.unlisted_positions.clear();
+        self.rows_since = 0;
+        self.phase = Phase::Running;
+        let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
+            Some((_, checkpoint)) => {
+                self.checker = RiskChecker::restore(self.limits.clone(), checkpoint.checked);
+                self.lockstep.restore(checkpoint.lockstep);
+                self.listed = checkpoint.listed;
+                self.sampled_at = checkpoint.sampled_at;
+                (Some(checkpoint.router), Some(checkpoint.positions))
+            }
+            None => {
+                self.checker = RiskChecker::new(self.limits.clone());
+                self.lockstep.restore(LockstepSnapshot::default());
+                self.sampled_at = Timestamp::default();
+                (None, None)
+            }
+        };
+        // Whoever is not there says so when it is, and another epoch begins.
+        let _ = self.restore_router.send((self.epoch, router));
+        let _ = self.restore_positions.send((self.epoch, positions));
+        (0..self.cleaners.len()).for_each(|source| self.subscribe_ticks(source));
+        (0..self.strategies.len()).for_each(|shard| self.subscribe_signals(shard));
+        Ok(())
+    }
+
+    /// Asks a source for what follows the rows in hand or done.
+    fn subscribe_ticks(&mut self, source: usize) {
+        let after = self.lockstep.ticks().received(source);
+        let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Rows(source, rows));
+        self.cleaners.subscribe(self.lockstep.ticks(), source, after, sink);
+    }
+
+    /// Asks a shard for what follows the signals in hand or done.
+    fn subscribe_signals(&mut self, shard: usize) {
+        let after = self.lockstep.signals().received(shard);
+        let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Signals(shard, rows));
+        self.strategies.subscribe(self.lockstep.signals(), shard, after, sink);
+    }
+
+    /// Learns the symbols that are new in `block`.
+    fn list(&mut self, block: &TickBatch) {
+        for definition in &block.definitions {
+            self.list_one(block.source, definition);
+        }
+    }
+
+    fn list_one(&mut self, source: SourceId, definition: &Definition) {
+        let symbol = definition.id;
+        if self.checker.index_of(source, symbol).is_some() {
+            return;
+        }
+        let index = self.checker.define(source, definition);
+        self.listed.push((source, symbol, index));
+        let instrument = Arc::clone(self.checker.instrument(index));
+        let listing = Listing { source, symbol, index, instrument };
+        self.unlisted_router.push(listing.clone());
+        self.unlisted_positions.push(listing);
+    }
+
+    /// Handles whatever is next until there is something to wait for.
+    fn go_on(&mut self) {
+        while matches!(self.phase, Phase::Running) {
+            match self.lockstep.next() {
+                Next::Rows(block, rows) => self.on_rows(&block, rows),
+                Next::Signal(signal) => self.on_signal(&signal),
+                Next::Event(event) => self.on_event(event),
+                Next::Advance { to, .. } => {
+                    let runs = self.lockstep.ship(to);
+                    self.ask(runs, Want::Advance(to));
+                }
+                Next::Expire => {
+                    let runs = self.lockstep.ship(Timestamp::from_nanos(u64::MAX));
+                    self.ask(runs, Want::Expire);
+                }
+                Next::Finished => self.gather(),
+                Next::Starved => break,
+            }
+            if self.inputs.len() >= INPUTS_MAX {
+                self.send(Vec::new(), Want::Nothing);
+            }
+        }
+        self.send_if_any();
+        if matches!(self.phase, Phase::Running) {
+            let due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
+            if due && self.lockstep.is_between_keys() {
+                self.gather();
+            }
+        }
+        self.cleaners.return_credit(self.lockstep.ticks());
+        self.strategies.return_credit(self.lockstep.signals());
+    }
+
+    fn on_rows(&mut self, block: &TickBatch, rows: std::ops::Range<usize>) {
+        let mut count = 0;
+        for row in &block.rows[rows] {
+            self.checker.on_tick(block, row);
+            if row.kind == Kind::Boundary as u8 {
+                self.on_boundary(block.frontier(row));
+            } else {
+                count += 1;
+            }
+        }
+        self.rows_since += count;
+        self.lockstep.count_rows(count);
+    }
+
+    /// A window step has passed in event time: everything is valued, once for all sources.
+    fn on_boundary(&mut self, at: Timestamp) {
+        if at <= self.sampled_at {
+            return;
+        }
+        self.sampled_at = at;
+        let indexes = (0u32..).map(InstrumentIndex).take(self.checker.instruments().len());
+        let marks = indexes.filter_map(|index| Some((index, self.checker.top(index).mark()?)));
+        let marks: Vec<(InstrumentIndex, Price)> = marks.collect();
+        self.entries.push(LedgerEntry::Sample(at, marks));
+    }
+
+    fn on_signal(&mut self, signal: &Signal) {
+        let at = signal.id.key;
+        match self.checker.check(signal, at.frontier) {
+            Ok(approved) => {
+                self.lockstep.on_order(at);
+                self.entries.push(LedgerEntry::Order(*approved.order()));
+                let origin_nanos = signal.origin_nanos;
+                self.inputs.push(RouterInput::Order { approved, at, origin_nanos });
+            }
+            Err(denial) => tracing::debug!(%denial, key = %at, "signal denied"),
+        }
+        self.settings.chaos.strike("risk", 0, self.lockstep.signals_seen());
+    }
+
+    fn on_event(&mut self, event: BrokerEvent) {
+        if matches!(event.kind, BrokerEventKind::Refused(_)) {
+            // Whether it is final is for the router to say.
+            let top = self.top_of(&event);
+            self.inputs.push(RouterInput::Event { event, top });
+            self.ask(Vec::new(), Want::Verdict);
+            return;
+        }
+        self.take_effect(&event);
+        self.inputs.push(RouterInput::Event { event, top: TopOfBook::default() });
+    }
+
+    fn top_of(&self, event: &BrokerEvent) -> TopOfBook {
+        let open = self.checker.open_orders().find(|open| open.approved.order().id == event.order);
+        open.map(|open| self.checker.top(open.approved.order().instrument)).unwrap_or_default()
+    }
+
+    fn take_effect(&mut self, event: &BrokerEvent) {
+        self.checker.on_event(event);
+        if let BrokerEventKind::Filled(fill) = event.kind {
+            self.entries.push(LedgerEntry::Fill(fill, event.due));
+        }
+    }
+
+    fn on_done(&mut self, done: StepDone) {
+        match done {
+            StepDone::Verdict(events) => {
+                self.phase = Phase::Running;
+                for event in events {
+                    self.take_effect(&event);
+                    if matches!(event.kind, BrokerEventKind::Closed { .. }) {
+                        self.lockstep.on_closed();
+                    }
+                }
+            }
+            StepDone::Advanced { to, events } => {
+                self.phase = Phase::Running;
+                self.lockstep.on_advanced(to, &events);
+            }
+            StepDone::State(part) => {
+                if let Phase::Gathering { router, .. } = &mut self.phase {
+                    *router = Some(part);
+                }
+                self.store_if_gathered();
+            }
+        }
+    }
+
+    fn on_positions_state(&mut self, part: Vec<u8>) {
+        if let Phase::Gathering { positions, .. } = &mut self.phase {
+            *positions = Some(part);
+        }
+        self.store_if_gathered();
+    }
+
+    fn ask(&mut self, runs: Vec<Run<TickBatch>>, want: Want) {
+        self.send(runs, want);
+        self.phase = Phase::Waiting;
+    }
+
+    fn send_if_any(&mut self) {
+        if !self.inputs.is_empty() {
+            self.send(Vec::new(), Want::Nothing);
+        }
+        if !self.entries.is_empty() {
+            self.send_ledger(false);
+        }
+    }
+
+    fn send(&mut self, runs: Vec<Run<TickBatch>>, want: Want) {
+        let step = Step {
+            epoch: self.epoch,
+            listings: std::mem::take(&mut self.unlisted_router),
+            inputs: std::mem::take(&mut self.inputs),
+            runs,
+            want,
+        };
+        // A router that is not there says hello when it is, and another epoch begins.
+        let _ = self.router.send(step);
+    }
+
+    fn send_ledger(&mut self, want_state: bool) {
+        let ledger = Ledger {
+            epoch: self.epoch,
+            listings: std::mem::take(&mut self.unlisted_positions),
+            entries: std::mem::take(&mut self.entries),
+            want_state,
+        };
+        // As above.
+        let _ = self.positions.send(ledger);
+    }
+
+    /// Begins a checkpoint: asks the others for their parts.
+    fn gather(&mut self) {
+        let runs = self.lockstep.ship_processed();
+        self.send(runs, Want::State);
+        self.send_ledger(true);
+        self.phase = Phase::Gathering { router: None, positions: None };
+    }
+
+    fn store_if_gathered(&mut self) {
+        let Phase::Gathering { router: Some(router), positions: Some(positions) } = &mut self.phase
+        else {
+            return;
+        };
+        let checkpoint = Checkpoint {
+            lockstep: self.lockstep.snapshot(),
+            checked: self.checker.state().clone(),
+            listed: self.listed.clone(),
+            sampled_at: self.sampled_at,
+            router: std::mem::take(router),
+            positions: std::mem::take(positions),
+        };
+        let is_finished = self.lockstep.is_finished();
+        let key = if is_finished { Key::END } else { self.lockstep.position() };
+        self.phase = if is_finished { Phase::Finished } else { Phase::Running };
+        self.checkpoints.put(key, &checkpoint);
+        if is_finished && self.checkpoints.last() == Key::END {
+            // It was stored by an actor before this one.
+            self.announce_finished();
+        }
+    }
+
+    fn on_stored(&mut self, stored: Stored) -> Result<(), ActorProcessingErr> {
+        self.checkpoints.on_stored(stored)?;
+        let last = self.checkpoints.last();
+        if let Some(stable) = self.checkpoints.trim(last) {
+            self.cleaners.stable(stable);
+            self.strategies.stable(stable);
+        }
+        if last == Key::END {
+            self.announce_finished();
+        }
+        Ok(())
+    }
+
+    fn announce_finished(&mut self) {
+        if !std::mem::replace(&mut self.is_announced, true) {
+            let _ = self.finished.send(());
+        }
+    }
+
+    fn report(&self) -> StageReport<RiskReport> {
+        let counts = RiskReport {
+            rows: self.lockstep.rows(),
+            signals: self.lockstep.signals_seen(),
+            approved: self.checker.approved(),
+            denied: self.checker.denied_by_code().collect(),
+            open: self.checker.open_orders().len(),
+        };
+        StageReport { complete: self.lockstep.position(), counts }
+    }
+}
