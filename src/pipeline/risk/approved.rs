@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::{Order, Quantity, TopOfBook};
+use crate::domain::{Approval, Order, Quantity, TopOfBook};
 
 /// An order that passed every check. Only [`RiskChecker::check`](super::RiskChecker::check) makes
 /// one, so a router that takes `ApprovedOrder` cannot be handed an order that skipped risk.
@@ -47,6 +47,16 @@ impl ApprovedOrder {
         }
         let Unsealed { order, top } = Unsealed::deserialize(deserializer)?;
         Ok(Self { order, top })
+    }
+}
+
+impl Approval for ApprovedOrder {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    fn top(&self) -> &TopOfBook {
+        &self.top
     }
 }
 
