@@ -120,10 +120,13 @@ impl RiskChecker {
             Side::Buy => longest,
             Side::Sell => -shortest,
         };
+        let lots = |quantity: Quantity| Measure::count(quantity.0 / instrument.lot.0);
         if extended > terms.position_max {
-            let lots = |quantity: Quantity| Measure::count(quantity.0 / instrument.lot.0);
             let (found, limit) = (lots(extended), lots(terms.position_max));
             return Err(Denial::beyond(Code::Position, found, limit));
+        }
+        if order.side == Side::Sell && !terms.class.short_allowed && shortest < Quantity::ZERO {
+            return Err(Denial::beyond(Code::ShortSale, lots(-shortest), Measure::count(0)));
         }
         let (totals, before) = (&account.totals[terms.currency], &holding.value);
         let money = &terms.money;
@@ -394,7 +397,8 @@ fn reference(top: &TopOfBook, side: Side) -> (Option<Price>, Key) {
     };
     match far {
         Some(price) => (Some(price), top.quoted_at),
-        None => (top.last, top.traded_at),
+        // A snapshot without this side tells the last price anew.
+        None => (top.last, top.traded_at.max(top.quoted_at)),
     }
 }
 

@@ -34,6 +34,8 @@ pub enum DenialCode {
     PriceLimit,
     /// Beyond [`position_max_lots`](super::RiskLimits::position_max_lots).
     Position,
+    /// Sells more than is held where [`short_allowed`](super::ClassLimits::short_allowed) is off.
+    ShortSale,
     /// Above [`gross_exposure_max`](super::MoneyLimits::gross_exposure_max).
     GrossExposure,
     /// Above [`net_exposure_max`](super::MoneyLimits::net_exposure_max).
@@ -90,7 +92,7 @@ pub enum DenialCode {
 
 impl DenialCode {
     /// Every code, in the order of the checks.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::InstrumentUnknown,
         Self::SessionClosed,
         Self::PriceMissing,
@@ -103,6 +105,7 @@ impl DenialCode {
         Self::Collar,
         Self::PriceLimit,
         Self::Position,
+        Self::ShortSale,
         Self::GrossExposure,
         Self::NetExposure,
         Self::Concentration,
@@ -145,6 +148,7 @@ impl DenialCode {
             Self::Collar => "collar",
             Self::PriceLimit => "price_limit",
             Self::Position => "position",
+            Self::ShortSale => "short_sale",
             Self::GrossExposure => "gross_exposure",
             Self::NetExposure => "net_exposure",
             Self::Concentration => "concentration",
@@ -188,7 +192,7 @@ impl DenialCode {
             | Self::Margin
             | Self::Drawdown
             | Self::DailyLoss => "of the currency",
-            Self::LotStep | Self::Position => "lots",
+            Self::LotStep | Self::Position | Self::ShortSale => "lots",
             Self::StaleData | Self::ClockSkew | Self::Duplicate => "s",
             Self::RateStrategy | Self::RateAccount | Self::RateVenue => "orders/s",
             Self::DailyOrders | Self::LiveOrders | Self::SlotBusy | Self::SlotUnknown => "orders",

@@ -99,6 +99,9 @@ pub struct ClassLimits {
     pub margin_nanos: i64,
     /// Oldest price that an order may be made from, in milliseconds of event time.
     pub stale_ms: u64,
+    /// Whether more may be sold than is held, open sells counted as if they filled. Shares of the
+    /// mainland may not unless they were borrowed.
+    pub short_allowed: bool,
 }
 
 /// A token bucket: `burst` orders at once, then `per_second`.
@@ -164,6 +167,7 @@ impl ClassLimits {
             slippage_nanos: 500_000,
             margin_nanos: 1_000_000_000,
             stale_ms: if crypto { 10_000 } else { 30_000 },
+            short_allowed: class != Class::EquityCn,
         }
     }
 }

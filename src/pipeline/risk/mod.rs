@@ -23,7 +23,7 @@
 //! | instrument, session, price, lots, smallest and largest quantity, smallest value | are held to them: the venue would refuse |
 //! | largest value                                                         | pass            |
 //! | collar, price limit                                                   | are held to them: a wrong price hurts both ways |
-//! | position, gross, net, concentration, margin                           | pass            |
+//! | position, short sale, gross, net, concentration, margin               | pass            |
 //! | order rates (their tokens are taken), daily orders and cancels, live orders | pass      |
 //! | duplicates, self-trade                                                | are held to them |
 //! | symbol lists, drawdown, daily loss, state REDUCING                    | pass            |
@@ -46,9 +46,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
-    AccountId, BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Kind,
-    Money, Order, OrderId, Position, Price, Quantity, Signal, SourceId, StrategyId, Symbol,
-    SymbolId, Tick, TickBatch, Timestamp, TopOfBook, has,
+    AccountId, BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Money,
+    Order, OrderId, Position, Price, Quantity, Signal, SourceId, StrategyId, Symbol, SymbolId,
+    Tick, TickBatch, Timestamp, TopOfBook,
 };
 
 mod approved;
@@ -224,10 +224,9 @@ impl RiskChecker {
 
     /// Takes in a clean row: the book it leaves, and the time it brings.
     ///
-    /// A quote with one side changes that side only. For shares of the United States, whose quotes
-    /// come one side and one exchange at a time, that is a naive best: the newest quote of whichever
-    /// exchange, not the best of all. A snapshot replaces the whole book. A boundary row only moves
-    /// time, and so does a row whose symbol was never defined.
+    /// Books follow [`TopOfBook::apply`]. For shares of the United States, whose quotes come one side
+    /// and one exchange at a time, that is a naive best: the newest quote of whichever exchange, not
+    /// the best of all. A row whose symbol was never defined only moves time, as a boundary does.
     #[inline]
     pub fn on_tick(&mut self, batch: &TickBatch, row: &Tick) {
         let key = batch.key(row);
@@ -235,42 +234,9 @@ impl RiskChecker {
         if key.frontier >= self.state.wake_at {
             self.wake(key.frontier);
         }
-        let kind = row.kind();
-        if kind == Kind::Boundary {
-            return;
-        }
         let Some(index) = self.index_of(batch.source, row.symbol()) else { return };
-        let Some(book) = self.state.books.get_mut(index.index()) else { return };
-        match kind {
-            Kind::Trade => {
-                if row.given(has::PRICE) {
-                    book.last = Some(Price(row.price));
-                    book.traded_at = key;
-                }
-            }
-            Kind::Quote => {
-                if row.given(has::BID) {
-                    (book.bid, book.bid_quantity) = (Some(Price(row.bid)), row.bid_quantity());
-                    book.quoted_at = key;
-                }
-                if row.given(has::ASK) {
-                    (book.ask, book.ask_quantity) = (Some(Price(row.ask)), row.ask_quantity());
-                    book.quoted_at = key;
-                }
-            }
-            Kind::Snapshot => {
-                (book.bid, book.bid_quantity) = (row.bid(), row.bid_quantity());
-                (book.ask, book.ask_quantity) = (row.ask(), row.ask_quantity());
-                book.quoted_at = key;
-                if row.given(has::PRICE) {
-                    book.last = Some(Price(row.price));
-                    // The last price is repeated in every snapshot; only volume tells of a trade.
-                    if !row.given(has::VOLUME) || row.volume > 0 {
-                        book.traded_at = key;
-                    }
-                }
-            }
-            Kind::Boundary => {}
+        if let Some(book) = self.state.books.get_mut(index.index()) {
+            book.apply(row, key);
         }
     }
 

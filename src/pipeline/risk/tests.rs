@@ -1,7 +1,7 @@
 //! A desk that feeds a checker as exec does, and what the checker should make of it.
 
 use super::*;
-use crate::domain::{BrokerId, Class, Key, Refusal, Session, Side, Span};
+use crate::domain::{BrokerId, Class, Key, Kind, Refusal, Session, Side, Span, has};
 
 mod limits;
 mod properties;
@@ -37,6 +37,7 @@ fn unlimited() -> RiskLimits {
         slippage_nanos: 0,
         margin_nanos: 1_000_000_000,
         stale_ms: 0,
+        short_allowed: true,
     };
     let money = MoneyLimits {
         order_value_min: Money::ZERO,

@@ -178,6 +178,19 @@ fn a_symbol_may_have_a_largest_position_of_its_own() {
 }
 
 #[test]
+fn where_short_sales_are_not_allowed_only_what_is_held_is_sold() {
+    let mut desk = Desk::new(with_class(|class| class.short_allowed = false));
+    assert_eq!(desk.sell(1), Err(Code::ShortSale));
+    let bought = desk.buy(2).unwrap();
+    assert_eq!(desk.sell(1), Err(Code::ShortSale), "an open buy may never fill");
+    desk.fill(&bought, 2, 10_010);
+    assert!(desk.sell(1).is_ok());
+    assert_eq!(desk.sell(2), Err(Code::ShortSale));
+    assert!(desk.sell(1).is_ok());
+    assert_eq!(desk.sell(1), Err(Code::ShortSale));
+}
+
+#[test]
 fn gross_exposure_adds_up_long_and_short() {
     let mut desk = Desk::new(with(|limits| {
         limits.money.gross_exposure_max = Money::from_units(1_000);
@@ -412,6 +425,17 @@ fn a_price_grows_too_old_by_its_own_row() {
 }
 
 #[test]
+fn a_last_price_is_as_old_as_the_snapshot_that_repeats_it() {
+    let mut desk = Desk::new(with_class(|class| class.stale_ms = 10_000));
+    desk.now += 60 * SECOND;
+    let (kind, has) = (Kind::Snapshot as u8, has::PRICE);
+    desk.tick(Tick { kind, has, price: 10_000, ..Tick::default() });
+    assert!(desk.buy(1).is_ok());
+    desk.wait(10 * SECOND + 1);
+    assert_eq!(desk.sell(1), Err(Code::StaleData));
+}
+
+#[test]
 fn what_comes_from_the_future_is_denied() {
     let mut desk = Desk::new(with(|limits| limits.clock_skew_max_ms = 5_000));
     let mut signal = desk.signal(A, Side::Buy, 1);
@@ -447,12 +471,12 @@ fn with_the_defaults_an_ordinary_order_passes_and_a_large_one_does_not() {
 #[test]
 fn the_first_failed_check_is_the_one_that_is_told() {
     let mut desk = Desk::new(unlimited());
-    desk.hold(A, 5);
-    desk.sell(1).unwrap();
+    desk.hold(A, -5);
     desk.buy(1).unwrap();
-    let unknown = desk.buy(1).unwrap();
+    desk.sell(1).unwrap();
+    let unknown = desk.sell(1).unwrap();
     desk.event(&unknown, BrokerEventKind::Unknown);
-    let mut signal = Signal { reduce_only: true, ..desk.signal(SymbolId(9), Side::Buy, 0) };
+    let mut signal = Signal { reduce_only: true, ..desk.signal(SymbolId(9), Side::Sell, 0) };
     signal.id.key.frontier = Timestamp::from_nanos(desk.now + 60 * SECOND);
 
     let tiny = Money::parse("0.01").unwrap();
@@ -471,6 +495,7 @@ fn the_first_failed_check_is_the_one_that_is_told() {
         class.collar_nanos = 1;
         class.price_limit_nanos = 1;
         class.stale_ms = 1;
+        class.short_allowed = false;
     }
     limits.position_max_lots = 1;
     limits.concentration_max_nanos = 1;
@@ -492,7 +517,7 @@ fn the_first_failed_check_is_the_one_that_is_told() {
         session: Session { spans: vec![(0, 1)] },
         ..share("A.X")
     });
-    state.books[0].ask = Some(Price(0));
+    state.books[0].bid = Some(Price(0));
     state.books[0].quoted_at.frontier = Timestamp::from_nanos(NOON - 60 * SECOND);
     state.killed = true;
     let now = Timestamp::from_nanos(NOON);
@@ -511,12 +536,12 @@ fn the_first_failed_check_is_the_one_that_is_told() {
     fn each_class(limits: &mut RiskLimits, change: impl Fn(&mut ClassLimits)) {
         limits.classes.iter_mut().for_each(change);
     }
-    let repairs: [(Code, Repair); 36] = [
+    let repairs: [(Code, Repair); 37] = [
         (Code::InstrumentUnknown, |_, _, signal| signal.symbol = A),
         (Code::SessionClosed, |_, state, _| {
             repair_instrument(state, |instrument| instrument.session = Session::default());
         }),
-        (Code::PriceMissing, |_, state, _| state.books[0].ask = Some(Price(10_010))),
+        (Code::PriceMissing, |_, state, _| state.books[0].bid = Some(Price(9_990))),
         (Code::PriceStep, |_, state, _| {
             repair_instrument(state, |instrument| instrument.tick_size = Price(1));
         }),
@@ -532,6 +557,7 @@ fn the_first_failed_check_is_the_one_that_is_told() {
         (Code::Collar, |limits, _, _| each_class(limits, |class| class.collar_nanos = 0)),
         (Code::PriceLimit, |limits, _, _| each_class(limits, |class| class.price_limit_nanos = 0)),
         (Code::Position, |limits, _, _| limits.position_max_lots = 0),
+        (Code::ShortSale, |limits, _, _| each_class(limits, |class| class.short_allowed = true)),
         (Code::GrossExposure, |limits, _, _| limits.money.gross_exposure_max = Money::ZERO),
         (Code::NetExposure, |limits, _, _| limits.money.net_exposure_max = Money::ZERO),
         (Code::Concentration, |limits, _, _| limits.concentration_max_nanos = 0),
@@ -555,7 +581,7 @@ fn the_first_failed_check_is_the_one_that_is_told() {
         (Code::StaleData, |limits, _, _| each_class(limits, |class| class.stale_ms = 0)),
         (Code::ClockSkew, |limits, _, _| limits.clock_skew_max_ms = 0),
         (Code::SlotBusy, |limits, _, _| limits.slot_orders_max = 0),
-        (Code::SlotUnknown, |_, state, _| state.accounts[0].holdings[0].unknown[0] = 0),
+        (Code::SlotUnknown, |_, state, _| state.accounts[0].holdings[0].unknown[1] = 0),
     ];
     for (index, (code, repair)) in repairs.into_iter().enumerate() {
         assert_eq!(code.index(), index);
