@@ -6,6 +6,7 @@ pub mod positions;
 pub mod router;
 pub mod venue;
 pub mod risk;
+pub mod simulator;
 pub mod factors;
 pub mod strategy;
 pub mod clean;
