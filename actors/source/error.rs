@@ -9,6 +9,9 @@ use tickwright_core::pipeline::ingest::{HeaderError, RowError};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "`path` is the file and `line` the line, from 1, in every variant")]
 pub enum SourceError {
+    /// The simulated market cannot be gone on with.
+    #[error("the simulated market cannot go on where it was: {problem}; use a new data directory")]
+    Simulated { problem: String },
     /// There is no such file.
     #[error("`{path}` does not exist; check the name, and that the shell expanded any `*`")]
     Missing { path: PathBuf },

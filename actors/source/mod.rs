@@ -7,6 +7,9 @@
 //! A [`Source`] blocks: whoever drives it gives it a thread. It can be read again from any position
 //! it has reported, so it is its own journal. [`open`] finds out the format by content.
 
+pub mod live;
+pub mod simulated;
+
 mod error;
 mod lines;
 mod text;
@@ -67,6 +70,8 @@ pub trait Source: Send + fmt::Debug {
 /// Formats of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// No file: a market made of a seed.
+    Simulated,
     /// One row per source message, named columns.
     Normalised,
 }
@@ -74,6 +79,7 @@ pub enum Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Simulated => "simulated market",
             Self::Normalised => "normalised tick CSV",
         })
     }

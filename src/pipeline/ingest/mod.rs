@@ -98,6 +98,8 @@ pub struct SourcePosition {
 /// What a parser carries from row to row; most carry nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ParserState {
+    /// Of a source that is not text, in a form that only the source reads.
+    Opaque(Vec<u8>),
     /// Nothing.
     #[default]
     Stateless,

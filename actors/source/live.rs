@@ -1,0 +1,532 @@
+//! A live WebSocket feed: stays connected, and hands over what it hears in the order it was heard.
+//!
+//! ```text
+//! venue ──socket──▶ task ──LiveFrame──▶ bounded queue ─▶ whoever journals and parses
+//!                    │ ▲                        full: the task stops reading (TCP slows the venue)
+//!                    │ └── Connection, FrameJudge (src/pipeline/live): what to do
+//!                    └──── LiveStatus (bounded, dropped when nobody reads), LiveCounts
+//! ```
+//!
+//! *Failover.* A live feed cannot be read again: what is not in the queue's consumer's journal is
+//! lost with the process. What was missed is told as a gap, by the venue's own ids.
+//!
+//! *Delivery.* Every sound market frame that the venue sent on a standing connection is delivered
+//! once, in order. Garbage is counted and shown by its beginning, never fatal. While the queue is
+//! full nothing is read, so the venue's pings go unanswered; a venue that gives up for that is
+//! connected to again, and the gap is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tickwright_core::domain::Timestamp;
+use tickwright_core::pipeline::live::{
+    Connection, ConnectionEffect, ConnectionPolicy, DisconnectReason, FrameCounts, FrameJudge,
+    FrameVerdict, Gap,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Statuses that wait for a reader; more are dropped and counted.
+const STATUS_QUEUE_MAX: usize = 256;
+
+/// Which feed, and how to treat it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveConfig {
+    /// The venue's address, such as `wss://stream.binance.com:9443`.
+    pub url: String,
+    /// Streams to hear together, such as `btcusdt@trade`. None: `url` is used as it is.
+    pub streams: Vec<String>,
+    /// The deadlines.
+    pub policy: ConnectionPolicy,
+    /// Largest frame; a larger one ends the connection.
+    pub frame_bytes_max: usize,
+    /// Frames that wait to be taken; when they are this many, no more is read.
+    pub queue_frames_max: usize,
+    /// Decides how waits between connects are shortened.
+    pub seed: u64,
+}
+
+impl LiveConfig {
+    /// The streams of a venue, with the usual deadlines, frames up to 256 KiB and 4,096 waiting.
+    pub fn new(url: &str, streams: &[&str]) -> Self {
+        Self {
+            url: url.to_owned(),
+            streams: streams.iter().map(|&stream| stream.to_owned()).collect(),
+            policy: ConnectionPolicy::default(),
+            frame_bytes_max: 256 << 10,
+            queue_frames_max: 4_096,
+            seed: 1,
+        }
+    }
+
+    /// What is connected to.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError`] when `url` is no WebSocket address, or a stream's name has a character that
+    /// would change the address.
+    pub fn address(&self) -> Result<Uri, LiveError> {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"@_!.-".contains(&byte);
+        let strange = |stream: &&String| stream.is_empty() || !stream.bytes().all(known);
+        if let Some(stream) = self.streams.iter().find(strange) {
+            return Err(LiveError::Stream { stream: stream.clone() });
+        }
+        let address = if self.streams.is_empty() {
+            self.url.clone()
+        } else {
+            format!("{}/stream?streams={}", self.url.trim_end_matches('/'), self.streams.join("/"))
+        };
+        let wrong = |problem: String| LiveError::Url { url: self.url.clone(), problem };
+        let request = address.into_client_request().map_err(|error| wrong(error.to_string()))?;
+        match request.uri().scheme_str() {
+            Some("ws") => Ok(request.uri().clone()),
+            Some("wss") if cfg!(feature = "wss") => Ok(request.uri().clone()),
+            Some("wss") => Err(LiveError::NoTls { url: self.url.clone() }),
+            Some(_) | None => Err(wrong("begins neither with ws:// nor with wss://".to_owned())),
+        }
+    }
+}
+
+/// Why a feed cannot be listened to at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LiveError {
+    /// Not an address.
+    #[error("`{url}` is not the address of a feed: {problem}; give one such as ws://host:port")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Not a stream's name.
+    #[error("`{stream}` is not the name of a stream; give one such as btcusdt@trade")]
+    Stream {
+        /// The name.
+        stream: String,
+    },
+    /// An encrypted feed, and a program without encryption.
+    #[error(
+        "`{url}` is encrypted and this program was built without TLS; build it with --features wss"
+    )]
+    NoTls {
+        /// The address.
+        url: String,
+    },
+}
+
+/// One market message as the venue sent it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LiveFrame {
+    /// When it was read, by the clock handed in.
+    pub receive_time: Timestamp,
+    /// Which connection brought it, from 1.
+    pub connection: u64,
+    /// Its text. Copied out of the socket's buffer: a slice would keep the whole buffer alive.
+    pub bytes: Box<[u8]>,
+}
+
+impl fmt::Debug for LiveFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.bytes);
+        write!(f, "LiveFrame({} {})", self.receive_time.as_nanos(), text)
+    }
+}
+
+/// What happened to the feed, for people and telemetry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LiveStatus {
+    /// A connection stands.
+    Connected {
+        /// Connections so far, this one included.
+        connection: u64,
+    },
+    /// A connection, or an attempt at one, ended.
+    Disconnected {
+        /// Why.
+        reason: DisconnectReason,
+        /// What the socket said, if it said something.
+        detail: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// Messages are missing.
+    Gap(Gap),
+    /// A frame that is not known.
+    Garbage {
+        /// Its beginning.
+        excerpt: String,
+    },
+    /// The venue refused a request.
+    Refusal {
+        /// The answer's beginning.
+        excerpt: String,
+    },
+}
+
+/// Since the client was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveCounts {
+    /// Frames by what they were.
+    pub frames: FrameCounts,
+    /// Bytes of all frames.
+    pub bytes: u64,
+    /// Connections that stood.
+    pub connections: u64,
+    /// Connections, and attempts at one, that ended.
+    pub disconnects: u64,
+    /// Pings sent.
+    pub pings: u64,
+    /// Times the queue was full, so that reading stopped.
+    pub stalls: u64,
+    /// Statuses nobody read in time.
+    pub statuses_dropped: u64,
+}
+
+/// Frames in the order they were heard.
+pub type LiveFrames = mpsc::Receiver<LiveFrame>;
+
+/// What happened, in order.
+pub type LiveStatuses = mpsc::Receiver<LiveStatus>;
+
+/// A feed that is listened to.
+#[derive(Debug)]
+pub struct LiveClient {
+    /// What it says. Closed once the client is stopped.
+    pub frames: LiveFrames,
+    /// What happens to it. Need not be read.
+    pub statuses: LiveStatuses,
+    /// Stops it when dropped.
+    pub handle: LiveHandle,
+}
+
+/// A running client; dropping it ends the connection and the task.
+#[derive(Debug)]
+pub struct LiveHandle {
+    counts: watch::Receiver<LiveCounts>,
+    task: JoinHandle<()>,
+}
+
+impl LiveHandle {
+    /// Since the client was started.
+    pub fn counts(&self) -> LiveCounts {
+        *self.counts.borrow()
+    }
+
+    /// Whether the task has ended: its frames' receiver is gone, or it panicked.
+    pub fn finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl Drop for LiveHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl LiveClient {
+    /// Starts to listen, on the runtime this is called in. `clock` dates the frames.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError`] when `config` names no feed. A feed that cannot be reached is no error: it is
+    /// tried again.
+    pub fn start(
+        config: LiveConfig,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self, LiveError> {
+        let address = config.address()?;
+        let (frames_in, frames) = mpsc::channel(config.queue_frames_max.max(1));
+        let (statuses_in, statuses) = mpsc::channel(STATUS_QUEUE_MAX);
+        let (counts_in, counts) = watch::channel(LiveCounts::default());
+        let driver = Driver {
+            connection: Connection::new(config.policy, Timestamp::default(), config.seed),
+            judge: FrameJudge::default(),
+            socket: None,
+            started: Instant::now(),
+            counts: LiveCounts::default(),
+            counts_in,
+            frames_in,
+            statuses_in,
+            address,
+            config,
+            clock,
+        };
+        let task = tokio::spawn(driver.run());
+        Ok(Self { frames, statuses, handle: LiveHandle { counts, task } })
+    }
+}
+
+/// Nobody takes frames any more.
+struct Abandoned;
+
+struct Driver<C> {
+    config: LiveConfig,
+    address: Uri,
+    connection: Connection,
+    judge: FrameJudge,
+    socket: Option<Box<Socket>>,
+    /// Deadlines count from here, by the monotonic clock: a wall clock that is set must not end a
+    /// connection.
+    started: Instant,
+    counts: LiveCounts,
+    counts_in: watch::Sender<LiveCounts>,
+    frames_in: mpsc::Sender<LiveFrame>,
+    statuses_in: mpsc::Sender<LiveStatus>,
+    clock: C,
+}
+
+impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
+    async fn run(mut self) {
+        while !self.frames_in.is_closed() {
+            let outcome = match self.connection.on_wake(self.now()) {
+                Some(ConnectionEffect::Connect) => self.connect().await,
+                Some(ConnectionEffect::Ping) => self.ping().await,
+                Some(ConnectionEffect::Disconnect(reason)) => {
+                    self.on_given_up(reason, String::new());
+                    Ok(())
+                }
+                None => self.listen().await,
+            };
+            if let Err(Abandoned) = outcome {
+                break;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), Abandoned> {
+        let deadline = self.instant_of(self.connection.wake_at());
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(self.config.frame_bytes_max))
+            .max_frame_size(Some(self.config.frame_bytes_max));
+        let outcome = tokio::select! {
+            outcome = dial(&self.address, limits) => outcome,
+            // The connection's own deadline has passed: it says so when asked next.
+            () = sleep_until(deadline) => return Ok(()),
+            () = self.frames_in.closed() => return Err(Abandoned),
+        };
+        match outcome {
+            Ok(socket) => {
+                self.socket = Some(Box::new(socket));
+                self.connection.on_opened(self.now());
+                self.judge.on_opened();
+                self.counts.connections += 1;
+                let connection = self.counts.connections;
+                self.tell(LiveStatus::Connected { connection });
+            }
+            Err(error) => self.on_lost(reason_not_connected(&error), &error),
+        }
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), Abandoned> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        self.counts.pings += 1;
+        let ping = socket.send(Message::Ping(Bytes::new()));
+        // A peer that does not even read has its pong missing.
+        if let Ok(Err(error)) = timeout(self.config.policy.pong_deadline, ping).await {
+            self.on_lost(DisconnectReason::Broken, &error);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next frame, the next deadline or the end.
+    async fn listen(&mut self) -> Result<(), Abandoned> {
+        let deadline = self.instant_of(self.connection.wake_at());
+        let Some(socket) = &mut self.socket else {
+            return tokio::select! {
+                () = sleep_until(deadline) => Ok(()),
+                () = self.frames_in.closed() => Err(Abandoned),
+            };
+        };
+        tokio::select! {
+            biased; // Frames first; deadlines are looked at between any two of them.
+            message = socket.next() => match message {
+                Some(Ok(message)) => return self.on_message(message).await,
+                Some(Err(error)) => self.on_lost(reason_lost(&error), &error),
+                None => self.on_lost(DisconnectReason::Closed, &Error::ConnectionClosed),
+            },
+            () = sleep_until(deadline) => {}
+            () = self.frames_in.closed() => return Err(Abandoned),
+        }
+        Ok(())
+    }
+
+    async fn on_message(&mut self, message: Message) -> Result<(), Abandoned> {
+        let receive_time = (self.clock)();
+        match message {
+            Message::Text(text) => {
+                let verdict = self.judge.judge(text.as_bytes());
+                self.on_verdict(verdict, receive_time, text.as_bytes()).await?;
+            }
+            Message::Binary(bytes) => {
+                let verdict = self.judge.judge_binary(&bytes);
+                self.on_verdict(verdict, receive_time, &bytes).await?;
+            }
+            Message::Pong(_) => self.connection.on_pong(self.now()),
+            // Pings are answered by the socket itself; after a close it gives no more.
+            Message::Ping(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn on_verdict(
+        &mut self,
+        verdict: FrameVerdict,
+        receive_time: Timestamp,
+        bytes: &[u8],
+    ) -> Result<(), Abandoned> {
+        self.counts.bytes += bytes.len() as u64;
+        match verdict {
+            FrameVerdict::Market { gap } => {
+                self.connection.on_frame(self.now());
+                if let Some(gap) = gap {
+                    self.tell(LiveStatus::Gap(gap));
+                }
+                let connection = self.counts.connections;
+                let frame = LiveFrame { receive_time, connection, bytes: bytes.into() };
+                self.deliver(frame).await?;
+            }
+            FrameVerdict::Control => self.connection.on_frame(self.now()),
+            FrameVerdict::Refusal { excerpt } => self.tell(LiveStatus::Refusal { excerpt }),
+            FrameVerdict::Garbage { excerpt } => self.tell(LiveStatus::Garbage { excerpt }),
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts `frame` into the queue, however long that takes.
+    async fn deliver(&mut self, frame: LiveFrame) -> Result<(), Abandoned> {
+        use mpsc::error::TrySendError;
+        match self.frames_in.try_send(frame) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Abandoned),
+            Err(TrySendError::Full(frame)) => {
+                self.counts.stalls += 1;
+                self.publish();
+                self.frames_in.send(frame).await.map_err(|_| Abandoned)?;
+                self.connection.on_resumed(self.now());
+                Ok(())
+            }
+        }
+    }
+
+    /// The socket said that it is over.
+    fn on_lost(&mut self, reason: DisconnectReason, error: &Error) {
+        self.connection.on_ended(reason, self.now());
+        self.on_given_up(reason, error.to_string());
+    }
+
+    /// The connection knows that it is over.
+    fn on_given_up(&mut self, reason: DisconnectReason, detail: String) {
+        self.socket = None;
+        self.counts.disconnects += 1;
+        let retry_in = self.connection.wake_at().since(self.now());
+        self.tell(LiveStatus::Disconnected { reason, detail, retry_in });
+    }
+
+    fn tell(&mut self, status: LiveStatus) {
+        if self.statuses_in.try_send(status).is_err() {
+            self.counts.statuses_dropped += 1;
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.counts.frames = self.judge.counts();
+        self.counts_in.send_replace(self.counts);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default().after(self.started.elapsed())
+    }
+
+    fn instant_of(&self, at: Timestamp) -> Instant {
+        self.started + at.since(Timestamp::default())
+    }
+}
+
+#[cfg(not(feature = "wss"))]
+async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+    let connect = tokio_tungstenite::connect_async_with_config(address, Some(limits), true);
+    Ok(connect.await?.0)
+}
+
+/// With rustls on aws-lc-rs and nothing else: a second provider would be a panic.
+#[cfg(feature = "wss")]
+async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+    use std::sync::Arc;
+    use tokio_tungstenite::Connector;
+
+    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = Some(Connector::Rustls(Arc::new(tls)));
+    let connect =
+        tokio_tungstenite::connect_async_tls_with_config(address, Some(limits), true, connector);
+    Ok(connect.await?.0)
+}
+
+fn reason_not_connected(error: &Error) -> DisconnectReason {
+    // Binance answers 429 to too many connects, and 418 to those who go on.
+    let throttled = |status: u16| [418, 429].contains(&status);
+    if matches!(error, Error::Http(response) if throttled(response.status().as_u16())) {
+        DisconnectReason::Throttled
+    } else {
+        DisconnectReason::Unreachable
+    }
+}
+
+fn reason_lost(error: &Error) -> DisconnectReason {
+    if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
+        DisconnectReason::Closed
+    } else if matches!(error, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) {
+        DisconnectReason::Broken
+    } else if matches!(error, Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_)) {
+        DisconnectReason::Protocol
+    } else {
+        DisconnectReason::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_joined_behind_the_address() {
+        let config = LiveConfig::new("ws://127.0.0.1:9/", &["btcusdt@trade", "btcusdt@bookTicker"]);
+        assert_eq!(
+            config.address().unwrap().to_string(),
+            "ws://127.0.0.1:9/stream?streams=btcusdt@trade/btcusdt@bookTicker"
+        );
+    }
+
+    #[test]
+    fn what_is_no_feed_is_refused_before_anything_is_sent() {
+        let refusal = |url: &str, stream: &str| {
+            LiveConfig::new(url, &[stream]).address().unwrap_err().to_string()
+        };
+        assert!(refusal("http://x", "a@trade").contains("neither"));
+        assert!(refusal("not an address", "a@trade").contains("not the address"));
+        assert!(refusal("ws://x", "a&b").contains("not the name of a stream"));
+        if cfg!(not(feature = "wss")) {
+            assert!(refusal("wss://x", "a@trade").contains("--features wss"));
+        }
+    }
+}
