@@ -20,6 +20,7 @@
 
 mod error;
 pub mod normalised;
+pub mod number;
 pub mod split;
 mod symbols;
 
