@@ -107,7 +107,7 @@ impl LineReader {
     /// Longest line that is read; a depth snapshot of 5,000 levels a side has half a megabyte.
     pub(super) const LINE_BYTES_MAX: usize = 4 << 20;
     /// What is asked for at a time.
-    const BUFFER_BYTES: usize = 256 << 10;
+    const BUFFER_BYTES: usize = 64 << 10;
 
     pub(super) fn open(path: &Path, packing: Packing) -> io::Result<Self> {
         let packed_bytes = Arc::new(AtomicU64::new(0));
