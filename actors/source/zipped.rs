@@ -29,13 +29,11 @@ pub(super) fn only_member(path: &Path) -> Result<(Packing, String), SourceError>
         return Err(fail(format!("holds {count} files where one is expected; {remedy}")));
     };
     let member = archive.by_index_raw(*index).map_err(damaged)?;
-    let is_deflated = match member.compression() {
-        CompressionMethod::Stored => false,
-        CompressionMethod::Deflated => true,
-        other => {
-            return Err(fail(format!("is packed by {other}; pack it by deflate, as zip does")));
-        }
-    };
+    let method = member.compression();
+    if ![CompressionMethod::Stored, CompressionMethod::Deflated].contains(&method) {
+        return Err(fail(format!("is packed by {method}; pack it by deflate, as zip does")));
+    }
+    let is_deflated = method == CompressionMethod::Deflated;
     let start = member
         .data_start()
         .ok_or_else(|| fail("does not say where its member begins; pack it again".to_owned()))?;

@@ -18,6 +18,9 @@ impl JsonError {
     }
 }
 
+/// A key without quotes, and a value as it stands.
+pub(super) type Member<'text> = (&'text [u8], &'text [u8]);
+
 const CUT_OFF: &str = "it ends in the middle";
 
 /// Reads `{"key": value, ...}` from a text, member by member.
@@ -48,7 +51,7 @@ impl<'text> Object<'text> {
 
     /// The next member: its key without quotes, its value as it stands. None behind the last.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(&'text [u8], &'text [u8])>, JsonError> {
+    pub(super) fn next(&mut self) -> Result<Option<Member<'text>>, JsonError> {
         let Items { text, .. } = self.items;
         if !self.items.advance()? {
             return Ok(None);

@@ -10,7 +10,10 @@
 //! | `..._quote.csv` of coins       | ms, bid, size, ask, size                                         |
 //!
 //! Rows with an exchange are of shares: prices in ten-thousandths of a dollar, midnight of New York,
-//! and zero for a side that was not quoted. The others have plain prices and midnight UTC.
+//! and zero for a side that was not quoted. The others have plain prices and midnight UTC; FXCM's
+//! have midnight of New York's standard time (UTC-5), in summer too. That is what LEAN's
+//! market-hours database says (`dataTimeZone`), and what the jump at the jobs report of 2014-05-02,
+//! 12:30 UTC, confirms.
 
 use super::calendar::{Date, digits};
 use super::normalised::{hash32, wrong_width};
@@ -129,7 +132,11 @@ impl LineParser for Parser {
         let fail = |column: usize, problem| {
             RowError::new(number, column + 1, names[column], piece(column).text(), problem)
         };
-        let offset = if is_share { self.date.new_york_offset_seconds(self.year) } else { 0 };
+        let offset = match self.provider.as_deref() {
+            _ if is_share => self.date.new_york_offset_seconds(self.year),
+            Some("FXCM") => -5 * 3_600,
+            _ => 0,
+        };
         let millis = whole_number(piece(0)).map_err(|problem| fail(0, problem))?;
         // A day of summer time's end has 25 hours.
         let nanos =
@@ -190,9 +197,13 @@ mod tests {
     use crate::pipeline::ingest::IngesterConfig;
 
     fn read(member: &str, line: &str) -> Result<(RawTick, String), String> {
+        read_of("fxcm", member, line)
+    }
+
+    fn read_of(provider: &str, member: &str, line: &str) -> Result<(RawTick, String), String> {
         let config = IngesterConfig::new(SourceId(0), Arc::new(Instruments::default()));
         let mut ingester = Ingester::new(config);
-        let mut parser = Parser::new(member, Some("fxcm")).unwrap();
+        let mut parser = Parser::new(member, Some(provider)).unwrap();
         parser.row(line.as_bytes(), 1, &mut ingester).map_err(|error| error.to_string())?;
         let batch = ingester.take_batch();
         Ok((batch.rows[0], batch.definitions[0].instrument.symbol.to_string()))
@@ -213,9 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn currencies_have_plain_prices_utc_and_a_provider() {
-        let (row, symbol) = read("20140502_eurusd_tick_quote.csv", "611,1.38626,1.38627").unwrap();
-        assert_eq!((symbol.as_str(), row.event_time), ("EURUSD.FXCM", 1_398_988_800_611_000_000));
+    fn currencies_have_plain_prices_and_the_midnight_of_their_provider() {
+        let (member, line) = ("20140502_eurusd_tick_quote.csv", "611,1.38626,1.38627");
+        let (row, symbol) = read_of("oanda", member, line).unwrap();
+        assert_eq!((symbol.as_str(), row.event_time), ("EURUSD.OANDA", 1_398_988_800_611_000_000));
+        let (row, symbol) = read(member, line).unwrap();
+        assert_eq!((symbol.as_str(), row.event_time), ("EURUSD.FXCM", 1_399_006_800_611_000_000));
         assert_eq!((row.bid, row.ask, row.has), (138_626_000, 138_627_000, has::BID | has::ASK));
     }
 
