@@ -18,7 +18,7 @@ use tickwright_core::domain::{Instruments, SourceId};
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
 
 /// Best of this many passes: the others were disturbed.
-const PASSES: usize = 5;
+const PASSES: usize = 7;
 
 fn main() {
     let root = std::env::args_os()
@@ -46,7 +46,7 @@ fn main() {
         let Ok(source) = open(&path, &SourceOptions::default()) else { continue };
         let format = source.format();
         drop(source);
-        report(&name, &path, None);
+        report(&name, &path, name.ends_with(".csv"));
         if name.ends_with(".csv.gz") {
             let plain = scratch.path().join("plain.csv");
             let mut text = Vec::new();
@@ -54,8 +54,7 @@ fn main() {
                 .read_to_end(&mut text)
                 .unwrap();
             std::fs::write(&plain, text).unwrap();
-            let bare = best(|| bare_csv_loop(&plain));
-            report(&format!("  unpacked ({format})"), &plain, Some(bare));
+            report(&format!("  unpacked ({format})"), &plain, true);
         }
     }
 }
@@ -68,29 +67,31 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn report(name: &str, path: &Path, bare: Option<(u64, f64)>) {
-    let (rows, seconds) = best(|| read_all(path));
-    let nanos = seconds * 1e9 / rows as f64;
-    print!("{name:<58} {rows:>9} {:>9.2} {nanos:>9.0}", 1e3 / nanos);
-    match bare {
-        Some((bare_rows, bare_seconds)) => {
-            let bare_nanos = bare_seconds * 1e9 / bare_rows as f64;
-            println!(" {bare_nanos:>9.0} {:>7.2}", seconds / bare_seconds);
+/// Prints the fastest of several passes over `path`, and of the bare loop if it is to be compared;
+/// the passes alternate, so that a disturbance meets both.
+fn report(name: &str, path: &Path, is_compared: bool) {
+    let (mut rows, mut ours, mut bare) = (0, f64::INFINITY, f64::INFINITY);
+    for _ in 0..PASSES {
+        let (count, seconds) = timed(|| read_all(path));
+        rows = count;
+        ours = ours.min(seconds);
+        if is_compared {
+            bare = bare.min(timed(|| bare_csv_loop(path)).1);
         }
-        None => println!(),
     }
+    let nanos = |seconds: f64| seconds * 1e9 / rows as f64;
+    print!("{name:<58} {rows:>9} {:>9.2} {:>9.0}", 1e3 / nanos(ours), nanos(ours));
+    if is_compared {
+        print!(" {:>9.0} {:>7.2}", nanos(bare), ours / bare);
+    }
+    println!();
 }
 
-/// What `pass` counts, and the seconds of its fastest run.
-fn best(pass: impl Fn() -> u64) -> (u64, f64) {
-    let mut fastest = f64::INFINITY;
-    let mut count = 0;
-    for _ in 0..PASSES {
-        let start = Instant::now();
-        count = pass();
-        fastest = fastest.min(start.elapsed().as_secs_f64());
-    }
-    (count, fastest)
+/// What `pass` counts, and its seconds.
+fn timed(pass: impl Fn() -> u64) -> (u64, f64) {
+    let start = Instant::now();
+    let count = pass();
+    (count, start.elapsed().as_secs_f64())
 }
 
 fn read_all(path: &Path) -> u64 {

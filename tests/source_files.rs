@@ -85,3 +85,109 @@ fn a_source_resumed_anywhere_gives_the_same_rows() {
         assert_eq!(rows, whole, "stopped after {stop} rows");
     }
 }
+
+/// Rows without what two formats cannot agree on: numbers of symbols, and keys.
+fn content(rows: &[(Key, RawTick)]) -> Vec<RawTick> {
+    rows.iter()
+        .filter(|(_, row)| row.kind != Kind::Boundary as u8)
+        .map(|(_, row)| RawTick { symbol: 0, ..*row })
+        .collect()
+}
+
+/// The rows of `symbol` in a normalised file.
+fn normalised_rows(path: &Path, symbol: &str) -> Vec<RawTick> {
+    let (ingester, rows) = read(path);
+    let definitions = ingester.definitions();
+    let known = definitions.iter().find(|known| known.instrument.symbol.as_str() == symbol);
+    let id = known.expect("the symbol is in the file").id;
+    let of_symbol: Vec<_> = rows.into_iter().filter(|(_, row)| row.symbol == id.0).collect();
+    content(&of_symbol)
+}
+
+#[test]
+fn recorded_binance_frames_give_the_normalised_rows() {
+    let Some(root) = data() else { return };
+    let normalised = root.join("ticks/binance_6sym_20240808T2354Z.csv.gz");
+    for (file, symbol) in [
+        ("spot_btcusdt_20240808", "BTCUSDT.BINANCE_SPOT"),
+        ("spot_ethusdt_20240808", "ETHUSDT.BINANCE_SPOT"),
+        ("usdm_btcusdt_20240808_first20000", "BTCUSDT.BINANCE_USDM"),
+        ("coinm_ethusd_perp_20240808_first8000", "ETHUSD_PERP.BINANCE_COINM"),
+    ] {
+        let (ingester, rows) = read(&root.join(format!("native/binance_ws/{file}.ndjson.gz")));
+        let counters = ingester.counters();
+        assert_eq!((counters.malformed, counters.gaps), (0, 0), "{file}");
+        assert!(counters.skipped > 0, "{file} has depth beside its tickers");
+        let native = content(&rows);
+        // Of the long recordings only the start is here.
+        let expected = normalised_rows(&normalised, symbol);
+        assert_eq!(native[..], expected[..native.len()], "{file}");
+        assert!(native.len() > 4_000, "{file}: {}", native.len());
+    }
+}
+
+#[test]
+fn a_cryptofeed_recording_is_read_whole() {
+    let Some(root) = data() else { return };
+    let (ingester, rows) = read(&root.join("native/cryptofeed/BINANCE_FUTURES.ws.1.0.gz"));
+    let counters = ingester.counters();
+    assert_eq!((counters.malformed, counters.rows), (0, 91 + 613), "aggregated trades and tickers");
+    assert_eq!(counters.skipped, 764 + 67 + 1, "depth, candles, and the address");
+    assert_eq!(ingester.definitions().len(), 4);
+    assert!(rows.iter().all(|(_, row)| row.kind == 3 || row.receive_time > row.event_time));
+}
+
+#[test]
+fn ctp_rows_are_the_normalised_rows_of_their_day() {
+    let Some(root) = data() else { return };
+    let normalised = root.join("ticks/ctp_AP010_AP101_20200803_20200807.csv.gz");
+    for (instrument, rows_expected) in [("AP010", 61_900), ("AP101", 40_900)] {
+        let mut native = Vec::new();
+        for day in 20_200_803..=20_200_807 {
+            let file = format!("native/ctp/{instrument}.{day}.tick-ctp.csv.gz");
+            let (ingester, rows) = read(&root.join(file));
+            assert_eq!(ingester.counters().malformed, 0);
+            native.extend(content(&rows));
+        }
+        assert_eq!(native.len(), rows_expected);
+        let expected = normalised_rows(&normalised, &format!("{instrument}.CZCE"));
+        assert_eq!(native, expected, "{instrument}");
+    }
+}
+
+#[test]
+fn tardis_rows_are_the_normalised_rows_of_their_kind() {
+    let Some(root) = data() else { return };
+    let normalised = root.join("ticks/tardis_BTCUSDT_usdm_20200222.csv.gz");
+    let expected = normalised_rows(&normalised, "BTCUSDT.BINANCE_USDM");
+    for (kind, name) in [(Kind::Trade, "trades"), (Kind::Quote, "quotes")] {
+        let file = format!("native/tardis/binance-futures_{name}_2020-02-22_BTCUSDT.csv.gz");
+        let (ingester, rows) = read(&root.join(file));
+        assert_eq!(ingester.counters().malformed, 0);
+        let of_kind: Vec<RawTick> =
+            expected.iter().filter(|row| row.kind == kind as u8).copied().collect();
+        assert_eq!(content(&rows), of_kind, "{name}");
+    }
+}
+
+#[test]
+fn lean_archives_give_the_normalised_rows() {
+    let Some(root) = data() else { return };
+    let shares = normalised_rows(&root.join("ticks/us_IBM_BAC_20131007.csv.gz"), "IBM.US");
+    let currencies =
+        normalised_rows(&root.join("ticks/fx_EURUSD_NZDUSD_20140502.csv.gz"), "EURUSD.FXCM");
+    for (file, kind, normalised) in [
+        ("ibm_20131007_quote", Kind::Quote, &shares),
+        ("ibm_20131007_trade", Kind::Trade, &shares),
+        ("fxcm_eurusd_20140502_quote", Kind::Quote, &currencies),
+    ] {
+        let (ingester, rows) = read(&root.join(format!("native/lean/{file}.zip")));
+        assert_eq!(ingester.counters().malformed, 0, "{file}");
+        let native = content(&rows);
+        let expected: Vec<RawTick> =
+            normalised.iter().filter(|row| row.kind == kind as u8).copied().collect();
+        assert_eq!(native.len(), expected.len(), "{file}");
+        let difference = native.iter().zip(&expected).find(|(native, other)| native != other);
+        assert_eq!(difference, None, "{file}");
+    }
+}

@@ -11,7 +11,6 @@ use memchr::memchr;
 
 /// How text lies in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "zip archives come next")]
 pub(super) enum Packing {
     /// As it is.
     Plain,
@@ -107,7 +106,7 @@ impl LineReader {
     /// Longest line that is read; a depth snapshot of 5,000 levels a side has half a megabyte.
     pub(super) const LINE_BYTES_MAX: usize = 4 << 20;
     /// What is asked for at a time.
-    const BUFFER_BYTES: usize = 256 << 10;
+    const BUFFER_BYTES: usize = 64 << 10;
 
     pub(super) fn open(path: &Path, packing: Packing) -> io::Result<Self> {
         let packed_bytes = Arc::new(AtomicU64::new(0));
@@ -139,6 +138,16 @@ impl LineReader {
     /// Bytes of the file read so far, as they lie in it.
     pub(super) fn packed_bytes(&self) -> u64 {
         self.packed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the text as it lies in the file, all of it.
+    pub(super) fn packed_bytes_total(&self) -> u64 {
+        match self.packing {
+            Packing::Plain | Packing::Gzip => {
+                std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+            }
+            Packing::Zip { packed_bytes, .. } => packed_bytes,
+        }
     }
 
     /// Goes to the line after `line`, which begins at unpacked byte `offset`. A packed file is

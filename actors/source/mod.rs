@@ -11,16 +11,21 @@ pub mod live;
 pub mod simulated;
 
 mod error;
+mod inspect;
 mod lines;
 mod text;
+mod zipped;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use error::SourceError;
+pub use inspect::{FileSummary, inspect};
 use lines::{Line, LineReader, Packing};
 use text::LineSource;
-use tickwright_core::pipeline::ingest::{Ingester, LineParser, SourcePosition, normalised};
+use tickwright_core::pipeline::ingest::{
+    Ingester, LineParser, SourcePosition, binance, ctp, lean, normalised, tardis,
+};
 
 /// What a call to [`Source::read`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,14 @@ pub enum Format {
     Simulated,
     /// One row per source message, named columns.
     Normalised,
+    /// Recorded WebSocket frames.
+    Binance,
+    /// CTP's depth market data.
+    Ctp,
+    /// A tick archive of QuantConnect's LEAN.
+    Lean,
+    /// Trades or quotes of tardis.dev.
+    Tardis,
 }
 
 impl fmt::Display for Format {
@@ -81,6 +94,10 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Simulated => "simulated market",
             Self::Normalised => "normalised tick CSV",
+            Self::Binance => "recorded Binance frames",
+            Self::Ctp => "CTP tick CSV",
+            Self::Lean => "LEAN ticks",
+            Self::Tardis => "tardis CSV",
         })
     }
 }
@@ -90,6 +107,8 @@ impl fmt::Display for Format {
 pub struct SourceOptions {
     /// Stop at the first malformed row, rather than count it.
     pub strict: bool,
+    /// The market that recorded Binance frames are from; without it each frame is asked.
+    pub binance_market: Option<binance::Market>,
 }
 
 /// Opens `path`, whatever its format.
@@ -99,7 +118,7 @@ pub struct SourceOptions {
 /// [`SourceError`], with what to do, when there is no such file, its format is not known, or it
 /// holds no rows.
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, SourceError> {
-    let packing = packing_of(path)?;
+    let (packing, member) = packing_of(path)?;
     let is_packed = packing != Packing::Plain;
     let fail = |line, error| SourceError::of_io(path, line, is_packed, error);
     let mut lines = LineReader::open(path, packing).map_err(|error| fail(0, error))?;
@@ -112,31 +131,70 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, Sou
     };
     // Some editors begin a file with a byte order mark.
     let header = header.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&header);
+    let bad = |problem| SourceError::Header { path: path.to_owned(), problem };
+    let file = TextFile { path, lines, is_packed, strict: options.strict };
+    if let Some(member) = member
+        && let Some(parser) = lean::Parser::new(&member, zipped::provider(path).as_deref())
+    {
+        return file.without_header(Format::Lean, parser);
+    }
     if normalised::Parser::recognises(header) {
-        let parser = normalised::Parser::new(header)
-            .map_err(|problem| SourceError::Header { path: path.to_owned(), problem })?;
-        return with_header(path, Format::Normalised, lines, parser, is_packed, options);
+        let parser = normalised::Parser::new(header).map_err(bad)?;
+        return file.with_header(Format::Normalised, parser);
+    }
+    if ctp::Parser::recognises(header) {
+        return file.with_header(Format::Ctp, ctp::Parser::new(header).map_err(bad)?);
+    }
+    if tardis::Parser::recognises(header) {
+        return file.with_header(Format::Tardis, tardis::Parser::new(header).map_err(bad)?);
+    }
+    if binance::RecordingParser::recognises(header) {
+        let parser = binance::RecordingParser::new(options.binance_market);
+        return file.without_header(Format::Binance, parser);
     }
     let start = String::from_utf8_lossy(&header[..header.len().min(40)]);
     let start = start.escape_debug().to_string();
     Err(SourceError::UnknownFormat { path: path.to_owned(), start })
 }
 
-/// A source of the rows below a header that has been read; there must be some.
-fn with_header<P: LineParser + 'static>(
-    path: &Path,
-    format: Format,
-    mut lines: LineReader,
-    parser: P,
+/// A file of text whose first line has been read.
+struct TextFile<'path> {
+    path: &'path Path,
+    lines: LineReader,
     is_packed: bool,
-    options: &SourceOptions,
-) -> Result<Box<dyn Source>, SourceError> {
-    match lines.is_blank() {
-        Ok(false) => {}
-        Ok(true) => return Err(SourceError::NoRows { path: path.to_owned() }),
-        Err(error) => return Err(SourceError::of_io(path, 1, is_packed, error)),
+    strict: bool,
+}
+
+impl TextFile<'_> {
+    /// A source of the rows below the header; there must be some.
+    fn with_header<P: LineParser + 'static>(
+        mut self,
+        format: Format,
+        parser: P,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        match self.lines.is_blank() {
+            Ok(false) => Ok(self.source(format, parser)),
+            Ok(true) => Err(SourceError::NoRows { path: self.path.to_owned() }),
+            Err(error) => Err(SourceError::of_io(self.path, 1, self.is_packed, error)),
+        }
     }
-    Ok(Box::new(LineSource::new(path, format, lines, parser, is_packed, options.strict)))
+
+    /// A source of all lines: the first is a row already.
+    fn without_header<P: LineParser + 'static>(
+        mut self,
+        format: Format,
+        parser: P,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        match self.lines.seek(0, 0) {
+            Ok(_) => Ok(self.source(format, parser)),
+            Err(error) => Err(SourceError::of_io(self.path, 0, self.is_packed, error)),
+        }
+    }
+
+    fn source<P: LineParser + 'static>(self, format: Format, parser: P) -> Box<dyn Source> {
+        let Self { path, lines, is_packed, strict } = self;
+        Box::new(LineSource::new(path, format, lines, parser, is_packed, strict))
+    }
 }
 
 /// Opens every path, each as a source of its own, in the order given.
@@ -162,13 +220,17 @@ pub fn open_all(
     Ok(sources)
 }
 
-/// How the text lies in the file, by its first bytes.
-fn packing_of(path: &Path) -> Result<Packing, SourceError> {
+/// How the text lies in the file, by its first bytes; with the name of the member, for an archive.
+fn packing_of(path: &Path) -> Result<(Packing, Option<String>), SourceError> {
     let fail = |error| SourceError::of_io(path, 0, false, error);
     let mut lines = LineReader::open(path, Packing::Plain).map_err(fail)?;
     let start = lines.peek().map_err(fail)?;
     if start.is_empty() {
         return Err(SourceError::Empty { path: path.to_owned() });
     }
-    Ok(if start.starts_with(&[0x1f, 0x8b]) { Packing::Gzip } else { Packing::Plain })
+    if start.starts_with(b"PK") {
+        return zipped::only_member(path).map(|(packing, name)| (packing, Some(name)));
+    }
+    let is_gzip = start.starts_with(&[0x1f, 0x8b]);
+    Ok((if is_gzip { Packing::Gzip } else { Packing::Plain }, None))
 }

@@ -29,7 +29,7 @@ impl<P: LineParser> LineSource<P> {
         is_packed: bool,
         strict: bool,
     ) -> Self {
-        let bytes_total = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let bytes_total = lines.packed_bytes_total();
         Self { path: path.to_owned(), format, lines, parser, is_packed, bytes_total, strict }
     }
 }

@@ -18,10 +18,19 @@
 //! 4. Rows read = rows pushed + malformed rows.
 //! 5. An ingester restored from a snapshot gives the rows that the first one would have given.
 
+pub mod binance;
+mod book;
+mod calendar;
+mod columns;
+pub mod ctp;
 mod error;
+mod json;
+pub mod lean;
 pub mod normalised;
+pub mod number;
 pub mod split;
 mod symbols;
+pub mod tardis;
 
 use std::sync::Arc;
 
@@ -30,7 +39,9 @@ use serde::{Deserialize, Serialize};
 pub use error::{Column, HeaderError, Problem, RowError};
 pub use symbols::{SymbolEntry, SymbolTable};
 
-use crate::domain::{Definition, Instruments, Kind, RawBatch, RawTick, SourceId, Span, Timestamp};
+use crate::domain::{
+    Definition, Instruments, Kind, RawBatch, RawTick, SourceId, Span, SymbolId, Timestamp,
+};
 
 /// Earliest event time that is believed: 1990-01-01, in unix nanoseconds.
 pub const EVENT_TIME_MIN: u64 = 631_152_000_000_000_000;
@@ -103,6 +114,10 @@ pub enum ParserState {
     /// Nothing.
     #[default]
     Stateless,
+    /// Of Binance's frames.
+    Frames(binance::FrameState),
+    /// Of CTP's cumulative volumes.
+    Volumes(ctp::VolumeState),
 }
 
 /// A parser of text whose rows are lines.
@@ -239,6 +254,11 @@ impl Ingester {
     #[inline]
     pub fn intern(&mut self, name: &[u8]) -> Result<SymbolEntry, Problem> {
         self.symbols.intern(name)
+    }
+
+    /// The scales of a symbol met before.
+    pub fn entry(&self, symbol: SymbolId) -> Option<SymbolEntry> {
+        self.symbols.entry(symbol)
     }
 
     /// Appends a row, and before it the boundary rows of the steps that it is the first to reach.

@@ -17,9 +17,10 @@
 
 use memchr::{memchr, memchr_iter};
 
+use super::number::{Piece, amount, whole_number};
 use super::split::Fields;
 use super::{EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Ingester, LineParser, Problem, RowError};
-use crate::domain::{Kind, RawTick, decimal, flag, has};
+use crate::domain::{Kind, RawTick, flag, has};
 
 /// Every column that means something, in the order of [`RawTick`]'s documentation.
 pub const COLUMNS: [&str; 12] = [
@@ -141,10 +142,11 @@ impl Layout {
         if fields.len() != self.width {
             return Err(wrong_width(number, line, fields.len(), self.width));
         }
-        let text = |meaning: usize| fields.get(line, self.index[meaning]);
+        let piece = |meaning: usize| fields.piece(line, self.index[meaning]);
+        let text = |meaning: usize| piece(meaning).text();
         let fail = |meaning, problem| self.error(number, meaning, text(meaning), problem);
 
-        let event_time = time(text(TIME)).map_err(|problem| fail(TIME, problem))?;
+        let event_time = time(piece(TIME)).map_err(|problem| fail(TIME, problem))?;
         let kind = match text(KIND) {
             b"trade" => Kind::Trade,
             b"quote" => Kind::Quote,
@@ -155,24 +157,24 @@ impl Layout {
         let mut row =
             RawTick { event_time, symbol: entry.id.0, kind: kind as u8, ..RawTick::default() };
         let mut given = 0;
-        let mut amount = |meaning: usize, bit: u8, decimals: u8| {
-            let text = text(meaning);
-            if text.is_empty() {
+        let mut read = |meaning: usize, bit: u8, decimals: u8| {
+            let piece = piece(meaning);
+            if piece.is_empty() {
                 return Ok(0);
             }
             given |= bit;
-            decimal::parse(text, decimals).map_err(|error| fail(meaning, error.into()))
+            amount(piece, decimals).map_err(|error| fail(meaning, error.into()))
         };
         let (price, quantity) = (entry.price_decimals, entry.quantity_decimals);
-        row.price = amount(PRICE, has::PRICE, price)?;
-        row.volume = amount(VOLUME, has::VOLUME, quantity)?;
-        row.bid = amount(BID, has::BID, price)?;
-        row.ask = amount(ASK, has::ASK, price)?;
-        row.bid_quantity = amount(BID_QUANTITY, has::BID_QUANTITY, quantity)?;
-        row.ask_quantity = amount(ASK_QUANTITY, has::ASK_QUANTITY, quantity)?;
-        row.cumulative = amount(CUMULATIVE, has::CUMULATIVE, quantity)?;
+        row.price = read(PRICE, has::PRICE, price)?;
+        row.volume = read(VOLUME, has::VOLUME, quantity)?;
+        row.bid = read(BID, has::BID, price)?;
+        row.ask = read(ASK, has::ASK, price)?;
+        row.bid_quantity = read(BID_QUANTITY, has::BID_QUANTITY, quantity)?;
+        row.ask_quantity = read(ASK_QUANTITY, has::ASK_QUANTITY, quantity)?;
+        row.cumulative = read(CUMULATIVE, has::CUMULATIVE, quantity)?;
         row.has = given;
-        let receive_time = text(RECEIVE_TIME);
+        let receive_time = piece(RECEIVE_TIME);
         if !receive_time.is_empty() {
             row.receive_time = time(receive_time).map_err(|problem| fail(RECEIVE_TIME, problem))?;
         }
@@ -230,37 +232,12 @@ fn unknown_kind() -> Problem {
 
 /// A time in unix nanoseconds.
 #[inline]
-fn time(text: &[u8]) -> Result<u64, Problem> {
-    let nanos = whole_number(text)?;
+fn time(piece: Piece<'_>) -> Result<u64, Problem> {
+    let nanos = whole_number(piece)?;
     if (EVENT_TIME_MIN..EVENT_TIME_END).contains(&nanos) {
         Ok(nanos)
     } else {
         Err(Problem::TimeOutOfRange)
-    }
-}
-
-/// A whole number, not negative.
-#[inline]
-pub(super) fn whole_number(text: &[u8]) -> Result<u64, Problem> {
-    if text.is_empty() || text.len() > 19 {
-        return Err(not_whole(text));
-    }
-    let mut value: u64 = 0;
-    for &byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return Err(not_whole(text));
-        }
-        value = value * 10 + u64::from(digit);
-    }
-    Ok(value)
-}
-
-#[cold]
-fn not_whole(text: &[u8]) -> Problem {
-    match decimal::parse(text, 0) {
-        Err(error) => error.into(),
-        Ok(_) => Problem::OutOfRange,
     }
 }
 
@@ -296,14 +273,14 @@ pub fn read_flags(text: &[u8], row: &mut RawTick) -> Result<(), Problem> {
 fn read_flag(pair: &[u8], row: &mut RawTick) -> Result<(), Problem> {
     match pair {
         [b't' | b'u', b'=', id @ ..] => {
-            row.id = whole_number(id).unwrap_or_else(|_| hash64(id));
+            row.id = whole_number(Piece::whole(id)).unwrap_or_else(|_| hash64(id));
             row.has |= has::ID;
         }
         b"m=1" | b"side=sell" => row.flags |= flag::SIDE_SELL,
         b"m=0" | b"side=buy" => row.flags |= flag::SIDE_BUY,
         b"ts=recv" => row.flags |= flag::TIME_IS_RECEIVED,
         [b't', b'd', b'=', day @ ..] => {
-            let day = whole_number(day)?;
+            let day = whole_number(Piece::whole(day))?;
             row.trading_day = u32::try_from(day).map_err(|_| Problem::OutOfRange)?;
         }
         [b'e', b'x', b'=', code, ..] => row.venue_code = *code,

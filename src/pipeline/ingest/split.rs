@@ -1,5 +1,7 @@
 //! Lines of comma-separated values, cut into fields.
 
+use super::number::Piece;
+
 /// Where the fields of a line end; reused from line to line.
 #[derive(Debug, Default)]
 pub struct Fields {
@@ -62,9 +64,15 @@ impl Fields {
     /// The field at `index` of `line`; empty when there is none.
     #[inline]
     pub fn get<'line>(&self, line: &'line [u8], index: usize) -> &'line [u8] {
-        let Some(&end) = self.ends.get(index) else { return &[] };
+        self.piece(line, index).text()
+    }
+
+    /// Where the field at `index` of `line` lies; empty when there is none.
+    #[inline]
+    pub fn piece<'line>(&self, line: &'line [u8], index: usize) -> Piece<'line> {
+        let Some(&end) = self.ends.get(index) else { return Piece { line, start: 0, end: 0 } };
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize + 1 };
-        &line[start..end as usize]
+        Piece { line, start, end: end as usize }
     }
 
     /// Takes the quotes out of `line`: what [`Fields::cut_unquoted`] cut can then be read with

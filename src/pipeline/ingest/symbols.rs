@@ -52,6 +52,10 @@ impl SymbolTable {
         self.entries.is_empty()
     }
 
+    pub(super) fn entry(&self, symbol: SymbolId) -> Option<SymbolEntry> {
+        self.entries.get(symbol.index()).map(Entry::summary)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
