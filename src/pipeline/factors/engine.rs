@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::family::{Family, FamilySnapshot};
 use super::input::{Book, FactorInput, Move, PriceRule, to_f64};
-use super::plan::{FactorConfig, FamilyPlan, Plan};
+use super::plan::{FactorConfig, Plan};
 use super::registry::{FactorError, FactorRegistry};
 use super::windows::Windows;
 use crate::domain::{
     Definition, FactorBatch, FactorRow, FactorSpec, Instrument, Key, Kind, SourceId, Symbol,
-    SymbolId, Tick, TickBatch, Timestamp, decimal,
+    SymbolId, Tick, TickBatch, decimal,
 };
 
 /// What an engine did so far; part of its snapshot.
@@ -45,7 +45,6 @@ struct SymbolSnapshot {
     price: PriceRule,
     book: Book,
     windows: Windows,
-    values: Vec<f64>,
     families: Vec<FamilySnapshot>,
 }
 
@@ -56,10 +55,6 @@ struct SymbolState {
     price: PriceRule,
     book: Book,
     windows: Windows,
-    /// The latest value per column.
-    values: Vec<f64>,
-    /// In the order of the plan.
-    families: Vec<Family>,
 }
 
 /// Computes factors; see the [module](super).
@@ -76,6 +71,8 @@ pub struct FactorEngine {
     by_text: Vec<Vec<(SymbolId, u32)>>,
     places: BTreeMap<Symbol, u32>,
     symbols: Vec<SymbolState>,
+    /// By symbol, and within a symbol in the order of the plan.
+    families: Vec<Family>,
     counts: FactorCounts,
 }
 
@@ -100,6 +97,7 @@ impl FactorEngine {
             by_text: Vec::new(),
             places: BTreeMap::new(),
             symbols: Vec::new(),
+            families: Vec::new(),
             counts: FactorCounts::default(),
         })
     }
@@ -124,12 +122,10 @@ impl FactorEngine {
             None => {
                 let place = index_to_u32(self.symbols.len());
                 let instrument = Arc::clone(&definition.instrument);
-                self.symbols.push(SymbolState::new(
-                    instrument,
-                    &self.config,
-                    &self.plan,
-                    &self.registry,
-                ));
+                self.symbols.push(SymbolState::new(instrument, &self.config));
+                let plans = &self.plan.families;
+                self.families
+                    .extend(plans.iter().map(|plan| Family::new(&plan.key, &self.registry)));
                 self.places.insert(symbol.clone(), place);
                 place
             }
@@ -185,8 +181,8 @@ impl FactorEngine {
     #[inline]
     fn on_tick(&mut self, batch: &TickBatch, row: &Tick, out: &mut FactorBatch) {
         let id = row.symbol();
-        let place = self.routes[usize::from(batch.source.0)][id.index()];
-        let symbol = &mut self.symbols[place as usize];
+        let place = self.routes[usize::from(batch.source.0)][id.index()] as usize;
+        let symbol = &mut self.symbols[place];
         symbol.book.on_row(row);
         let Some(moved) = symbol.price.on_row(row) else { return };
         if !self.plan.windows.is_empty() {
@@ -203,12 +199,13 @@ impl FactorEngine {
             turnover: price * volume,
             book: &symbol.book,
         };
-        let count = self.plan.tick_count;
-        let plans = &self.plan.families[..count];
-        self.counts.factors +=
-            advance(plans, &mut symbol.families[..count], &input, &mut symbol.values);
+        let families = &mut self.families[place * self.plan.families.len()..];
+        for family in &mut families[..self.plan.tick_count] {
+            family.update(&input);
+        }
         out.rows.push(FactorRow { key, symbol: id, is_boundary: false, price });
-        out.values.extend_from_slice(&symbol.values);
+        let ticking = 0..self.plan.tick_count;
+        self.counts.factors += emit(&self.plan, families, ticking, &mut out.values);
     }
 
     /// Closes the windows of every symbol of the boundary's source.
@@ -217,24 +214,42 @@ impl FactorEngine {
         if self.plan.windows.is_empty() {
             return;
         }
-        let step = key.frontier;
+        let length_max = self.config.window_nanos();
         let Some(by_text) = self.by_text.get(usize::from(key.source.0)) else { return };
         for &(id, place) in by_text {
             let symbol = &mut self.symbols[place as usize];
-            if !symbol.windows.on_boundary(step.as_nanos(), self.config.window_nanos()) {
+            if !symbol.windows.on_boundary(key.frontier.as_nanos(), length_max) {
                 continue;
             }
-            let Some(price) = symbol.close_windows(step, &self.plan, &mut self.counts) else {
-                continue;
-            };
+            let families = &mut self.families[place as usize * self.plan.families.len()..];
+            let mut closed: Option<(f64, Range<usize>)> = None;
+            // From the longest window down: if there is nothing in one, the shorter ones are empty.
+            for (length, range) in self.plan.windows.iter().rev() {
+                let Some(window) = symbol.windows.window(*length) else { break };
+                let input = FactorInput {
+                    at: key.frontier,
+                    price: window.price,
+                    high: window.high,
+                    low: window.low,
+                    volume: window.volume,
+                    turnover: window.turnover,
+                    book: &symbol.book,
+                };
+                for family in &mut families[range.clone()] {
+                    family.update(&input);
+                }
+                // The windows that advanced are neighbours in the plan.
+                let end = closed.map_or(range.end, |(_, longer)| longer.end);
+                closed = Some((window.price, range.start..end));
+            }
+            let Some((price, range)) = closed else { continue };
             out.rows.push(FactorRow { key, symbol: id, is_boundary: true, price });
-            out.values.extend_from_slice(&symbol.values);
+            self.counts.factors += emit(&self.plan, families, range, &mut out.values);
         }
     }
 
     /// Replaces the columns while running. Families that stay keep their state; new ones have seen
-    /// nothing, and their columns are `NAN` until they have seen enough. A new column of a family
-    /// that stays is `NAN` until the family's next step.
+    /// nothing, and their columns are `NAN` until they have seen enough.
     ///
     /// # Errors
     ///
@@ -243,29 +258,18 @@ impl FactorEngine {
         let plan = Plan::new(&self.config, &self.registry, specs)?;
         let before = std::mem::replace(&mut self.plan, plan);
         let plan = &self.plan;
-        for symbol in &mut self.symbols {
-            if plan.windows.is_empty() {
-                // Nothing adds to the panes from here on; what is in them would be stale later.
-                symbol.windows = Windows::new();
+        if plan.windows.is_empty() {
+            // Nothing adds to the panes from here on; what is in them would be stale later.
+            self.symbols.iter_mut().for_each(|symbol| symbol.windows = Windows::new());
+        }
+        let mut old: Vec<Option<Family>> =
+            std::mem::take(&mut self.families).into_iter().map(Some).collect();
+        for symbol in 0..self.symbols.len() {
+            for new in &plan.families {
+                let same = before.families.iter().position(|old| old.is(&new.key, new.window));
+                let kept = same.and_then(|at| old[symbol * before.families.len() + at].take());
+                self.families.push(kept.unwrap_or_else(|| Family::new(&new.key, &self.registry)));
             }
-            let mut families: Vec<Option<Family>> =
-                std::mem::take(&mut symbol.families).into_iter().map(Some).collect();
-            let is_same =
-                |old: &FamilyPlan, new: &FamilyPlan| old.key == new.key && old.window == new.window;
-            symbol.families = plan
-                .families
-                .iter()
-                .map(|new| {
-                    let old = before.families.iter().position(|old| is_same(old, new));
-                    old.and_then(|old| families[old].take())
-                        .unwrap_or_else(|| Family::new(&new.key, &self.registry))
-                })
-                .collect();
-            let value_of = |spec| {
-                let old = before.columns.iter().position(|old| old == spec);
-                old.map_or(f64::NAN, |old| symbol.values[old])
-            };
-            symbol.values = plan.columns.iter().map(value_of).collect();
         }
         Ok(())
     }
@@ -275,8 +279,23 @@ impl FactorEngine {
         FactorSnapshot {
             columns: self.plan.columns.clone(),
             routes: self.routes.clone(),
-            symbols: self.symbols.iter().map(SymbolState::snapshot).collect(),
+            symbols: (0..self.symbols.len()).map(|place| self.snapshot_of(place)).collect(),
             counts: self.counts,
+        }
+    }
+
+    fn snapshot_of(&self, place: usize) -> SymbolSnapshot {
+        let symbol = &self.symbols[place];
+        let count = self.plan.families.len();
+        SymbolSnapshot {
+            instrument: Arc::clone(&symbol.instrument),
+            price: symbol.price,
+            book: symbol.book,
+            windows: symbol.windows.clone(),
+            families: self.families[place * count..][..count]
+                .iter()
+                .map(Family::snapshot)
+                .collect(),
         }
     }
 
@@ -299,14 +318,26 @@ impl FactorEngine {
             by_text: Vec::new(),
             places: BTreeMap::new(),
             symbols: Vec::with_capacity(snapshot.symbols.len()),
+            families: Vec::new(),
             counts: snapshot.counts,
         };
         for symbol in snapshot.symbols {
             let name = symbol.instrument.symbol.clone();
             let place = index_to_u32(restored.symbols.len());
-            let symbol = SymbolState::restore(symbol, &restored.plan, &restored.registry)
-                .map_err(|problem| damaged(&format!("{name}: {problem}")))?;
-            restored.symbols.push(symbol);
+            if symbol.families.len() != restored.plan.families.len() {
+                return Err(damaged(&format!("{name} has another number of factors")));
+            }
+            for (plan, family) in restored.plan.families.iter().zip(symbol.families) {
+                let family = Family::restore(&plan.key, &restored.registry, family)
+                    .map_err(|problem| damaged(&format!("{name}: {problem}")))?;
+                restored.families.push(family);
+            }
+            restored.symbols.push(SymbolState {
+                instrument: symbol.instrument,
+                price: symbol.price,
+                book: symbol.book,
+                windows: symbol.windows,
+            });
             restored.places.insert(name, place);
         }
         for (source, routes) in (0..).map(SourceId).zip(&snapshot.routes) {
@@ -326,12 +357,7 @@ impl FactorEngine {
 }
 
 impl SymbolState {
-    fn new(
-        instrument: Arc<Instrument>,
-        config: &FactorConfig,
-        plan: &Plan,
-        registry: &FactorRegistry,
-    ) -> Self {
+    fn new(instrument: Arc<Instrument>, config: &FactorConfig) -> Self {
         let price_unit = to_f64(decimal::POW10[usize::from(instrument.price_decimals)]);
         let quantity_unit = to_f64(decimal::POW10[usize::from(instrument.quantity_decimals)]);
         let source = config.prices[instrument.class.index()];
@@ -340,91 +366,21 @@ impl SymbolState {
             price: PriceRule::new(source, price_unit, quantity_unit),
             book: Book::new(price_unit, quantity_unit),
             windows: Windows::new(),
-            values: vec![f64::NAN; plan.columns.len()],
-            families: plan.families.iter().map(|plan| Family::new(&plan.key, registry)).collect(),
         }
-    }
-
-    /// Feeds every window that the step closed to the factors on it. The window's last price, if
-    /// any had something in it.
-    fn close_windows(
-        &mut self,
-        step: Timestamp,
-        plan: &Plan,
-        counts: &mut FactorCounts,
-    ) -> Option<f64> {
-        let mut last = None;
-        for (length, range) in &plan.windows {
-            let Some(window) = self.windows.window(*length) else { continue };
-            let input = FactorInput {
-                at: step,
-                price: window.price,
-                high: window.high,
-                low: window.low,
-                volume: window.volume,
-                turnover: window.turnover,
-                book: &self.book,
-            };
-            let plans = &plan.families[range.clone()];
-            let families = &mut self.families[range.clone()];
-            counts.factors += advance(plans, families, &input, &mut self.values);
-            last = Some(window.price);
-        }
-        last
-    }
-
-    fn snapshot(&self) -> SymbolSnapshot {
-        SymbolSnapshot {
-            instrument: Arc::clone(&self.instrument),
-            price: self.price,
-            book: self.book,
-            windows: self.windows.clone(),
-            values: self.values.clone(),
-            families: self.families.iter().map(Family::snapshot).collect(),
-        }
-    }
-
-    fn restore(
-        snapshot: SymbolSnapshot,
-        plan: &Plan,
-        registry: &FactorRegistry,
-    ) -> Result<Self, String> {
-        if snapshot.values.len() != plan.columns.len()
-            || snapshot.families.len() != plan.families.len()
-        {
-            return Err("it has another number of factors".to_owned());
-        }
-        let families = plan.families.iter().zip(snapshot.families);
-        Ok(Self {
-            instrument: snapshot.instrument,
-            price: snapshot.price,
-            book: snapshot.book,
-            windows: snapshot.windows,
-            values: snapshot.values,
-            families: families
-                .map(|(plan, family)| Family::restore(&plan.key, registry, family))
-                .collect::<Result<_, _>>()?,
-        })
     }
 }
 
-/// Feeds one step to families and puts their values into their columns. How many there were.
+/// Appends the latest value of every column. How many of them are from the families that `advanced`
+/// and are known.
 #[inline]
-fn advance(
-    plans: &[FamilyPlan],
-    families: &mut [Family],
-    input: &FactorInput<'_>,
-    values: &mut [f64],
-) -> u64 {
+fn emit(plan: &Plan, families: &[Family], advanced: Range<usize>, values: &mut Vec<f64>) -> u64 {
+    let families = &families[..plan.families.len()];
     let mut count = 0;
-    for (plan, family) in plans.iter().zip(families) {
-        family.update(input);
-        for &(output, column) in &plan.outputs {
-            let value = family.value(output);
-            values[column] = value;
-            count += u64::from(!value.is_nan());
-        }
-    }
+    values.extend(plan.outputs.iter().map(|&(family, output)| {
+        let value = families[family].value(output);
+        count += u64::from(!value.is_nan() && advanced.contains(&family));
+        value
+    }));
     count
 }
 

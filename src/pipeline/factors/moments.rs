@@ -37,6 +37,8 @@ pub(super) struct Moments {
     squares: f64,
     mean: f64,
     deviation: f64,
+    /// One over `period`: divisions are dear, and this one's rounding is harmless next to the sums'.
+    share: f64,
 }
 
 impl Moments {
@@ -51,6 +53,7 @@ impl Moments {
             squares: 0.0,
             mean: f64::NAN,
             deviation: f64::NAN,
+            share: 1.0 / f64::from(period),
         }
     }
 
@@ -71,8 +74,7 @@ impl Moments {
         self.squares += (price - leaving) * (came + left);
         self.age += 1;
 
-        let count = f64::from(period);
-        let shift = self.sum / count;
+        let shift = self.sum * self.share;
         let spread = self.squares - self.sum * shift;
         let is_stale = self.age >= period.max(RESUM_INTERVAL_MIN)
             || self.sum * shift > ANCHOR_RATIO_MAX * spread
@@ -81,7 +83,7 @@ impl Moments {
             self.resum();
         } else {
             self.mean = self.anchor + shift;
-            self.deviation = (spread / count).sqrt();
+            self.deviation = (spread * self.share).sqrt();
         }
     }
 
@@ -100,9 +102,8 @@ impl Moments {
     /// Takes anchor and sums from the window itself.
     #[inline(never)]
     fn resum(&mut self) {
-        let count = f64::from(self.period);
         let distances: f64 = self.prices.iter().map(|price| price - self.anchor).sum();
-        let mean = self.anchor + distances / count;
+        let mean = self.anchor + distances * self.share;
         let mut anchor = self.prices[0];
         for &price in &self.prices {
             if (price - mean).abs() < (anchor - mean).abs() {
@@ -116,9 +117,9 @@ impl Moments {
             squares += distance * distance;
         }
         (self.anchor, self.sum, self.squares, self.age) = (anchor, sum, squares, 0);
-        let shift = sum / count;
+        let shift = sum * self.share;
         self.mean = anchor + shift;
-        self.deviation = ((squares - sum * shift).max(0.0) / count).sqrt();
+        self.deviation = ((squares - sum * shift).max(0.0) * self.share).sqrt();
     }
 
     /// The mean; `NAN` until the window is full.

@@ -44,8 +44,13 @@ pub(super) struct FamilyPlan {
     pub(super) key: FamilyKey,
     /// The window's length in nanoseconds; 0 on ticks.
     pub(super) window: u64,
-    /// Which of its values go to which columns.
-    pub(super) outputs: Vec<(Output, usize)>,
+}
+
+impl FamilyPlan {
+    /// Whether it is the family of `key` on windows of that length.
+    pub(super) fn is(&self, key: &FamilyKey, window: u64) -> bool {
+        self.key == *key && self.window == window
+    }
 }
 
 /// The families behind a list of columns.
@@ -53,6 +58,8 @@ pub(super) struct FamilyPlan {
 pub(super) struct Plan {
     /// Canonical and distinct.
     pub(super) columns: Vec<FactorSpec>,
+    /// By column: the family it is from, and which of its values.
+    pub(super) outputs: Vec<(usize, Output)>,
     /// Those on ticks first, then by length of window; else in the order of the columns.
     pub(super) families: Vec<FamilyPlan>,
     /// How many families are on ticks.
@@ -84,18 +91,25 @@ impl Plan {
                 columns.push(canonical);
             }
         }
+        let sources: Vec<(FamilyKey, u64, Output)> = columns
+            .iter()
+            .map(|spec| {
+                let (key, output) = registry.family_of(spec);
+                (key, spec.window_nanos().unwrap_or(0), output)
+            })
+            .collect();
         let mut families: Vec<FamilyPlan> = Vec::new();
-        for (column, spec) in columns.iter().enumerate() {
-            let (key, output) = registry.family_of(spec);
-            let window = spec.window_nanos().unwrap_or(0);
-            let known =
-                families.iter_mut().find(|known| known.key == key && known.window == window);
-            match known {
-                Some(known) => known.outputs.push((output, column)),
-                None => families.push(FamilyPlan { key, window, outputs: vec![(output, column)] }),
+        for (key, window, _) in &sources {
+            if !families.iter().any(|known| known.is(key, *window)) {
+                families.push(FamilyPlan { key: key.clone(), window: *window });
             }
         }
         families.sort_by_key(|family| family.window);
+        let place = |(key, window, output): (FamilyKey, u64, Output)| {
+            let place = families.iter().position(|family| family.is(&key, window));
+            (place.expect("every column's family was added"), output)
+        };
+        let outputs = sources.into_iter().map(place).collect();
         let tick_count = families.iter().filter(|family| family.window == 0).count();
         let mut windows: Vec<(u64, Range<usize>)> = Vec::new();
         for (index, family) in families.iter().enumerate().skip(tick_count) {
@@ -104,6 +118,6 @@ impl Plan {
                 _ => windows.push((family.window, index..index + 1)),
             }
         }
-        Ok(Self { columns, families, tick_count, windows })
+        Ok(Self { columns, outputs, families, tick_count, windows })
     }
 }

@@ -172,7 +172,7 @@ fn long_walk(count: u32, mut visit: impl FnMut(u32, i64)) {
     for row in 0..count {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        price += ((state >> 33) % 2_001) as i64 - 1_000;
+        price += ((state >> 33) % 2_001).cast_signed() - 1_000;
         visit(row, price);
     }
 }

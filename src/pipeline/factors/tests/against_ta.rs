@@ -19,7 +19,7 @@ fn prices() -> Vec<i64> {
     let mut next = || {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        price += ((state >> 33) % 201) as i64 * (ONE / 100) - ONE;
+        price += ((state >> 33) % 201).cast_signed() * (ONE / 100) - ONE;
         price
     };
     (0..3_000).map(|_| next()).collect()

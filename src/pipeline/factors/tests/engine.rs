@@ -132,13 +132,13 @@ proptest! {
         let is_boundary = |row: &Tick| row.kind == Kind::Boundary as u8;
         for (place, closing) in rows.iter().enumerate().filter(|(_, row)| is_boundary(row)) {
             let step = batch.frontier(closing).as_nanos();
-            for symbol in [1usize, 0, 2] {
+            for (symbol, id) in [(1, 1u32), (0, 0), (2, 2)] {
                 // The first boundary after a row says which pane the row is in.
                 let within = |&at: &usize| {
                     let pane = rows[at..place + 1].iter().find(|row| is_boundary(row)).unwrap();
                     batch.frontier(pane).as_nanos() + 60 * SECOND > step
                 };
-                let moves: Vec<(f64, f64)> = moves_of(&rows[..place], symbol as u32)
+                let moves: Vec<(f64, f64)> = moves_of(&rows[..place], id)
                     .into_iter()
                     .filter(|(at, ..)| within(at))
                     .map(|(_, price, volume)| (price, volume))
@@ -154,7 +154,7 @@ proptest! {
                 });
                 let range = if closes[symbol].is_some() { high - low } else { f64::NAN };
                 closes[symbol] = Some(last);
-                expected.push((batch.key(closing), symbol as u32, last, vwaps[symbol], range));
+                expected.push((batch.key(closing), id, last, vwaps[symbol], range));
             }
         }
         let closed: Vec<usize> =
@@ -219,7 +219,7 @@ fn numbers_of_symbols_do_not_show_in_values_or_in_the_order_of_windows() {
         for (id, name) in ids.into_iter().zip(names) {
             engine.define(SourceId(0), &definition(id, name));
         }
-        let trades = (0..3).map(|at| (1, trade(ids[at], (100 + at as i64) * ONE, ONE)));
+        let trades = (100..).zip(ids).map(|(price, id)| (1, trade(id, price * ONE, ONE)));
         let batch = stream(0, trades.chain([(10 * SECOND, boundary())]));
         let mut out = FactorBatch::default();
         engine.on_rows(&batch, 0..4, &mut out);
