@@ -427,7 +427,7 @@ fn judge_zeros(
         return Err(Reason::PriceNotPositive);
     }
     if fields.has & has::PRICE != 0 && fields.price == 0 {
-        let untraded = row.flags & flag::AUCTION != 0
+        let untraded = row.flags & (flag::AUCTION | flag::CLOSED) != 0
             || (row.has & has::CUMULATIVE != 0 && row.cumulative == 0);
         let is_snapshot = row.kind == Kind::Snapshot as u8;
         if !(rules.zero_price_is_none && is_snapshot && untraded) {
@@ -458,7 +458,7 @@ const NEEDED: [u8; 3] = [has::PRICE, BOTH_SIDES, has::PRICE | BOTH_SIDES];
 #[cold]
 fn judge_emptiness(row: &RawTick) -> Result<(), Reason> {
     // A call auction in which nobody has ordered yet has neither price nor book, and says so.
-    if row.kind == Kind::Snapshot as u8 && row.flags & flag::AUCTION != 0 {
+    if row.kind == Kind::Snapshot as u8 && row.flags & (flag::AUCTION | flag::CLOSED) != 0 {
         return Ok(());
     }
     Err(Reason::Empty)
