@@ -29,7 +29,7 @@ mod reason;
 pub mod rules;
 mod session;
 
-use lane::{LANES_PER_VENUE, Lane, Mark, lane_of};
+use lane::{LANES_PER_VENUE, Lane, lane_of};
 use prices::{Judgement, Prices};
 pub use reason::{CleanCounts, Note, Reason};
 pub use rules::{ClassRules, CleanRules, OutlierRules, SessionRules, Verdict};
@@ -56,6 +56,8 @@ struct SymbolState {
     price_decimals: u8,
     /// [`ClassRules::price_max`] in steps of the instrument.
     price_max: i64,
+    /// A spread below the bid shifted so far right is narrow enough by [`ClassRules::spread_max_ppm`].
+    spread_shift: u8,
     prices: Prices,
     /// The trading day of the newest row; 0 while no row said.
     trading_day: u32,
@@ -81,6 +83,7 @@ struct Fields {
     ask: i64,
     bid_quantity: i64,
     ask_quantity: i64,
+    cumulative: i64,
 }
 
 impl Cleaner {
@@ -109,9 +112,7 @@ impl Cleaner {
         self.rules = rules;
         for state in self.symbols.iter_mut().flatten() {
             let rules = self.rules.of(state.class);
-            state.price_max = price_max(rules, state.price_decimals);
-            // Spans of current sessions were found under the old rules.
-            state.session = (0, 0, 0);
+            state.follow(rules);
         }
     }
 
@@ -122,30 +123,15 @@ impl Cleaner {
             self.symbols.resize_with(index + 1, || None);
         }
         let instrument = &definition.instrument;
-        let price_max = price_max(self.rules.of(instrument.class), instrument.price_decimals);
-        match &mut self.symbols[index] {
-            Some(state) if state.symbol == instrument.symbol => {
-                state.class = instrument.class;
-                state.price_decimals = instrument.price_decimals;
-                state.price_max = price_max;
-                state.session = (0, 0, 0);
-            }
-            place => {
-                *place = Some(SymbolState {
-                    symbol: instrument.symbol.clone(),
-                    class: instrument.class,
-                    price_decimals: instrument.price_decimals,
-                    price_max,
-                    prices: Prices::default(),
-                    trading_day: 0,
-                    session: (0, 0, 0),
-                    cumulative: -1,
-                    venues: Vec::new(),
-                    lanes: vec![Lane::default(); LANES_PER_VENUE],
-                    counts: CleanCounts::default(),
-                });
-            }
-        }
+        let rules = self.rules.of(instrument.class);
+        let place = &mut self.symbols[index];
+        let state = match place {
+            Some(state) if state.symbol == instrument.symbol => state,
+            _ => place.insert(SymbolState::new(instrument.symbol.clone())),
+        };
+        state.class = instrument.class;
+        state.price_decimals = instrument.price_decimals;
+        state.follow(rules);
     }
 
     /// The clean row that `row` is, or why it is none. Boundary rows pass, uncounted.
@@ -191,31 +177,70 @@ impl Cleaner {
     }
 }
 
-/// The class's price limit in steps of an instrument.
-fn price_max(rules: &ClassRules, price_decimals: u8) -> i64 {
-    let units = i64::try_from(rules.price_max).unwrap_or(i64::MAX);
-    units.saturating_mul(decimal::POW10[usize::from(price_decimals)])
-}
-
 impl SymbolState {
+    fn new(symbol: Symbol) -> Self {
+        Self {
+            symbol,
+            class: Class::Generic,
+            price_decimals: 0,
+            price_max: 0,
+            spread_shift: 0,
+            prices: Prices::default(),
+            trading_day: 0,
+            session: (0, 0, 0),
+            cumulative: -1,
+            venues: Vec::new(),
+            lanes: vec![Lane::default(); LANES_PER_VENUE],
+            counts: CleanCounts::default(),
+        }
+    }
+
+    /// Works out what follows from the rules for this symbol.
+    fn follow(&mut self, rules: &ClassRules) {
+        let units = i64::try_from(rules.price_max).unwrap_or(i64::MAX);
+        let scale = decimal::POW10[usize::from(self.price_decimals)];
+        self.price_max = units.saturating_mul(scale);
+        // The least shift that is at least as strict; by 63 every price is shifted to 0.
+        let is_strict = |shift: &u8| 1_000_000_u64 <= u64::from(rules.spread_max_ppm) << shift;
+        self.spread_shift = (0..32).find(is_strict).unwrap_or(63);
+        // Spans of current sessions, and prices that need no judging, were found under other rules.
+        self.session = (0, 0, 0);
+        self.prices.follow();
+    }
+
     #[inline]
     fn judge(&mut self, rules: &ClassRules, key: Key, row: &RawTick) -> Result<Tick, Reason> {
-        if row.kind > Kind::Snapshot as u8 {
+        let Some(&needed) = NEEDED.get(usize::from(row.kind)) else {
             return Err(Reason::Unknown);
-        }
+        };
         let mut notes = Notes::default();
         let mut fields = Fields::of(row);
+        let mut range = fields.range();
         if row.flags & RARE_FLAGS != 0 {
             judge_flags(rules, row.flags, &mut notes)?;
         }
-        if fields.has_price_below_one() {
+        if range.0 <= 0 {
             judge_zeros(rules, row, &mut fields, &mut notes)?;
+            range = fields.range();
         }
-        judge_values(row, &fields, self.price_max)?;
+        if fields.has & needed == 0 {
+            judge_emptiness(row)?;
+        }
+        if range.1 >= self.price_max {
+            return Err(Reason::PriceTooLarge);
+        }
+        if fields.has_negative_quantity() {
+            return Err(Reason::VolumeNegative);
+        }
         let has_book = fields.has & BOTH_SIDES == BOTH_SIDES;
         let is_quote = row.kind == Kind::Quote as u8;
         if has_book {
-            judge_book(rules, &fields, row.flags & flag::AUCTION != 0, &mut notes)?;
+            // Nearly every spread is far below what is allowed, which a shift can tell.
+            if fields.ask - fields.bid >= fields.bid >> self.spread_shift
+                || fields.ask <= fields.bid
+            {
+                judge_book(rules, &fields, row.flags & flag::AUCTION != 0, &mut notes)?;
+            }
         } else if is_quote && !rules.one_sided {
             return Err(Reason::OneSided);
         }
@@ -223,26 +248,38 @@ impl SymbolState {
         if row.trading_day != day || row.event_time < from || row.event_time >= until {
             self.judge_session(rules, row)?;
         }
-        let mark = Mark::of(row);
         let lane = self.lane(row);
-        if self.lanes[lane].repeats(mark, row.event_time, rules.ids_grow) {
+        let lane = &mut self.lanes[lane];
+        if lane.repeats(row, rules.ids_grow) {
             judge_repetition(rules, row, &mut notes)?;
         }
-        if row.event_time < self.lanes[lane].time {
-            self.judge_reversal(rules, lane, row.event_time, &mut notes)?;
+        if row.event_time < lane.time {
+            judge_reversal(rules, lane, row.event_time, &mut notes)?;
         }
         // In a call auction the indicative price wanders through the whole range of the day.
-        if row.flags & (flag::AUCTION | flag::CLOSED) == 0 && rules.outlier.move_max_ppm != 0 {
-            self.judge_prices(rules, &fields, is_quote && !has_book, key, &mut notes)?;
+        let is_indicative = row.flags & (flag::AUCTION | flag::CLOSED) != 0;
+        if !is_indicative && rules.outlier.move_max_ppm != 0 {
+            let is_one_sided_quote = is_quote && !has_book;
+            let move_max_ppm = move_max_ppm(&rules.outlier, is_one_sided_quote);
+            let frontier = key.frontier.as_nanos();
+            match self.prices.judge(&rules.outlier, move_max_ppm, range, frontier) {
+                Judgement::Usual => {}
+                Judgement::NewLevel => notes.add(Note::LevelConfirmed),
+                Judgement::Outlier => return Err(Reason::Outlier),
+            }
+            // One exchange's side says too little of the market for others to be measured by it.
+            if !is_one_sided_quote {
+                self.prices.push(&rules.outlier, fields.main(), frontier);
+            }
         }
         // From here on the row is let through.
         if row.has & has::CUMULATIVE != 0 {
-            self.count_volume(row, &mut fields, &mut notes);
+            count_volume(&mut self.cumulative, row, &mut fields, &mut notes);
         }
         if notes.0 != 0 {
-            self.take_notes(notes, lane, &mut fields);
+            take_notes(notes, &mut self.counts, lane, &mut fields);
         }
-        self.lanes[lane].advance(mark, row.event_time);
+        lane.advance(row);
         Ok(fields.tick(row))
     }
 
@@ -293,77 +330,56 @@ impl SymbolState {
         self.session = (row.trading_day, from, until);
         Ok(())
     }
+}
 
-    #[cold]
-    fn judge_reversal(
-        &mut self,
-        rules: &ClassRules,
-        lane: usize,
-        event_time: u64,
-        notes: &mut Notes,
-    ) -> Result<(), Reason> {
-        let lane = &mut self.lanes[lane];
-        if event_time.saturating_add(rules.reversal_tolerance_ns) >= lane.time {
-            return Ok(());
-        }
-        if rules.reversal_run_max > 0 && lane.reversals >= rules.reversal_run_max {
-            notes.add(Note::ClockReset);
-            return Ok(());
-        }
-        lane.reversals += 1;
-        Err(Reason::TimeReversal)
+#[cold]
+fn judge_reversal(
+    rules: &ClassRules,
+    lane: &mut Lane,
+    event_time: u64,
+    notes: &mut Notes,
+) -> Result<(), Reason> {
+    if event_time.saturating_add(rules.reversal_tolerance_ns) >= lane.time {
+        return Ok(());
     }
-
-    #[inline]
-    fn judge_prices(
-        &mut self,
-        rules: &ClassRules,
-        fields: &Fields,
-        is_one_sided_quote: bool,
-        key: Key,
-        notes: &mut Notes,
-    ) -> Result<(), Reason> {
-        let outlier = &rules.outlier;
-        let move_max_ppm = if is_one_sided_quote {
-            outlier.move_max_ppm.max(ONE_SIDED_MOVE_MAX_PPM)
-        } else {
-            outlier.move_max_ppm
-        };
-        let frontier = key.frontier.as_nanos();
-        match self.prices.judge(outlier, move_max_ppm, fields.range(), frontier) {
-            Judgement::Usual => {}
-            Judgement::NewLevel => notes.add(Note::LevelConfirmed),
-            Judgement::Outlier => return Err(Reason::Outlier),
-        }
-        // One exchange's side says too little of the market to be what others are measured by.
-        if !is_one_sided_quote {
-            self.prices.push(outlier, fields.main(), frontier);
-        }
-        Ok(())
+    if rules.reversal_run_max > 0 && lane.reversals >= rules.reversal_run_max {
+        notes.add(Note::ClockReset);
+        return Ok(());
     }
+    lane.reversals += 1;
+    Err(Reason::TimeReversal)
+}
 
-    /// Follows the cumulative volume, and takes the traded quantity from it where the source gave none.
-    #[inline]
-    fn count_volume(&mut self, row: &RawTick, fields: &mut Fields, notes: &mut Notes) {
-        let before = if row.cumulative == 0 { 0 } else { self.cumulative };
-        if fields.has & has::VOLUME == 0 && (0..=row.cumulative).contains(&before) {
-            fields.has |= has::VOLUME;
-            fields.volume = row.cumulative - before;
-            notes.add(Note::VolumeDerived);
-        }
-        self.cumulative = row.cumulative;
+const fn move_max_ppm(rules: &OutlierRules, is_one_sided_quote: bool) -> u32 {
+    if is_one_sided_quote && rules.move_max_ppm < ONE_SIDED_MOVE_MAX_PPM {
+        ONE_SIDED_MOVE_MAX_PPM
+    } else {
+        rules.move_max_ppm
     }
+}
 
-    fn take_notes(&mut self, notes: Notes, lane: usize, fields: &mut Fields) {
-        for note in Note::ALL {
-            self.counts.noted[note.index()] += u64::from(notes.holds(note));
-        }
-        if notes.holds(Note::Indicative) {
-            fields.has |= has::INDICATIVE;
-        }
-        if notes.holds(Note::ClockReset) {
-            self.lanes[lane].time = 0;
-        }
+/// Follows the cumulative volume, and takes the traded quantity from it where the source gave none.
+#[inline]
+fn count_volume(followed: &mut i64, row: &RawTick, fields: &mut Fields, notes: &mut Notes) {
+    let before = if row.cumulative == 0 { 0 } else { *followed };
+    if fields.has & has::VOLUME == 0 && (0..=row.cumulative).contains(&before) {
+        fields.has |= has::VOLUME;
+        fields.volume = row.cumulative - before;
+        notes.add(Note::VolumeDerived);
+    }
+    *followed = row.cumulative;
+}
+
+#[inline(never)]
+fn take_notes(notes: Notes, counts: &mut CleanCounts, lane: &mut Lane, fields: &mut Fields) {
+    for note in Note::ALL {
+        counts.noted[note.index()] += u64::from(notes.holds(note));
+    }
+    if notes.holds(Note::Indicative) {
+        fields.has |= has::INDICATIVE;
+    }
+    if notes.holds(Note::ClockReset) {
+        lane.time = 0;
     }
 }
 
@@ -411,7 +427,7 @@ fn judge_zeros(
         return Err(Reason::PriceNotPositive);
     }
     if fields.has & has::PRICE != 0 && fields.price == 0 {
-        let untraded = row.flags & flag::AUCTION != 0
+        let untraded = row.flags & (flag::AUCTION | flag::CLOSED) != 0
             || (row.has & has::CUMULATIVE != 0 && row.cumulative == 0);
         let is_snapshot = row.kind == Kind::Snapshot as u8;
         if !(rules.zero_price_is_none && is_snapshot && untraded) {
@@ -436,28 +452,19 @@ fn judge_zeros(
     Ok(())
 }
 
-#[inline]
-fn judge_values(row: &RawTick, fields: &Fields, price_max: i64) -> Result<(), Reason> {
-    let needed = match row.kind {
-        kind if kind == Kind::Trade as u8 => has::PRICE,
-        kind if kind == Kind::Quote as u8 => BOTH_SIDES,
-        _ => has::PRICE | BOTH_SIDES,
-    };
-    if fields.has & needed == 0 {
-        return Err(Reason::Empty);
+/// What a row of each kind must have at least one of, to say anything.
+const NEEDED: [u8; 3] = [has::PRICE, BOTH_SIDES, has::PRICE | BOTH_SIDES];
+
+#[cold]
+fn judge_emptiness(row: &RawTick) -> Result<(), Reason> {
+    // A call auction in which nobody has ordered yet has neither price nor book, and says so.
+    if row.kind == Kind::Snapshot as u8 && row.flags & (flag::AUCTION | flag::CLOSED) != 0 {
+        return Ok(());
     }
-    if fields.price.max(fields.bid).max(fields.ask) >= price_max {
-        return Err(Reason::PriceTooLarge);
-    }
-    let cumulative = if row.has & has::CUMULATIVE != 0 { row.cumulative } else { 0 };
-    // The sign bit is set in the union if it is in any.
-    if fields.volume | fields.bid_quantity | fields.ask_quantity | cumulative < 0 {
-        return Err(Reason::VolumeNegative);
-    }
-    Ok(())
+    Err(Reason::Empty)
 }
 
-#[inline]
+#[cold]
 fn judge_book(
     rules: &ClassRules,
     fields: &Fields,
@@ -510,23 +517,22 @@ impl Fields {
             ask: given(row, has::ASK, row.ask),
             bid_quantity: given(row, has::BID_QUANTITY, row.bid_quantity),
             ask_quantity: given(row, has::ASK_QUANTITY, row.ask_quantity),
+            cumulative: given(row, has::CUMULATIVE, row.cumulative),
         }
     }
 
-    /// Whether a price that was given is zero or less.
+    /// Whether any quantity is negative: the sign is set in the union if it is in one of them.
     #[inline]
-    const fn has_price_below_one(&self) -> bool {
-        (self.has & has::PRICE != 0 && self.price <= 0)
-            || (self.has & has::BID != 0 && self.bid <= 0)
-            || (self.has & has::ASK != 0 && self.ask <= 0)
+    const fn has_negative_quantity(&self) -> bool {
+        self.volume | self.bid_quantity | self.ask_quantity | self.cumulative < 0
     }
 
-    /// The lowest and the highest price given; there is one, or the row would be empty.
+    /// The lowest and the highest price given; without any, `i64::MAX` and 0.
     #[inline]
     fn range(&self) -> (i64, i64) {
-        let or_most = |price: i64| if price == 0 { i64::MAX } else { price };
-        let low = or_most(self.price).min(or_most(self.bid)).min(or_most(self.ask));
-        (low, self.price.max(self.bid).max(self.ask))
+        let low = |bit: u8, price: i64| if self.has & bit != 0 { price } else { i64::MAX };
+        let sides = low(has::BID, self.bid).min(low(has::ASK, self.ask));
+        (low(has::PRICE, self.price).min(sides), self.price.max(self.bid).max(self.ask))
     }
 
     /// The price that stands for the row: of the trade, else the bid, else the ask.

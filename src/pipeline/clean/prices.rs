@@ -21,6 +21,9 @@ pub(super) struct Prices {
     suspects: u32,
     /// The price of the last of them.
     suspect: i64,
+    /// Lowest and highest price that need no judging, `last` among them; see
+    /// [`calm_down`](Self::calm_down).
+    calm: (i64, i64),
     window: [i64; WINDOW],
 }
 
@@ -36,8 +39,8 @@ pub(super) enum Judgement {
 }
 
 impl Prices {
-    /// Judges a row whose lowest and highest price these are. `move_max_ppm` is the rule's, or the
-    /// wider one for one-sided quotes.
+    /// Judges a row whose lowest and highest price these are. `move_max_ppm` is the rule's, or a
+    /// wider one.
     #[inline]
     pub(super) fn judge(
         &mut self,
@@ -46,11 +49,10 @@ impl Prices {
         (low, high): (i64, i64),
         frontier: u64,
     ) -> Judgement {
-        let usual = !beyond(low, self.last, move_max_ppm) && !beyond(high, self.last, move_max_ppm);
-        if usual || self.count < rules.count_min.max(1) || move_max_ppm == 0 {
+        if low >= self.calm.0 && high <= self.calm.1 {
             return Judgement::Usual;
         }
-        self.judge_far(rules, move_max_ppm, (low, high), frontier)
+        self.judge_move(rules, move_max_ppm, (low, high), frontier)
     }
 
     /// Takes in the price of a row that was let through.
@@ -62,7 +64,28 @@ impl Prices {
         self.count = self.count.saturating_add(1);
         self.window[self.at as usize % WINDOW] = price;
         self.at += 1;
-        if self.at >= rules.window.clamp(1, 32) {
+        if self.at >= rules.window.min(32) {
+            self.at = 0;
+        }
+        if price < self.calm.0 || price > self.calm.1 {
+            self.calm_down(rules, price);
+        }
+    }
+
+    /// Centres `calm` on `price`, a quarter of the allowed move to each side. Any two prices within
+    /// it differ by half a move at most, and the lower is at least three quarters of the centre; so
+    /// neither is beyond a move from the other, and there is nothing to judge.
+    #[cold]
+    fn calm_down(&mut self, rules: &OutlierRules, price: i64) {
+        let quarter = i128::from(price) * i128::from(rules.move_max_ppm.min(1_000_000)) / 4_000_000;
+        let quarter = i64::try_from(quarter).unwrap_or(0);
+        self.calm = (price - quarter, price.saturating_add(quarter));
+    }
+
+    /// Lets nothing pass unjudged until the next price, because the rules may have changed.
+    pub(super) fn follow(&mut self) {
+        self.calm = (1, 0);
+        if self.at as usize >= WINDOW {
             self.at = 0;
         }
     }
@@ -73,19 +96,23 @@ impl Prices {
     }
 
     #[cold]
-    fn judge_far(
+    fn judge_move(
         &mut self,
         rules: &OutlierRules,
         move_max_ppm: u32,
         (low, high): (i64, i64),
         frontier: u64,
     ) -> Judgement {
+        let usual = !beyond(low, self.last, move_max_ppm) && !beyond(high, self.last, move_max_ppm);
+        if usual || self.count < rules.count_min.max(1) {
+            return Judgement::Usual;
+        }
         if frontier.saturating_sub(self.frontier) > rules.gap_ns {
             self.start_afresh();
             return Judgement::Usual;
         }
         let mut window = self.window;
-        let length = (self.count.min(rules.window.clamp(1, 32))) as usize;
+        let length = (self.count.min(rules.window).clamp(1, 32)) as usize;
         let prices = &mut window[..length];
         let median = middle(prices);
         for price in prices.iter_mut() {
