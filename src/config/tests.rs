@@ -405,7 +405,7 @@ mod properties {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(12))]
 
         /// Invariant 1. The embedded file, damaged in a few places.
         #[test]

@@ -1,0 +1,506 @@
+//! What a user types, turned into a configuration and a task, or into everything that is wrong.
+//!
+//! ```text
+//! arguments ─▶ CommandLine ─▶ prepare ─┬▶ Prepared { config, task }
+//!                                      └▶ Refusal { problems, exit code }
+//! ```
+//!
+//! Options that have a key in `cluster.toml` are short for `--set`, so that there is one list of
+//! rules for them. Only the configuration file is opened here; data files are the task's business.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
+
+/// The run did what it should.
+pub const EXIT_OK: u8 = 0;
+/// An invariant is broken: a lost tick, a duplicate order, an injected fault that never struck.
+pub const EXIT_BROKEN: u8 = 1;
+/// Usage, configuration or data.
+pub const EXIT_USAGE: u8 = 2;
+/// Not available yet.
+pub const EXIT_NOT_YET: u8 = 3;
+
+/// Largest configuration file that is read, in bytes; beyond it the file is something else.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Runs trading pipelines from ticks to orders, and survives.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tickwright", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct CommandLine {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GlobalOptions {
+    /// Configuration laid over the built-in one; needs only what differs
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Override one key of the configuration; may be given often
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Where journals and checkpoints are [short for --set node.data_dir=DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<String>,
+    /// What all randomness is drawn from [short for --set pipeline.seed=N]
+    #[arg(long, value_name = "N", global = true)]
+    pub seed: Option<String>,
+    /// Print tables as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the pipeline on a simulated market, or on files, and show what it can do
+    Demo(RunOptions),
+    /// Run the pipeline on files
+    Run(RunOptions),
+    /// Check a configuration or a data file, or list the keys of the configuration
+    Check(CheckOptions),
+    /// Join a cluster (not available yet)
+    Node(NotYetOptions),
+    /// Ask or tell a running node (not available yet)
+    Ctl(NotYetOptions),
+    /// Search for better parameters (not available yet)
+    Optimize(NotYetOptions),
+    /// Compare two runs (not available yet)
+    Compare(NotYetOptions),
+}
+
+/// Options of `demo` and `run`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Data files, one or more; several are merged by time
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Processes to run on this machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub nodes: u16,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Write the report as a page to look at
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Inject faults: panic:ACTOR@N, ...
+    #[arg(long, value_name = "SPEC,...")]
+    pub chaos: Vec<String>,
+    /// max, real, or a multiple such as 10x [short for --set pipeline.speed=SPEED]
+    #[arg(long, value_name = "SPEED")]
+    pub speed: Option<String>,
+    /// Stop at the first bad row [short for --set pipeline.strict=true]
+    #[arg(long)]
+    pub strict: bool,
+    /// Rows to simulate [short for --set simulator.ticks=N]
+    #[arg(long, value_name = "N", conflicts_with = "data")]
+    pub ticks: Option<String>,
+    /// Symbols to simulate [short for --set simulator.symbols=N]
+    #[arg(long, value_name = "N", conflicts_with = "data")]
+    pub symbols: Option<String>,
+}
+
+/// Options of `check`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// A configuration (*.toml) or a data file
+    #[arg(value_name = "FILE", required_unless_present = "keys")]
+    pub file: Option<PathBuf>,
+    /// List every key of the configuration
+    #[arg(long)]
+    pub keys: bool,
+}
+
+/// Whatever was meant for a command that does not exist yet.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NotYetOptions {
+    /// Anything
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<OsString>,
+}
+
+/// A command that can be carried out.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// How.
+    pub config: Config,
+    /// Whether tables are to be JSON.
+    pub json: bool,
+    /// What.
+    pub task: Task,
+}
+
+/// What is to be carried out.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Run the pipeline.
+    Run(RunTask),
+    /// Say whether a data file is sound.
+    CheckData(PathBuf),
+    /// Say that this configuration file is sound: it has been read.
+    CheckedConfig(PathBuf),
+    /// List the keys of the configuration.
+    ListKeys,
+}
+
+/// A run of the pipeline.
+#[derive(Clone, Debug)]
+pub struct RunTask {
+    /// Whether it is a demonstration.
+    pub is_demo: bool,
+    /// The files; none at all is the simulated market.
+    pub data: Vec<PathBuf>,
+    /// Where to write the report as JSON.
+    pub report: Option<PathBuf>,
+    /// Where to write the report as a page.
+    pub html: Option<PathBuf>,
+    /// Faults to inject.
+    pub chaos: Chaos,
+}
+
+/// Why a command cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Everything that is wrong, each with what to do.
+    pub problems: Vec<String>,
+    /// What the process ends with.
+    pub exit_code: u8,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Refusal {
+    fn usage(problems: Vec<String>) -> Self {
+        Self { problems, exit_code: EXIT_USAGE }
+    }
+
+    fn not_yet(what: &str) -> Self {
+        let problem = format!("{what} is not available yet; it comes with the cluster release");
+        Self { problems: vec![problem], exit_code: EXIT_NOT_YET }
+    }
+}
+
+impl CommandLine {
+    /// Reads the configuration and checks everything that was asked for. `kinds` are the strategies
+    /// and factors that can be named.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once; else what is not available yet.
+    pub fn prepare(self, kinds: Kinds) -> Result<Prepared, Refusal> {
+        let Self { global, command } = self;
+        match command {
+            Command::Demo(options) => prepare_run(&global, options, true, kinds),
+            Command::Run(options) => prepare_run(&global, options, false, kinds),
+            Command::Check(options) => prepare_check(&global, options, kinds),
+            Command::Node(_) => Err(Refusal::not_yet("`tickwright node`")),
+            Command::Ctl(_) => Err(Refusal::not_yet("`tickwright ctl`")),
+            Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
+            Command::Compare(_) => Err(Refusal::not_yet("`tickwright compare`")),
+        }
+    }
+}
+
+fn prepare_run(
+    global: &GlobalOptions,
+    options: RunOptions,
+    is_demo: bool,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    let mut problems = Vec::new();
+    if options.data.is_empty() && !is_demo {
+        problems.push(
+            "run needs data: --data FILE...; `tickwright demo` runs on a simulated market".into(),
+        );
+    }
+    let chaos = Chaos::parse(&options.chaos.join(",")).unwrap_or_else(|wrong| {
+        problems.extend(wrong.0);
+        Chaos::default()
+    });
+    let short_for = [
+        ("pipeline.speed", options.speed),
+        ("pipeline.strict", options.strict.then(|| "true".to_owned())),
+        ("simulator.ticks", options.ticks),
+        ("simulator.symbols", options.symbols),
+    ];
+    let config = load(global, global.config.as_deref(), &short_for, kinds, &mut problems);
+    let Some(config) = config.filter(|_| problems.is_empty()) else {
+        return Err(Refusal::usage(problems));
+    };
+    if options.nodes > 1 {
+        return Err(Refusal::not_yet(&format!("--nodes {}", options.nodes)));
+    }
+    if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes()) {
+        return Err(Refusal::not_yet(&format!("--chaos {spec}, which needs --nodes,")));
+    }
+    let RunOptions { data, report, html, .. } = options;
+    let task = Task::Run(RunTask { is_demo, data, report, html, chaos });
+    Ok(Prepared { config, json: global.json, task })
+}
+
+fn prepare_check(
+    global: &GlobalOptions,
+    options: CheckOptions,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    let is_config = |file: &Path| file.extension().is_some_and(|extension| extension == "toml");
+    let (task, config_file) = match options.file {
+        Some(file) if !options.keys => {
+            if is_config(&file) {
+                (Task::CheckedConfig(file.clone()), Some(file))
+            } else {
+                (Task::CheckData(file), global.config.clone())
+            }
+        }
+        Some(_) | None => (Task::ListKeys, global.config.clone()),
+    };
+    let mut problems = Vec::new();
+    match load(global, config_file.as_deref(), &[], kinds, &mut problems) {
+        Some(config) if problems.is_empty() => Ok(Prepared { config, json: global.json, task }),
+        Some(_) | None => Err(Refusal::usage(problems)),
+    }
+}
+
+/// The configuration of `file` under the options; none when there are problems, which are added.
+fn load(
+    global: &GlobalOptions,
+    file: Option<&Path>,
+    short_for: &[(&str, Option<String>)],
+    kinds: Kinds,
+    problems: &mut Vec<String>,
+) -> Option<Config> {
+    let mut overrides = Vec::new();
+    for set in &global.set {
+        match set.split_once('=') {
+            Some((key, value)) => overrides.push((key.trim().to_owned(), value.trim().to_owned())),
+            None => problems.push(format!("--set {set}: has no value; write it as KEY=VALUE")),
+        }
+    }
+    let common = [
+        ("node.data_dir", global.data_dir.clone()),
+        ("pipeline.seed", global.seed.clone()),
+    ];
+    for (key, value) in common.iter().chain(short_for) {
+        overrides.extend(value.clone().map(|value| ((*key).to_owned(), value)));
+    }
+    let text = match file.map(|file| (file.display().to_string(), read(file))) {
+        None => None,
+        Some((name, Ok(text))) => Some((name, text)),
+        Some((name, Err(problem))) => {
+            problems.push(format!("{name}: {problem}"));
+            None
+        }
+    };
+    let input = ConfigInput {
+        file: text.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
+        overrides: &overrides,
+        kinds,
+    };
+    match Config::load(&input) {
+        Ok(config) => Some(config),
+        Err(wrong) => {
+            problems.extend(wrong.0.iter().map(ToString::to_string));
+            None
+        }
+    }
+}
+
+/// The text of a configuration file, or why it cannot be had.
+fn read(file: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| {
+        format!("cannot be read: {error}; name a file of keys as in cluster.toml")
+    };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(cannot)?;
+    opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > CONFIG_BYTES_MAX) {
+        return Err(format!("is larger than {CONFIG_BYTES_MAX} bytes; is it a configuration?"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        format!("is not text (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())
+    })
+}
+
+/// Every key of the configuration, as a table for people or as JSON.
+pub fn key_list(json: bool) -> String {
+    if json {
+        let keys: Vec<serde_json::Value> = keys()
+            .into_iter()
+            .map(|key| {
+                serde_json::json!({
+                    "key": key.path,
+                    "expects": key.expects,
+                    "example": key.example,
+                    "changes_answer": key.changes_answer,
+                    "about": key.about,
+                })
+            })
+            .collect();
+        return serde_json::Value::Array(keys).to_string();
+    }
+    let lines = keys().into_iter().map(|key| {
+        let about = if key.about.is_empty() { String::new() } else { format!("\n    {}", key.about) };
+        format!("{} = {}\n    {}{about}\n", key.path, key.example, key.expects)
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use tickwright_core::config::{ChaosActor, Speed};
+
+    use super::*;
+
+    fn prepare(arguments: &[&str]) -> Result<Prepared, Refusal> {
+        let all = [&["tickwright"], arguments].concat();
+        CommandLine::try_parse_from(all).expect("usage is right").prepare(Kinds::default())
+    }
+
+    /// The exit code and the problems of a command line that is refused.
+    fn refused(arguments: &[&str]) -> (u8, String) {
+        let refusal = prepare(arguments).unwrap_err();
+        (refusal.exit_code, refusal.to_string())
+    }
+
+    fn run(arguments: &[&str]) -> (Config, RunTask) {
+        match prepare(arguments).unwrap() {
+            Prepared { config, task: Task::Run(task), .. } => (config, task),
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn several_files_follow_one_option_and_others_come_after() {
+        let (_, task) = run(&["run", "--data", "a.csv", "b.csv.gz", "--report", "r.json"]);
+        assert_eq!(task.data, [PathBuf::from("a.csv"), PathBuf::from("b.csv.gz")]);
+        assert_eq!(task.report, Some("r.json".into()));
+        assert!(!task.is_demo);
+    }
+
+    #[test]
+    fn short_options_are_keys_of_the_configuration() {
+        let (config, task) = run(&[
+            "demo", "--seed", "7", "--data-dir", "here", "--speed", "10x", "--strict", "--ticks",
+            "500", "--symbols", "3", "--set", "pipeline.shards=4", "--chaos",
+            "panic:factors@5000,panic:router@700",
+        ]);
+        assert_eq!((config.pipeline.seed, config.pipeline.shards), (7, 4));
+        assert_eq!((config.pipeline.speed, config.pipeline.strict), (Speed::Times(10), true));
+        assert_eq!(config.node.data_dir, "here");
+        assert_eq!(config.simulator().rows, Some(500));
+        assert_eq!(task.chaos.panics(ChaosActor::Router), [700]);
+        assert!(task.is_demo);
+    }
+
+    #[test]
+    fn options_of_every_command_may_stand_before_or_after_it() {
+        for arguments in [["--seed", "9", "demo"], ["demo", "--seed", "9"]] {
+            assert_eq!(run(&arguments).0.pipeline.seed, 9);
+        }
+        assert_eq!(run(&["demo"]).0.pipeline.seed, 1);
+    }
+
+    #[test]
+    fn every_problem_of_every_option_is_told_at_once() {
+        let (exit_code, problems) = refused(&[
+            "run", "--chaos", "panic:nobody@1", "--set", "pipeline.shards", "--set",
+            "pipeline.batch_tick=1", "--seed", "-1", "--speed", "fast",
+        ]);
+        assert_eq!(exit_code, EXIT_USAGE);
+        for words in [
+            "run needs data: --data FILE...",
+            "--chaos panic:nobody@1: there is no actor \"nobody\"",
+            "--set pipeline.shards: has no value; write it as KEY=VALUE",
+            "--set pipeline.batch_tick: is not a known key; did you mean pipeline.batch_ticks?",
+            "pipeline.seed: -1 is below 0",
+            "pipeline.speed: \"fast\" is not a speed",
+        ] {
+            assert!(problems.contains(words), "{words}\n{problems}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_says_so() {
+        for arguments in [
+            &["node", "--seeds", "a:1"][..],
+            &["ctl", "ask", "risk/3", "{}"],
+            &["optimize"],
+            &["compare", "a", "b"],
+            &["demo", "--nodes", "3"],
+            &["demo", "--chaos", "kill:calc-1@40%"],
+        ] {
+            let (exit_code, problems) = refused(arguments);
+            assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");
+            assert!(problems.contains("is not available yet"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_configuration_comes_before_what_does_not_exist_yet() {
+        assert_eq!(refused(&["demo", "--nodes", "3", "--set", "risk.x=1"]).0, EXIT_USAGE);
+    }
+
+    #[test]
+    fn configuration_files_are_read_and_their_problems_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &[u8]| {
+            let file = directory.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            file.display().to_string()
+        };
+        let good = write("good.toml", b"[pipeline]\nbatch_ticks = 16\n");
+        assert_eq!(run(&["demo", "--config", &good]).0.pipeline.batch_ticks, 16);
+        let wrong = write("wrong.toml", b"[pipeline]\nbatch_ticks = 0\n");
+        let message = format!("{wrong}:2:15: pipeline.batch_ticks: 0 is below 1");
+        assert!(refused(&["demo", "--config", &wrong]).1.starts_with(&message));
+        assert!(refused(&["check", &wrong]).1.starts_with(&message));
+        let binary = write("binary.toml", b"a = \xff");
+        assert!(refused(&["check", &binary]).1.contains("is not text (byte 4); save it as UTF-8"));
+        let large = write("large.toml", &vec![b'#'; 1 << 20 | 1]);
+        assert!(refused(&["check", &large]).1.contains("is larger than 1048576 bytes"));
+        let (exit_code, missing) = refused(&["demo", "--config", "/nowhere/at/all.toml"]);
+        assert!(exit_code == EXIT_USAGE && missing.starts_with("/nowhere/at/all.toml: cannot be read"));
+        assert!(matches!(prepare(&["check", &good]).unwrap().task, Task::CheckedConfig(_)));
+        assert!(matches!(prepare(&["check", "a.csv"]).unwrap().task, Task::CheckData(_)));
+        assert!(matches!(prepare(&["check", "--keys"]).unwrap().task, Task::ListKeys));
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_the_code_of_usage() {
+        for arguments in [&["tickwright", "fly"][..], &["tickwright", "run", "--nodes", "0"], &["tickwright"]] {
+            let error = CommandLine::try_parse_from(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{arguments:?}");
+        }
+        assert_eq!(CommandLine::try_parse_from(["tickwright", "--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn the_list_of_keys_is_for_people_and_for_programs() {
+        assert!(key_list(false).contains("pipeline.batch_ticks = 256\n"));
+        let parsed: serde_json::Value = serde_json::from_str(&key_list(true)).unwrap();
+        assert!(parsed.as_array().is_some_and(|keys| keys.len() > 200));
+    }
+}
