@@ -13,6 +13,8 @@ use super::config::MatchingRules;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Book {
     top: TopOfBook,
+    /// Rows up to here are in the book.
+    adopted_at: Key,
     /// The row that last gave the bid.
     bid_at: Key,
     /// The row that last gave the ask.
@@ -46,10 +48,12 @@ pub(super) enum Offer {
 }
 
 impl Book {
-    /// Takes in a row of the instrument. Rows that are in an adopted book already, fed late and in
-    /// order, lead to the same book again.
+    /// Takes in a row of the instrument, unless it is in the book already.
     #[inline]
     pub(super) fn apply(&mut self, row: &Tick, key: Key) {
+        if key <= self.adopted_at {
+            return;
+        }
         self.top.apply(row, key);
         if self.top.quoted_at == self.used_of {
             return;
@@ -80,6 +84,7 @@ impl Book {
         if self.top.quoted_at != self.used_of {
             self.renew();
         }
+        self.adopted_at = self.adopted_at.max(*at);
     }
 
     /// Displayed sizes are fresh.

@@ -597,11 +597,10 @@ proptest! {
         for (_, order) in &scenario.orders {
             let mut filled = 0;
             let mut remaining = None;
-            let mut ordinal = 0;
-            for event in events.iter().filter(|event| event.order == order.id) {
+            let own = events.iter().filter(|event| event.order == order.id);
+            for (ordinal, event) in (0..).zip(own) {
                 prop_assert_eq!(event.ordinal, ordinal);
                 prop_assert!(event.due.since(order.id.key.frontier) >= Span::from_micros(10));
-                ordinal += 1;
                 match event.kind {
                     BrokerEventKind::Filled(fill) => {
                         prop_assert!(remaining.is_none());
@@ -629,10 +628,12 @@ proptest! {
         }
         prop_assert_eq!(ends, scenario.orders.len());
         prop_assert_eq!(broker.counters().accepted_twice, 0);
-        let trade_ids: Vec<u64> = events.iter().filter_map(|event| match event.kind {
-            BrokerEventKind::Filled(fill) => Some(fill.trade_id),
-            _ => None,
-        }).collect();
+        let mut trade_ids = Vec::new();
+        for event in &events {
+            if let BrokerEventKind::Filled(fill) = event.kind {
+                trade_ids.push(fill.trade_id);
+            }
+        }
         prop_assert_eq!(trade_ids, (1..=broker.counters().fills).collect::<Vec<_>>());
     }
 
