@@ -436,7 +436,7 @@ class TimeChart extends Chart {
     line(pen, x, top, x, bottom);
     pen.setLineDash([]);
     const near = this.nearestMark(x);
-    const point = this.points[Math.max(0, lastAtOrBefore(this.points, this.cross))];
+    const point = this.points[Math.max(0, lastAtOrBefore(this.points, near ? near.x : this.cross))];
     if (!point && !near) return this.say(null);
     const y = this.y(near ? near.y : point.y);
     pen.fillStyle = colour(this.lineColour);

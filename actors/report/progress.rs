@@ -99,8 +99,7 @@ fn bar(total_bytes: u64) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, target);
         return bar.with_style(style.expect("the template is a constant and a test draws it"));
     }
-    let style =
-        ProgressStyle::with_template("{percent:>3} % [{wide_bar}] {bytes}  {msg}  {eta} left");
+    let style = ProgressStyle::with_template("{percent:>3} % [{wide_bar}] {msg}, {eta} left");
     let style = style.expect("the template is a constant and a test draws it");
     ProgressBar::with_draw_target(Some(total_bytes), target).with_style(style.progress_chars("=> "))
 }
