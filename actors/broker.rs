@@ -182,7 +182,8 @@ impl BrokerState {
         for (placement, origin_nanos) in &step.placements {
             let index = placement.order.instrument.index();
             let instrument = self.listings.instruments.get(index).and_then(Option::as_ref);
-            let instrument = instrument.ok_or("an order for an instrument that was never listed")?;
+            let instrument =
+                instrument.ok_or("an order for an instrument that was never listed")?;
             self.broker.place(placement, instrument);
             if *origin_nanos > 0 {
                 self.latency.record(monotonic_nanos().saturating_sub(*origin_nanos));

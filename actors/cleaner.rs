@@ -284,7 +284,8 @@ impl CleanerState {
             let Some(run) = self.input.next_run() else { break };
             self.clean_run(&run);
         }
-        if self.input.complete() == Key::END && self.position != Key::END && !self.input.has_rows() {
+        if self.input.complete() == Key::END && self.position != Key::END && !self.input.has_rows()
+        {
             self.finish();
         }
         self.ingester.return_credit(&mut self.input);
@@ -410,7 +411,8 @@ impl CleanerState {
     }
 
     fn report(&self) -> StageReport<CleanerReport> {
-        let symbols = self.cleaner.counts().map(|(symbol, counts)| (symbol.clone(), counts.clone()));
+        let symbols =
+            self.cleaner.counts().map(|(symbol, counts)| (symbol.clone(), counts.clone()));
         let counts = CleanerReport { symbols: symbols.collect(), totals: self.cleaner.totals() };
         StageReport { complete: self.position, counts }
     }

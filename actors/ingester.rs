@@ -49,8 +49,10 @@ pub enum IngesterMessage {
 /// What an ingester has read.
 #[derive(Clone, Debug)]
 pub struct IngesterReport {
-    /// Path and format.
+    /// Path, or what it is.
     pub source: String,
+    /// Its format, in words.
+    pub format: String,
     /// The counts.
     pub counters: IngestCounters,
     /// The first malformed rows.
@@ -320,6 +322,7 @@ impl IngesterState {
     fn report(&self) -> StageReport<IngesterReport> {
         let counts = IngesterReport {
             source: self.source.describe(),
+            format: self.source.format().to_string(),
             counters: *self.ingester.counters(),
             malformed_first: self.ingester.malformed_first().to_vec(),
             bytes_read: self.source.bytes_read(),

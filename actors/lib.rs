@@ -10,12 +10,17 @@
 
 pub mod broker;
 pub mod cleaner;
+pub mod command_line;
 pub mod factors;
 pub mod ingester;
 pub mod kit;
+pub mod node;
+pub mod outcome;
 pub mod positions;
 pub mod report;
 pub mod risk;
 pub mod router;
+pub mod run;
 pub mod source;
 pub mod strategy;
+pub mod telemetry;

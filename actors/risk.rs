@@ -29,9 +29,7 @@ use tickwright_core::domain::{
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits, RiskState as Checked};
 use tickwright_core::stream::{Lockstep, LockstepSnapshot, Merging, Next, Run, SignalBatch};
 
-use crate::kit::exec::{
-    Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want,
-};
+use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
     Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, StageReport, StageSettings, Stored,
 };
@@ -426,8 +424,9 @@ impl RiskState {
     }
 
     fn top_of(&self, event: &BrokerEvent) -> TopOfBook {
-        let open = self.checker.open_orders().find(|open| open.approved.order().id == event.order);
-        open.map(|open| self.checker.top(open.approved.order().instrument)).unwrap_or_default()
+        let open =
+            self.checker.open_orders().find(|open| open.approved().order().id == event.order);
+        open.map(|open| self.checker.top(open.approved().order().instrument)).unwrap_or_default()
     }
 
     fn take_effect(&mut self, event: &BrokerEvent) {

@@ -187,7 +187,8 @@ impl RouterState {
                     for effect in effects.drain(..) {
                         match effect {
                             // Risk has taken this one in already.
-                            RouterEffect::Forward(same) if same == event && !is_refusal(&event) => {}
+                            RouterEffect::Forward(same) if same == event && !is_refusal(&event) => {
+                            }
                             RouterEffect::Forward(event) => verdict.push(event),
                             RouterEffect::Place { broker, placement } => {
                                 self.place(&mut placements, broker, placement, 0);

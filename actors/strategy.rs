@@ -198,7 +198,7 @@ impl StrategyState {
     fn go_back(&mut self, to: Key) -> Result<(), ActorProcessingErr> {
         match self.checkpoints.newest::<StrategySnapshot>(to)? {
             Some((key, snapshot)) => {
-                self.engine.restore(snapshot)?;
+                self.engine.restore(snapshot, &self.fresh.columns)?;
                 self.position = key;
             }
             None => {

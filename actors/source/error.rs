@@ -77,7 +77,7 @@ and quotes (header `exchange,symbol,timestamp,...`)";
 
 impl SourceError {
     /// Sorts out what opening or reading `path` met after `line` lines.
-    pub(super) fn of_io(path: &Path, line: u64, is_packed: bool, error: io::Error) -> Self {
+    pub(crate) fn of_io(path: &Path, line: u64, is_packed: bool, error: io::Error) -> Self {
         let path = path.to_owned();
         if error.kind() == io::ErrorKind::NotFound {
             return Self::Missing { path };

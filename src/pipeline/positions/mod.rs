@@ -110,7 +110,7 @@ pub struct EquityPoint {
     pub at: Timestamp,
     /// Equity per currency, in the order of [`Positions::currencies`], for display. Currencies that
     /// first traded later are not there.
-    pub equity: Vec<f64>,
+    pub equity: Vec<Money>,
 }
 
 /// A currency that something was traded in.
@@ -239,7 +239,7 @@ impl Positions {
             let equity = currency.realised + unrealised - currency.fees;
             currency.equity_max = currency.equity_max.max(equity);
             currency.drawdown_max = currency.drawdown_max.max(currency.equity_max - equity);
-            point.equity.push(equity.to_f64());
+            point.equity.push(equity);
         }
         self.curve.push(point);
         self.charts.sample(at, marks);

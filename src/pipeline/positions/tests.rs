@@ -132,7 +132,7 @@ fn drawdown_is_the_deepest_fall_from_a_peak_before_it() {
         books.sample(time(at), |_| Some(Price(mark)));
     }
     assert_eq!(books.profit_and_loss(no_marks)["USD"].drawdown_max, Money::from_units(7));
-    let curve: Vec<f64> = books.curve().iter().map(|point| point.equity[0]).collect();
+    let curve: Vec<f64> = books.curve().iter().map(|point| point.equity[0].to_f64()).collect();
     assert_eq!(curve, [5.0, -1.0, 8.0, 1.0, 3.0]);
 }
 

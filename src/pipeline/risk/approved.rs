@@ -111,13 +111,3 @@ impl OpenOrder {
         self.cancelling
     }
 }
-
-impl Approval for ApprovedOrder {
-    fn order(&self) -> &Order {
-        &self.order
-    }
-
-    fn top(&self) -> &TopOfBook {
-        &self.top
-    }
-}

@@ -276,9 +276,5 @@ pub(super) fn is_beyond(amount: Money, limit: Money) -> bool {
 
 /// The price a holding is valued at: the last trade, else the middle of the book, else its one side.
 pub(super) fn mark(top: &TopOfBook) -> Option<Price> {
-    let positive = |price: Option<Price>| price.filter(|price| price.0 > 0);
-    positive(top.last).or_else(|| match (positive(top.bid), positive(top.ask)) {
-        (Some(bid), Some(ask)) => Some(Price(bid.0 + (ask.0 - bid.0) / 2)),
-        (one, other) => one.or(other),
-    })
+    top.mark()
 }

@@ -1,0 +1,341 @@
+//! A run of the whole pipeline over its sources, from the data directory to the report.
+//!
+//! A data directory with an unfinished run of the same inputs and configuration resumes it; a finished
+//! one starts anew; anything else is refused, with what to do.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tickwright_core::config::{Chaos as Faults, ChaosKind, Config, Kinds};
+use tickwright_core::domain::Key;
+
+use crate::ingester::OpenSource;
+use crate::kit::{Chaos, Clock, DiskFaults, Opened, Store, StoreError, wire};
+use crate::node::{self, Node, NodeArguments, NodeReport};
+use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
+use crate::telemetry::Sample;
+
+/// How long a stage may take to say what it has counted once the run is over.
+const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the tree may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The tree and key of the record that says what a data directory belongs to.
+const RECORD: (&str, &[u8]) = ("run", b"record");
+
+/// Why a run did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data directory holds something else.
+    #[error(
+        "data directory `{}` holds an unfinished run {difference}; give the same again to resume \
+         it, another --data-dir to keep it, or delete the directory to give it up", path.display()
+    )]
+    OtherRun {
+        /// Which directory.
+        path: PathBuf,
+        /// In what it differs.
+        difference: String,
+    },
+    /// The supervision tree could not be started.
+    #[error("the node cannot start: {0}")]
+    Start(String),
+    /// The supervision tree gave up.
+    #[error("the node gave up: {}", .0.join("; "))]
+    GaveUp(Vec<String>),
+    /// A stage did not answer.
+    #[error("the run is over, but {0}")]
+    Unanswered(String),
+}
+
+/// What a run reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Files, each a source of its own.
+    Files(Vec<PathBuf>),
+    /// The market that a seed makes.
+    Simulated,
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct RunArguments {
+    /// `cluster.toml`.
+    pub config: Config,
+    /// The strategies and factors there are.
+    pub kinds: Kinds,
+    /// What is read.
+    pub input: Input,
+    /// Faults to inject.
+    pub faults: Faults,
+    /// Faults of the disk, for tests.
+    pub disk: DiskFaults,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What every stage has counted.
+    pub report: NodeReport,
+    /// How long it took.
+    pub duration: Duration,
+    /// Whether it went on from an earlier process.
+    pub resumed: bool,
+    /// A damaged journal that was set aside.
+    pub set_aside: Option<PathBuf>,
+    /// Children restarted.
+    pub restarts: u64,
+    /// Each fault and how often it struck.
+    pub fired: Vec<(String, u64)>,
+}
+
+/// What a data directory belongs to.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    fingerprint: [u8; 32],
+    /// By source: what it is called, and a hash that tells it from another.
+    inputs: Vec<(String, [u8; 32])>,
+    finished: bool,
+}
+
+/// Runs the pipeline to the end of its sources. `progress` is shown how far it has come.
+///
+/// # Errors
+///
+/// [`RunError`]. What was stored by then is kept, and the same run can be resumed.
+pub async fn run(
+    arguments: RunArguments,
+    mut progress: impl FnMut(&Sample),
+) -> Result<Outcome, RunError> {
+    let RunArguments { config, kinds, input, faults, disk } = arguments;
+    let begun = Instant::now();
+    let sources = open_sources(&config, &input)?;
+    let (store, resumed, set_aside) = prepare_store(&config, &input, disk)?;
+    let chaos = Chaos::new(panics(&faults));
+    if !faults.specs.is_empty() {
+        Chaos::quieten_panics();
+    }
+    let arguments = NodeArguments {
+        config,
+        kinds,
+        sources,
+        store: store.clone(),
+        chaos: chaos.clone(),
+        clock: Clock::system(),
+    };
+    let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
+    let mut node = node;
+    let finished = wait(&mut node, &store, &mut progress).await;
+    let report = match finished {
+        Ok(()) => complete_report(&node).await,
+        Err(error) => Err(error),
+    };
+    let stopped = node.supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+    if let Err(error) = stopped {
+        tracing::debug!(%error, "the tree had ended");
+    }
+    let report = report?;
+    mark_finished(&store)?;
+    Ok(Outcome {
+        report,
+        duration: begun.elapsed(),
+        resumed,
+        set_aside,
+        restarts: node.statistics.restarts(),
+        fired: chaos.fired(),
+    })
+}
+
+fn start_error(error: &ractor::SpawnErr, store: &Store) -> RunError {
+    match store.failure() {
+        Some(failure) => RunError::Store(failure),
+        None => RunError::Start(error.to_string()),
+    }
+}
+
+/// Waits until everything has been handled and stored, or cannot be.
+async fn wait(
+    node: &mut Node,
+    store: &Store,
+    progress: &mut impl FnMut(&Sample),
+) -> Result<(), RunError> {
+    let supervisor = node.supervisor.get_cell();
+    let ended = async move { supervisor.wait(None).await };
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            biased;
+            Some(error) = node.fatal.recv() => return Err(error.into()),
+            Some(()) = node.finished.recv() => return Ok(()),
+            _ = &mut ended => {
+                return Err(match store.failure() {
+                    Some(failure) => failure.into(),
+                    None => RunError::GaveUp(node.statistics.failures()),
+                });
+            }
+            Some(sample) = node.samples.recv() => progress(&sample),
+        }
+    }
+}
+
+/// The counts of all stages once each has come to its end. Exec may finish before a stage that was
+/// restarted has caught up with what it had sent before.
+async fn complete_report(node: &Node) -> Result<NodeReport, RunError> {
+    let deadline = Instant::now() + REPORT_PATIENCE;
+    loop {
+        let report = node.report(REPORT_PATIENCE).await.map_err(RunError::Unanswered)?;
+        let stages = report.ingesters.iter().map(|stage| stage.complete);
+        let stages = stages.chain(report.cleaners.iter().map(|stage| stage.complete));
+        let stages = stages.chain(report.factors.iter().map(|stage| stage.complete));
+        let mut stages = stages.chain(report.strategies.iter().map(|stage| stage.complete));
+        if stages.all(|complete| complete == Key::END) {
+            return Ok(report);
+        }
+        if Instant::now() >= deadline {
+            let problem = format!("a stage has not caught up within {REPORT_PATIENCE:?}");
+            return Err(RunError::Unanswered(problem));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How each source is opened. Each is opened once now, so that what is wrong is said before anything
+/// starts.
+fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSource>, RunError> {
+    match input {
+        Input::Files(paths) => {
+            let options =
+                SourceOptions { strict: config.pipeline.strict, ..SourceOptions::default() };
+            drop(crate::source::open_all(paths, &options)?);
+            let opener = |path: &PathBuf| -> OpenSource {
+                let path = path.clone();
+                Arc::new(move || open(&path, &options))
+            };
+            Ok(paths.iter().map(opener).collect())
+        }
+        Input::Simulated => {
+            let (market, seed) = (config.simulator(), config.pipeline.seed);
+            Ok(vec![Arc::new(move || Ok(Box::new(SimulatedSource::new(market.clone(), seed))))])
+        }
+    }
+}
+
+/// Opens the data directory and finds out whether it holds a run to go on with.
+fn prepare_store(
+    config: &Config,
+    input: &Input,
+    disk: DiskFaults,
+) -> Result<(Store, bool, Option<PathBuf>), RunError> {
+    if !config.journal.enabled {
+        return Ok((Store::in_memory(), false, None));
+    }
+    let directory = PathBuf::from(&config.node.data_dir);
+    let (store, opened) = Store::open(&directory, disk)?;
+    let set_aside = match opened {
+        Opened::Sound => None,
+        Opened::SetAside(path) => Some(path),
+    };
+    let record = Record {
+        fingerprint: config.fingerprint(),
+        inputs: identify(config, input)?,
+        finished: false,
+    };
+    let (tree, key) = RECORD;
+    let found =
+        match store.get(tree, key)? {
+            Some(bytes) => Some(wire::decode::<Record>(&bytes).map_err(|error| {
+                RunError::Store(store.record_error(tree, key, &error.to_string()))
+            })?),
+            None => None,
+        };
+    let resumed = match found {
+        Some(found) if !found.finished => {
+            let difference = match (found.inputs == record.inputs, found.fingerprint) {
+                (true, fingerprint) if fingerprint == record.fingerprint => None,
+                (true, _) => Some("under another configuration"),
+                (false, _) => Some("of other inputs"),
+            };
+            if let Some(difference) = difference {
+                let difference = difference.to_owned();
+                return Err(RunError::OtherRun { path: directory, difference });
+            }
+            true
+        }
+        Some(_) | None => {
+            store.clear()?;
+            false
+        }
+    };
+    store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
+    Ok((store, resumed, set_aside))
+}
+
+fn mark_finished(store: &Store) -> Result<(), RunError> {
+    let (tree, key) = RECORD;
+    if let Some(bytes) = store.get(tree, key)? {
+        let record: Record = wire::decode(&bytes)
+            .map_err(|error| store.record_error(tree, key, &error.to_string()))?;
+        let record = Record { finished: true, ..record };
+        store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
+    }
+    Ok(())
+}
+
+/// What tells this run's inputs from others.
+fn identify(config: &Config, input: &Input) -> Result<Vec<(String, [u8; 32])>, RunError> {
+    match input {
+        Input::Files(paths) => paths.iter().map(|path| Ok(identify_file(path)?)).collect(),
+        Input::Simulated => {
+            let text = format!("{:?}", config.simulator());
+            Ok(vec![("simulated market".to_owned(), *blake3::hash(text.as_bytes()).as_bytes())])
+        }
+    }
+}
+
+/// A file's name, and a hash of its size and its first and last mebibyte: enough to tell another file
+/// without reading all of a large one.
+fn identify_file(path: &Path) -> Result<(String, [u8; 32]), SourceError> {
+    const PART: u64 = 1 << 20;
+    let fail = |error| SourceError::of_io(path, 0, false, error);
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&length.to_le_bytes());
+    let mut part = Vec::new();
+    (&mut file).take(PART).read_to_end(&mut part).map_err(fail)?;
+    hasher.update(&part);
+    if length > PART {
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(length - PART)).map_err(fail)?;
+        part.clear();
+        file.take(PART).read_to_end(&mut part).map_err(fail)?;
+        hasher.update(&part);
+    }
+    let name = path
+        .file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    Ok((name, *hasher.finalize().as_bytes()))
+}
+
+/// The panics among the faults, as the actors know them.
+fn panics(faults: &Faults) -> Vec<(String, String, u64)> {
+    let panic = |spec: &tickwright_core::config::ChaosSpec| match &spec.kind {
+        ChaosKind::Panic { actor, every } => {
+            Some((spec.text.clone(), actor.name().to_owned(), *every))
+        }
+        ChaosKind::Kill { .. }
+        | ChaosKind::Restart { .. }
+        | ChaosKind::Pause { .. }
+        | ChaosKind::Cut { .. } => None,
+    };
+    faults.specs.iter().filter_map(panic).collect()
+}
