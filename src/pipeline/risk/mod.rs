@@ -46,9 +46,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
-    AccountId, BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Money,
-    Order, OrderId, Price, Quantity, Signal, SourceId, StrategyId, Symbol, SymbolId, Tick,
-    TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Order, OrderId,
+    Price, Quantity, Signal, SourceId, StrategyId, Symbol, SymbolId, Tick, TickBatch, Timestamp,
+    TopOfBook,
 };
 
 mod approved;
