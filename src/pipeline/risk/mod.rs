@@ -46,9 +46,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{
-    AccountId, BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Money,
-    Order, OrderId, Position, Price, Quantity, Signal, SourceId, StrategyId, Symbol, SymbolId,
-    Tick, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, Fill, Instrument, InstrumentIndex, Order, OrderId,
+    Price, Quantity, Signal, SourceId, StrategyId, Symbol, SymbolId, Tick, TickBatch, Timestamp,
+    TopOfBook,
 };
 
 mod approved;
@@ -57,6 +57,8 @@ mod check;
 mod denial;
 mod limits;
 mod state;
+mod switches;
+mod views;
 
 #[cfg(test)]
 mod tests;
@@ -65,34 +67,10 @@ pub use approved::{ApprovedOrder, OpenOrder, OpenStatus};
 pub use denial::{Denial, DenialCode, Measure};
 pub use limits::{AccountLimits, ClassLimits, MoneyLimits, RateLimit, RiskLimits, TradingState};
 pub use state::{CurrencyTotals, RiskState};
+pub use switches::Scope;
+pub use views::Exposure;
 
 use state::{Account, StrategyState, UNDEFINED, Value, side_index};
-
-/// What a kill switch stops.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Everything.
-    All,
-    /// One account.
-    Account(AccountId),
-    /// One strategy, whichever account it trades for.
-    Strategy(StrategyId),
-    /// One symbol in every account, already defined or not.
-    Symbol(Symbol),
-}
-
-/// Where an instrument stands, in units of the instrument.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exposure {
-    /// Filled so far, signed, with its cost and what it has earned.
-    pub position: Position,
-    /// Position if every open buy fills and no open sell does.
-    pub longest: Quantity,
-    /// Position if every open sell fills and no open buy does.
-    pub shortest: Quantity,
-    /// Profit of what is held at the mark of the last revaluation.
-    pub unrealised: Money,
-}
 
 /// What follows from the limits for one instrument; made anew at every start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,8 +139,6 @@ impl RiskChecker {
     pub const fn limits(&self) -> &RiskLimits {
         &self.limits
     }
-
-    // --- Instruments and books ---------------------------------------------------------------
 
     /// Takes in that `source` calls an instrument by a number; returns exec's own index of it, which
     /// is the same for every source that names the symbol. The first definition of a symbol counts.
@@ -246,8 +222,6 @@ impl RiskChecker {
         self.state.books.get(index.index()).copied().unwrap_or_default()
     }
 
-    // --- Signals -----------------------------------------------------------------------------
-
     /// Makes an order of `signal`, approves it and reserves its exposure; or says why not.
     ///
     /// # Errors
@@ -296,8 +270,6 @@ impl RiskChecker {
         Ok(open.approved.clone())
     }
 
-    // --- What brokers say --------------------------------------------------------------------
-
     /// Takes in what became of an order. Each event is to be given once.
     ///
     /// A refusal ends the order here: one that is answered by trying another broker must not be
@@ -323,10 +295,10 @@ impl RiskChecker {
     /// that overfills, a fill after the end) moves the position all the same.
     fn on_fill(&mut self, fill: &Fill) {
         let (account, index) = (usize::from(fill.account.0), fill.instrument.index());
-        let Some(instrument) = self.state.instruments.get(index).map(Arc::clone) else {
+        if index >= self.state.instruments.len() {
             debug_assert!(false, "fill of an instrument that was never defined");
             return;
-        };
+        }
         self.ensure_account(account);
         if let Ok(place) = self.place_of(fill.order) {
             let open = &mut self.state.open[place];
@@ -347,149 +319,13 @@ impl RiskChecker {
         let currency = self.terms[index].currency;
         let entry = &mut self.state.accounts[account];
         let signed = fill.side.signed(fill.quantity);
-        let earned = entry.holdings[index].position.trade(&instrument, signed, fill.price);
+        let instrument = &self.state.instruments[index];
+        let earned = entry.holdings[index].position.trade(instrument, signed, fill.price);
         entry.totals[currency].realised += earned;
         entry.totals[currency].fees += fill.fee;
         let mark = state::mark(&self.state.books[index]).unwrap_or(fill.price);
         self.value(account, index, mark);
     }
-
-    // --- Operators ---------------------------------------------------------------------------
-
-    /// Turns a kill switch on; returns the open orders of its scope, which are to be cancelled.
-    /// Turning it on twice is turning it on once.
-    pub fn trip(&mut self, scope: &Scope) -> Vec<Order> {
-        self.switch(scope, true);
-        self.orders_of(scope)
-    }
-
-    /// Turns off the kill switch of exactly this scope: an account stays stopped while all are. An
-    /// account is also given back what losses or an operator took from it: it is ACTIVE again, and
-    /// its losses are measured from here.
-    pub fn rearm(&mut self, scope: &Scope) {
-        self.switch(scope, false);
-        if let Scope::Account(account) = scope {
-            self.state.accounts[usize::from(account.0)].forgive();
-        }
-    }
-
-    /// Sets what `account` may do, until it is set again or re-armed. Losses can only lower it.
-    pub fn set_state(&mut self, account: AccountId, state: TradingState) {
-        self.ensure_account(usize::from(account.0));
-        self.state.accounts[usize::from(account.0)].state = state;
-    }
-
-    /// What `account` may do: the strictest of what the operator set and what losses caused.
-    pub fn trading_state(&self, account: AccountId) -> TradingState {
-        let account = self.state.accounts.get(usize::from(account.0));
-        account.map_or(TradingState::Active, |account| {
-            account.effective_state(self.limits.breach_state)
-        })
-    }
-
-    /// The kill switches that are on.
-    pub fn tripped(&self) -> Vec<Scope> {
-        let ids = |killed: &dyn Fn(usize) -> bool, count: usize| -> Vec<u16> {
-            (0..count).filter(|&id| killed(id)).filter_map(|id| u16::try_from(id).ok()).collect()
-        };
-        let (accounts, strategies) = (&self.state.accounts, &self.state.strategies);
-        let all = self.state.killed.then_some(Scope::All);
-        let accounts = ids(&|id| accounts[id].killed, accounts.len());
-        let strategies = ids(&|id| strategies[id].killed, strategies.len());
-        all.into_iter()
-            .chain(accounts.into_iter().map(|id| Scope::Account(AccountId(id))))
-            .chain(strategies.into_iter().map(|id| Scope::Strategy(StrategyId(id))))
-            .chain(self.state.killed_symbols.iter().cloned().map(Scope::Symbol))
-            .collect()
-    }
-
-    // --- Views -------------------------------------------------------------------------------
-
-    /// Where `index` stands over all accounts; all zero when nothing is known of it.
-    pub fn exposure(&self, index: InstrumentIndex) -> Exposure {
-        let accounts = 0..self.state.accounts.len();
-        accounts.fold(Exposure::default(), |sum, account| {
-            let one = self.exposure_at(account, index.index());
-            Exposure {
-                position: Position {
-                    quantity: sum.position.quantity.saturating_add(one.position.quantity),
-                    cost: sum.position.cost + one.position.cost,
-                    realised: sum.position.realised + one.position.realised,
-                },
-                longest: sum.longest.saturating_add(one.longest),
-                shortest: sum.shortest.saturating_add(one.shortest),
-                unrealised: sum.unrealised + one.unrealised,
-            }
-        })
-    }
-
-    /// Where `index` stands in `account`; all zero when nothing is known of it.
-    pub fn exposure_of(&self, account: AccountId, index: InstrumentIndex) -> Exposure {
-        self.exposure_at(usize::from(account.0), index.index())
-    }
-
-    /// Instruments in which some account holds something or has an open order, by index.
-    pub fn exposures(&self) -> impl Iterator<Item = (InstrumentIndex, Exposure)> {
-        (0u32..).map(InstrumentIndex).take(self.state.instruments.len()).filter_map(|index| {
-            let exposure = self.exposure(index);
-            let is_flat = exposure.position.quantity == exposure.longest
-                && exposure.longest == exposure.shortest
-                && exposure.longest == Quantity::ZERO;
-            (!is_flat).then_some((index, exposure))
-        })
-    }
-
-    /// The money of `account` by currency, as of the last revaluation; in order of first appearance.
-    pub fn totals(&self, account: AccountId) -> impl Iterator<Item = (&str, &CurrencyTotals)> {
-        let account = self.state.accounts.get(usize::from(account.0));
-        let totals = account.map_or(&[][..], |account| &account.totals);
-        self.currencies.iter().map(String::as_str).zip(totals)
-    }
-
-    /// Orders approved and not yet over, by id.
-    pub fn open_orders(&self) -> impl ExactSizeIterator<Item = &OpenOrder> {
-        self.state.open.iter()
-    }
-
-    /// Orders approved so far.
-    pub const fn approved(&self) -> u64 {
-        self.state.approved
-    }
-
-    /// Denials so far, of every code.
-    pub fn denied(&self) -> u64 {
-        self.state.denied.iter().sum()
-    }
-
-    /// How often each code was the reason; codes that never were are left out.
-    pub fn denied_by_code(&self) -> impl Iterator<Item = (DenialCode, u64)> {
-        counts(&self.state.denied)
-    }
-
-    /// Orders of `strategy` approved, and how often each code was the reason that one was not.
-    pub fn counts_of(
-        &self,
-        strategy: StrategyId,
-    ) -> (u64, impl Iterator<Item = (DenialCode, u64)>) {
-        let strategy = self.state.strategies.get(usize::from(strategy.0));
-        let denied = strategy.map_or(&[][..], |strategy| &strategy.denied);
-        (strategy.map_or(0, |strategy| strategy.approved), counts(denied))
-    }
-
-    fn exposure_at(&self, account: usize, index: usize) -> Exposure {
-        let account = self.state.accounts.get(account);
-        account.and_then(|account| account.holdings.get(index)).map_or_else(
-            Exposure::default,
-            |holding| Exposure {
-                position: holding.position,
-                longest: holding.longest(),
-                shortest: holding.shortest(),
-                unrealised: holding.value.unrealised,
-            },
-        )
-    }
-
-    // --- Keeping books -----------------------------------------------------------------------
 
     /// Makes room for instrument `index`, and works out what the limits mean for it.
     fn learn(&mut self, index: usize) {
@@ -652,41 +488,6 @@ impl RiskChecker {
         // Orders mostly come and go at the end.
         self.state.open.binary_search_by(|open| open.approved.id.cmp(&order))
     }
-
-    fn switch(&mut self, scope: &Scope, is_on: bool) {
-        match scope {
-            Scope::All => self.state.killed = is_on,
-            Scope::Account(account) => {
-                self.ensure_account(usize::from(account.0));
-                self.state.accounts[usize::from(account.0)].killed = is_on;
-            }
-            Scope::Strategy(strategy) => {
-                self.ensure_strategy(*strategy);
-                self.state.strategies[usize::from(strategy.0)].killed = is_on;
-            }
-            Scope::Symbol(symbol) => {
-                if is_on {
-                    self.state.killed_symbols.insert(symbol.clone());
-                } else {
-                    self.state.killed_symbols.remove(symbol);
-                }
-                if let Some(index) = self.find(symbol) {
-                    self.terms[index.index()].is_killed = is_on;
-                }
-            }
-        }
-    }
-
-    fn orders_of(&self, scope: &Scope) -> Vec<Order> {
-        let orders = self.state.open.iter().map(|open| *open.approved.order());
-        let is_meant = |order: &Order| match scope {
-            Scope::All => true,
-            Scope::Account(account) => order.account == *account,
-            Scope::Strategy(strategy) => order.strategy == *strategy,
-            Scope::Symbol(symbol) => self.instrument(order.instrument).symbol == *symbol,
-        };
-        orders.filter(is_meant).collect()
-    }
 }
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -717,8 +518,4 @@ fn fit(account: &mut Account, instruments: usize, currencies: usize) {
     if account.totals.len() < currencies {
         account.totals.resize_with(currencies, Default::default);
     }
-}
-
-fn counts(denied: &[u64]) -> impl Iterator<Item = (DenialCode, u64)> {
-    DenialCode::ALL.into_iter().zip(denied.iter().copied()).filter(|&(_, count)| count > 0)
 }

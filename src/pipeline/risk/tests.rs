@@ -1,7 +1,9 @@
 //! A desk that feeds a checker as exec does, and what the checker should make of it.
 
 use super::*;
-use crate::domain::{BrokerId, Class, Key, Kind, Refusal, Session, Side, Span, has};
+use crate::domain::{
+    AccountId, BrokerId, Class, Key, Kind, Money, Refusal, Session, Side, Span, has,
+};
 
 mod limits;
 mod properties;

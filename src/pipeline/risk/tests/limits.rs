@@ -279,6 +279,18 @@ fn a_reduce_only_order_never_turns_a_position_over() {
 }
 
 #[test]
+fn buying_back_a_short_reduces_to_zero_and_no_further() {
+    let mut desk = Desk::new(unlimited());
+    desk.hold(A, -3);
+    desk.checker.set_state(FIRST, TradingState::Reducing);
+    assert_eq!(desk.sell(1), Err(Code::StateReducing));
+    assert_eq!(desk.buy(4), Err(Code::StateReducing));
+    assert!(desk.buy(2).is_ok());
+    assert_eq!(desk.buy(2), Err(Code::StateReducing), "two of three are spoken for");
+    assert!(desk.buy(1).is_ok());
+}
+
+#[test]
 fn refused_orders_use_up_the_rate_too() {
     let rate = RateLimit { per_second: 1, burst: 2 };
     let mut desk = Desk::new(with(|limits| limits.rate_strategy = rate));
@@ -456,6 +468,16 @@ fn a_slot_takes_one_order_at_a_time() {
     assert_eq!(desk.buy(1), Err(Code::SlotBusy), "half is still open");
     desk.fill(&order, 1, 10_010);
     assert!(desk.buy(1).is_ok());
+}
+
+#[test]
+fn a_slot_that_waits_for_an_unknown_outcome_says_so() {
+    let mut desk = Desk::new(with(|limits| limits.slot_orders_max = 1));
+    let order = desk.buy(1).unwrap();
+    desk.event(&order, BrokerEventKind::Unknown);
+    assert_eq!(desk.buy(1), Err(Code::SlotUnknown), "and not that it is busy");
+    desk.event(&order, BrokerEventKind::Accepted);
+    assert_eq!(desk.buy(1), Err(Code::SlotBusy));
 }
 
 #[test]
