@@ -56,12 +56,7 @@ const FILES: [File; 8] = [
         &[(Reason::StaleSession, 10), (Reason::Duplicate, 10)],
         &[],
     ),
-    (
-        "fx_EURUSD_NZDUSD_20140502",
-        246_637,
-        &[(Reason::Crossed, 14_214)],
-        &[(Note::Locked, 14_486)],
-    ),
+    ("fx_EURUSD_NZDUSD_20140502", 246_637, &[(Reason::Crossed, 14_214)], &[(Note::Locked, 14_486)]),
     (
         "sse_30stocks_20211201",
         32_963,
