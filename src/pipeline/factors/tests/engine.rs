@@ -212,6 +212,24 @@ fn two_sources_of_one_symbol_feed_one_state_and_close_each_window_once() {
 }
 
 #[test]
+fn a_shorter_window_forgets_earlier_than_a_longer_one() {
+    let at = |seconds: u64| seconds * SECOND;
+    let batch = stream(
+        0,
+        [
+            (at(1), trade(0, 100 * ONE, ONE)),
+            (at(10), boundary()),
+            (at(11), trade(0, 300 * ONE, ONE)),
+            (at(20), boundary()),
+            (at(30), boundary()),
+        ],
+    );
+    let out = run(&["vwap(1)@20s", "vwap(1)@60s"], &batch);
+    let closed: Vec<&[f64]> = [1, 3, 4].map(|row| out.values_of(row)).into();
+    assert_eq!(closed, [[100.0, 100.0], [200.0, 200.0], [300.0, 200.0]]);
+}
+
+#[test]
 fn numbers_of_symbols_do_not_show_in_values_or_in_the_order_of_windows() {
     let names = ["B.SPOT", "A.SPOT", "C.SPOT"];
     let texts = |ids: [u32; 3]| {
