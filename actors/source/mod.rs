@@ -10,6 +10,8 @@
 pub mod live;
 pub mod simulated;
 
+#[cfg(feature = "parquet")]
+mod columnar;
 mod error;
 mod inspect;
 mod lines;
@@ -79,6 +81,8 @@ pub enum Format {
     Simulated,
     /// One row per source message, named columns.
     Normalised,
+    /// The same columns in Parquet.
+    Parquet,
     /// Recorded WebSocket frames.
     Binance,
     /// CTP's depth market data.
@@ -94,6 +98,7 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Simulated => "simulated market",
             Self::Normalised => "normalised tick CSV",
+            Self::Parquet => "normalised ticks in Parquet",
             Self::Binance => "recorded Binance frames",
             Self::Ctp => "CTP tick CSV",
             Self::Lean => "LEAN ticks",
@@ -118,7 +123,20 @@ pub struct SourceOptions {
 /// [`SourceError`], with what to do, when there is no such file, its format is not known, or it
 /// holds no rows.
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, SourceError> {
-    let (packing, member) = packing_of(path)?;
+    let (packing, member) = match container_of(path)? {
+        Container::Text(packing, member) => (packing, member),
+        #[cfg(feature = "parquet")]
+        Container::Parquet => {
+            return Ok(Box::new(columnar::ParquetSource::open(path, options.strict)?));
+        }
+        #[cfg(not(feature = "parquet"))]
+        Container::Parquet => {
+            let problem = "is Parquet, which this program was built without; \
+                           build it with `--features parquet`, or convert the file to CSV";
+            let problem = problem.to_owned();
+            return Err(SourceError::Archive { path: path.to_owned(), problem });
+        }
+    };
     let is_packed = packing != Packing::Plain;
     let fail = |line, error| SourceError::of_io(path, line, is_packed, error);
     let mut lines = LineReader::open(path, packing).map_err(|error| fail(0, error))?;
@@ -220,17 +238,27 @@ pub fn open_all(
     Ok(sources)
 }
 
-/// How the text lies in the file, by its first bytes; with the name of the member, for an archive.
-fn packing_of(path: &Path) -> Result<(Packing, Option<String>), SourceError> {
+/// What a file is on the outside.
+enum Container {
+    /// Text, and the name of the member if it lies in an archive.
+    Text(Packing, Option<String>),
+    /// Columns.
+    Parquet,
+}
+
+/// What the file is, by its first bytes.
+fn container_of(path: &Path) -> Result<Container, SourceError> {
     let fail = |error| SourceError::of_io(path, 0, false, error);
     let mut lines = LineReader::open(path, Packing::Plain).map_err(fail)?;
     let start = lines.peek().map_err(fail)?;
-    if start.is_empty() {
-        return Err(SourceError::Empty { path: path.to_owned() });
-    }
-    if start.starts_with(b"PK") {
-        return zipped::only_member(path).map(|(packing, name)| (packing, Some(name)));
-    }
-    let is_gzip = start.starts_with(&[0x1f, 0x8b]);
-    Ok((if is_gzip { Packing::Gzip } else { Packing::Plain }, None))
+    Ok(match start {
+        [] => return Err(SourceError::Empty { path: path.to_owned() }),
+        [b'P', b'A', b'R', b'1', ..] => Container::Parquet,
+        [b'P', b'K', ..] => {
+            let (packing, name) = zipped::only_member(path)?;
+            Container::Text(packing, Some(name))
+        }
+        [0x1f, 0x8b, ..] => Container::Text(Packing::Gzip, None),
+        _ => Container::Text(Packing::Plain, None),
+    })
 }
