@@ -230,9 +230,9 @@ async fn status<T>(client: &mut LiveClient, mut wanted: impl FnMut(&LiveStatus) 
 }
 
 async fn disconnected(client: &mut LiveClient) -> (DisconnectReason, Duration) {
-    status(client, |status| match status {
-        LiveStatus::Disconnected { reason, retry_in, .. } => Some((*reason, *retry_in)),
-        _ => None,
+    status(client, |status| {
+        let LiveStatus::Disconnected { reason, retry_in, .. } = status else { return None };
+        Some((*reason, *retry_in))
     })
     .await
 }
@@ -295,9 +295,9 @@ async fn a_dropped_connection_is_made_again_and_the_gap_is_told() {
     let (reason, retry_in) = disconnected(&mut client).await;
     assert_eq!(reason, DisconnectReason::Broken);
     assert!(retry_in <= policy().backoff.first, "{retry_in:?}");
-    let gap = status(&mut client, |status| match status {
-        LiveStatus::Gap(gap) => Some(gap.clone()),
-        _ => None,
+    let gap = status(&mut client, |status| {
+        let LiveStatus::Gap(gap) = status else { return None };
+        Some(gap.clone())
     })
     .await;
     assert_eq!((gap.last, gap.next, gap.missing), (3, 7, 3));
@@ -341,9 +341,9 @@ async fn garbage_is_counted_and_shown_and_does_not_end_the_connection() {
     assert_eq!(texts(&mut client, 2).await, [trade(1), trade(2)]);
     let mut excerpts = vec![];
     for _ in 0..6 {
-        let garbage = |status: &LiveStatus| match status {
-            LiveStatus::Garbage { excerpt } => Some(excerpt.clone()),
-            _ => None,
+        let garbage = |status: &LiveStatus| {
+            let LiveStatus::Garbage { excerpt } = status else { return None };
+            Some(excerpt.clone())
         };
         excerpts.push(status(&mut client, garbage).await);
     }
