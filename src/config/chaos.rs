@@ -171,17 +171,25 @@ impl Chaos {
         if problems.is_empty() { Ok(chaos) } else { Err(ChaosProblem(problems)) }
     }
 
-    /// The panics asked of `actor`: after how many items each, smallest first.
-    pub fn panics(&self, actor: ChaosActor) -> Vec<u64> {
-        let of_actor = |spec: &ChaosSpec| match spec.kind {
-            ChaosKind::Panic { actor: other, every } if other == actor => Some(every),
-            ChaosKind::Panic { .. }
-            | ChaosKind::Kill { .. }
+    /// Every panic: as it was written, who, and after how many items.
+    pub fn panic_rules(&self) -> Vec<(String, ChaosActor, u64)> {
+        let rule = |spec: &ChaosSpec| match spec.kind {
+            ChaosKind::Panic { actor, every } => Some((spec.text.clone(), actor, every)),
+            ChaosKind::Kill { .. }
             | ChaosKind::Restart { .. }
             | ChaosKind::Pause { .. }
             | ChaosKind::Cut { .. } => None,
         };
-        let mut every: Vec<u64> = self.specs.iter().filter_map(of_actor).collect();
+        self.specs.iter().filter_map(rule).collect()
+    }
+
+    /// The panics asked of `actor`: after how many items each, smallest first.
+    pub fn panics(&self, actor: ChaosActor) -> Vec<u64> {
+        let mut every: Vec<u64> = self
+            .panic_rules()
+            .into_iter()
+            .filter_map(|(_, other, every)| (other == actor).then_some(every))
+            .collect();
         every.sort_unstable();
         every
     }
