@@ -50,6 +50,16 @@ impl ApprovedOrder {
     }
 }
 
+impl Approval for ApprovedOrder {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    fn top(&self) -> &TopOfBook {
+        &self.top
+    }
+}
+
 impl Deref for ApprovedOrder {
     type Target = Order;
     fn deref(&self) -> &Order {
