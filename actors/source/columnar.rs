@@ -78,7 +78,10 @@ fn damaged(path: &Path, line: u64, error: parquet::errors::ParquetError) -> Sour
     if reason.contains("feature") {
         let remedy = "build the program with `--features parquet-zstd`, or write the file packed \
                       by snappy or gzip";
-        return SourceError::Archive { path, problem: format!("cannot be unpacked ({reason}); {remedy}") };
+        return SourceError::Archive {
+            path,
+            problem: format!("cannot be unpacked ({reason}); {remedy}"),
+        };
     }
     SourceError::Damaged { path, line, reason }
 }
