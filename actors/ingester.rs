@@ -108,9 +108,9 @@ impl fmt::Debug for IngesterArguments {
 pub struct IngesterActor;
 
 /// What the actor owns while it runs.
-#[derive(Debug)]
 pub struct IngesterState {
     index: usize,
+    open: OpenSource,
     source: Box<dyn Source>,
     config: IngesterConfig,
     ingester: Ingester,
@@ -125,6 +125,12 @@ pub struct IngesterState {
     finished: bool,
     fatal: Outlet<SourceError>,
     position: Key,
+}
+
+impl fmt::Debug for IngesterState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngesterState").field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 /// Event time and wall time, side by side.
@@ -168,6 +174,7 @@ impl Actor for IngesterActor {
         let source = open()?;
         let mut state = IngesterState {
             index,
+            open,
             source,
             ingester: Ingester::new(config.clone()),
             config,
@@ -235,7 +242,7 @@ impl IngesterState {
             }
             None => {
                 if self.position != Key::START {
-                    self.source.seek(&Default::default())?;
+                    self.source = (self.open)()?;
                 }
                 self.ingester = Ingester::new(self.config.clone());
                 self.finished = false;

@@ -370,24 +370,21 @@ impl Lockstep {
 
     /// Goes back to `snapshot`. The streams must be subscribed to again, after its position.
     pub fn restore(&mut self, snapshot: LockstepSnapshot) {
-        let (ticks, signals) = (self.ticks.len(), self.signals.len());
-        *self = Self {
-            position: snapshot.position,
-            ready_through: snapshot.position,
-            waiting_through: snapshot.position,
-            events: snapshot.events.into(),
-            horizon: snapshot.horizon,
-            open_orders: snapshot.open_orders,
-            rows: snapshot.rows,
-            signals_seen: snapshot.signals,
-            ..Self::new(self.merging, 0, ticks, signals)
-        }
-        .with_lookahead(self.lookahead);
-    }
-
-    fn with_lookahead(mut self, lookahead: u64) -> Self {
-        self.lookahead = lookahead;
-        self
+        let mut restored = Self::new(self.merging, 0, self.ticks.len(), self.signals.len());
+        restored.lookahead = self.lookahead;
+        let position = snapshot.position;
+        // No session has the number 0: what is still on its way is dropped.
+        (0..restored.ticks.len()).for_each(|input| restored.ticks.resume(input, 0, position));
+        (0..restored.signals.len()).for_each(|input| restored.signals.resume(input, 0, position));
+        restored.position = position;
+        restored.ready_through = position;
+        restored.waiting_through = position;
+        restored.events = snapshot.events.into();
+        restored.horizon = snapshot.horizon;
+        restored.open_orders = snapshot.open_orders;
+        restored.rows = snapshot.rows;
+        restored.signals_seen = snapshot.signals;
+        *self = restored;
     }
 
     /// The last key that has come out.
