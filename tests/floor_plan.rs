@@ -1,0 +1,131 @@
+//! The part of the architecture that Cargo cannot check.
+//!
+//! That cores cannot act is Cargo's business: they are a package of their own, which names no crate
+//! that could. But modules of one package see each other, so two scans over the source text, in the
+//! manner of TigerBeetle's `tidy`, keep siblings strangers.
+
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read is a failure")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors of `src/`, ground floor first. A module may use floors below its own.
+const FLOORS: &[&[&str]] =
+    &[&["domain"], &["pipeline", "stream", "supervision"], &["backtest"], &["config"]];
+
+/// What every actor is built with, and what none of them is.
+const KIT: &[&str] = &["kit", "source"];
+
+/// The modules that may name actors, because joining them, or asking them at the end, is their
+/// purpose. Not one of them is an actor.
+const JOINERS: &[&str] = &["node", "run", "outcome", "program"];
+
+#[test]
+fn cores_only_look_down() {
+    let floor_of = |module: &str| {
+        let floor = FLOORS.iter().position(|floor| floor.contains(&module));
+        floor.unwrap_or_else(|| panic!("`{module}` is on no floor"))
+    };
+    let violations = violations("src", |own, used| floor_of(used) < floor_of(own));
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn actors_know_the_kit_and_not_each_other() {
+    let violations =
+        violations("actors", |own, used| KIT.contains(&used) || JOINERS.contains(&own));
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// Cores of one floor do not know each other either: below `pipeline` and `stream` each folder or file
+/// is a core of its own.
+#[test]
+fn cores_of_the_pipeline_do_not_know_each_other() {
+    let mut violations = Vec::new();
+    for path in rust_files(Path::new("src/pipeline")) {
+        let inner = path.strip_prefix("src/pipeline").unwrap().with_extension("");
+        let own = inner.iter().next().unwrap().to_str().unwrap().to_owned();
+        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for (found, _) in code.match_indices("pipeline::") {
+                let rest = &code[found + "pipeline::".len()..];
+                let used = rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next();
+                if used.is_none_or(|used| used != own) {
+                    violations.push(format!("{}:{}: {}", path.display(), at + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn every_way_to_name_a_sibling_is_seen() {
+    let root = "cluster";
+    assert_eq!(named(1, "use crate::cluster::Join;"), [root]);
+    assert_eq!(named(1, "use super::cluster;"), [root]);
+    assert_eq!(named(2, "use super::super::cluster::Join;"), [root]);
+    assert_eq!(named(2, "fn f(j: &crate::cluster::Join)"), [root]);
+    assert_eq!(named(2, "use super::cluster;"), [""; 0], "its own submodule");
+    assert_eq!(named(1, "use crate::{cluster, domain};"), ["{"], "too hard to read: refused");
+}
+
+/// Every use, in a module of `folder`, of another top-level module that `allowed(own, used)` denies.
+fn violations(folder: &str, allowed: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let files = rust_files(Path::new(folder));
+    let module = |path: &Path| -> Vec<String> {
+        let inner = path.strip_prefix(folder).unwrap().with_extension("");
+        let names = inner.iter().map(|name| name.to_str().unwrap().to_owned());
+        names.filter(|name| name != "mod").collect()
+    };
+    let tops: Vec<String> = files.iter().map(|path| module(path).swap_remove(0)).collect();
+
+    let mut violations = Vec::new();
+    for path in &files {
+        let module = module(path);
+        let own = module[0].as_str();
+        if ["lib", "main"].contains(&own) {
+            continue;
+        }
+        for (at, line) in fs::read_to_string(path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for used in named(module.len(), code) {
+                let known = used == "{" || tops.iter().any(|top| top == used);
+                if known && used != own && (used == "{" || !allowed(own, used)) {
+                    violations.push(format!("{}:{}: {}", path.display(), at + 1, line.trim()));
+                }
+            }
+        }
+    }
+    violations
+}
+
+/// The top-level names that `code`, in a module `depth` levels below the root, reaches through
+/// `crate::` or `super::`. A group in braces is given as `{`.
+fn named(depth: usize, code: &str) -> Vec<&str> {
+    let up = "super::".repeat(depth);
+    let mut names = Vec::new();
+    for root in ["crate::", up.as_str()] {
+        for (at, _) in code.match_indices(root) {
+            let rest = &code[at + root.len()..];
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            let name = if rest.starts_with('{') { "{" } else { &rest[..end] };
+            names.extend((!name.is_empty()).then_some(name));
+        }
+    }
+    names
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
