@@ -341,7 +341,7 @@ impl RiskState {
     /// Handles whatever is next until there is something to wait for.
     fn go_on(&mut self) {
         while matches!(self.phase, Phase::Running) {
-            match self.lockstep.next() {
+            match self.lockstep.next_step() {
                 Next::Rows(block, rows) => self.on_rows(&block, rows),
                 Next::Signal(signal) => self.on_signal(&signal),
                 Next::Event(event) => self.on_event(event),

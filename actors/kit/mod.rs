@@ -30,7 +30,7 @@ pub use directory::{Directory, Undelivered};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
 pub use stage::{StageReport, StageSettings};
-pub use store::{DiskFaults, Done, Opened, Store, StoreError};
+pub use store::{DiskFaults, Done, Opened, Record, Store, StoreError};
 pub use supervisor::{
     ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };

@@ -84,8 +84,14 @@ pub struct Store {
     backend: Arc<Backend>,
 }
 
+/// One tree in memory.
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A key and its value.
+pub type Record = (Vec<u8>, Vec<u8>);
+
 enum Backend {
-    Memory(Mutex<BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>>),
+    Memory(Mutex<BTreeMap<String, Records>>),
     Sled {
         path: PathBuf,
         db: sled::Db,
@@ -281,7 +287,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Record`] when the disk fails.
-    pub fn next(&self, tree: &str, from: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn next(&self, tree: &str, from: &[u8]) -> Result<Option<Record>, StoreError> {
         match &*self.backend {
             Backend::Memory(trees) => {
                 let trees = trees.lock().unwrap_or_else(PoisonError::into_inner);

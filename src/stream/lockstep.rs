@@ -229,7 +229,7 @@ impl Lockstep {
     }
 
     /// What is next.
-    pub fn next(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         let row = self.ready.front().map(|run| run.block.key(&run.block.rows[run.rows.start]));
         let signal = self.waiting.front().map(|signal| signal.id.key);
         let arrival = self.merging == Merging::Arrival;

@@ -58,7 +58,7 @@ impl Brokers {
 /// Runs until starved, as exec does.
 fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -> bool {
     loop {
-        let next = lockstep.next();
+        let next = lockstep.next_step();
         let text = label(&next);
         seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
         match next {
