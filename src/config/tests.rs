@@ -364,7 +364,7 @@ fn the_fingerprint_follows_what_can_change_an_answer_and_nothing_else() {
 #[test]
 fn a_subtree_has_its_own_policy_or_that_of_the_section() {
     let config = Config::default();
-    assert_eq!(config.policy(Subtree::Calc), supervision::PolicyConfig::default());
+    assert_eq!(config.policy(Subtree::Control), supervision::PolicyConfig::default());
     assert_eq!(config.policy(Subtree::Node).strategy, supervision::Strategy::RestForOne);
     assert_eq!(config.policy(Subtree::Exec).strategy, supervision::Strategy::OneForAll);
     let text =
