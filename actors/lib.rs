@@ -17,6 +17,7 @@ pub mod kit;
 pub mod node;
 pub mod outcome;
 pub mod positions;
+pub mod program;
 pub mod report;
 pub mod risk;
 pub mod router;

@@ -554,6 +554,17 @@ async fn sample(directory: &Directory, sources: usize) -> Sample {
 }
 
 impl Node {
+    /// Rows read so far, over all sources. What does not answer within `patience` counts as nothing.
+    pub async fn rows_read(&self, patience: Duration) -> u64 {
+        let mut rows = 0;
+        for source in 0..self.sources {
+            let role = ingester::role(source);
+            let report = ask(&self.directory, &role, IngesterMessage::Report, patience).await;
+            rows += report.map_or(0, |report| report.counts.counters.rows);
+        }
+        rows
+    }
+
     /// Everything the stages have counted. A stage that is being restarted is asked again.
     ///
     /// # Errors

@@ -1,16 +1,19 @@
 //! From what the stages counted to the report that a run promises.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use tickwright_core::backtest::performance::{ClosedTrades, measure};
+use tickwright_core::backtest::performance::measure;
 use tickwright_core::backtest::report::{
     BrokerReport, ChaosReport, EquityReport, EquitySample, MalformedRow, OrderCounts, OrderMark,
     PositionReport, PriceSample, ProfitAndLoss, RunReport, SourceReport, SymbolChart, SymbolReport,
 };
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Histogram, Instrument, InstrumentIndex, Money, Quantity, Timestamp};
+use tickwright_core::domain::{
+    Histogram, Instrument, InstrumentIndex, Money, Price, Quantity, Timestamp,
+};
 use tickwright_core::pipeline::clean::{CleanCounts, Reason};
-use tickwright_core::pipeline::positions::Positions;
+use tickwright_core::pipeline::positions::{Chart, ChartOrder, EquityPoint, Positions};
 
 use crate::node::NodeReport;
 use crate::run::Outcome;
@@ -29,6 +32,7 @@ pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
         config_fingerprint: blake3::Hash::from(config.fingerprint()).to_hex().to_string(),
         resumed: outcome.resumed,
         restarts: outcome.restarts,
+        restarts_by_actor: by_actor(&outcome.restarts_by_child),
         failovers: node.router.failovers,
         chaos: outcome
             .fired
@@ -43,10 +47,20 @@ pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
     let mut latency = Histogram::new();
     node.brokers.iter().for_each(|broker| latency.merge(&broker.latency));
     report.set_latency(&latency);
-    report.set_duration(outcome.duration);
+    report.set_duration(outcome.duration, outcome.resumed_rows);
     report.peak_rss_bytes = telemetry::peak_rss_bytes();
     report.rss_by_node = BTreeMap::from([(config.node.name.clone(), report.peak_rss_bytes)]);
     report
+}
+
+/// `factors/0` and `factors/1` are two children and one kind of actor.
+fn by_actor(by_child: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut by_actor: BTreeMap<String, u64> = BTreeMap::new();
+    for (child, restarts) in by_child {
+        let actor = child.split('/').next().unwrap_or(child);
+        *by_actor.entry(actor.to_owned()).or_default() += restarts;
+    }
+    by_actor
 }
 
 fn add_rows(report: &mut RunReport, node: &NodeReport, config: &Config) {
@@ -131,7 +145,7 @@ fn add_orders(report: &mut RunReport, node: &NodeReport) {
         let refused = refused.into_iter().filter(|(_, count)| *count > 0);
         report.brokers.push(BrokerReport {
             name: name.to_owned(),
-            placed: counters.placed,
+            placed: counters.accepted,
             refused: refused.map(|(name, count)| (name.to_owned(), count)).collect(),
             fills: counters.fills,
             failovers: if name == "primary" { node.router.failovers } else { 0 },
@@ -147,32 +161,31 @@ fn add_positions(report: &mut RunReport, node: &NodeReport, config: &Config) {
     let marks = &node.positions.marks;
     let mark = |index: InstrumentIndex| marks.get(index.index()).copied().flatten();
     report.order_digest = positions.digest().to_string();
-    let counters = positions.counters();
-    let closed = ClosedTrades {
-        wins: counters.closes_won,
-        losses: counters.closes_lost,
-        ..ClosedTrades::default()
-    };
-    for (currency, earned) in positions.profit_and_loss(mark) {
+    let earned = positions.profit_and_loss(mark);
+    for (currency, earned) in &earned {
         let pnl = ProfitAndLoss {
             realised: earned.realised.into(),
             unrealised: earned.unrealised.into(),
         };
         report.fees.insert(currency.clone(), earned.fees.into());
-        report.pnl.insert(currency, pnl);
+        report.pnl.insert(currency.clone(), pnl);
     }
     for (place, currency) in positions.currencies().enumerate() {
+        let Some(earned) = earned.get(currency) else { continue };
         let samples = equity(positions, place);
-        let performance = measure(&samples, &closed);
+        let mut performance = measure(&samples, &earned.closed);
+        // The curve is thinned, and ends at the last window step; these are not.
+        performance.net = earned.equity().into();
+        performance.drawdown_max = earned.drawdown_max.into();
         let sample = |&(at, equity): &(Timestamp, Money)| EquitySample {
             time_ns: at.as_nanos(),
             equity: equity.into(),
         };
-        let samples: Vec<EquitySample> = samples.iter().map(sample).collect();
-        report.data_from_ns = samples.first().map(|sample| sample.time_ns).or(report.data_from_ns);
-        report.data_to_ns = samples.last().map(|sample| sample.time_ns).or(report.data_to_ns);
+        let samples = samples.iter().map(sample).collect();
         report.equity.insert(currency.to_owned(), EquityReport { samples, performance });
     }
+    let times = || positions.curve().iter().map(|point| point.at.as_nanos());
+    (report.data_from_ns, report.data_to_ns) = (times().next(), times().last());
     for (account, index, instrument, holding) in positions.holdings() {
         let position = &holding.position;
         let price = mark(index).unwrap_or(holding.price);
@@ -197,39 +210,49 @@ fn add_positions(report: &mut RunReport, node: &NodeReport, config: &Config) {
     report.charts = charts(positions);
 }
 
-/// The equity curve of one currency. A currency that first traded later starts at nothing.
+/// The equity curve of one currency, from nothing, for as long as it moves: with several files the
+/// others may go on for years.
 fn equity(positions: &Positions, place: usize) -> Vec<(Timestamp, Money)> {
-    let point = |point: &tickwright_core::pipeline::positions::EquityPoint| {
-        (point.at, point.equity.get(place).copied().unwrap_or(Money::ZERO))
+    let point =
+        |point: &EquityPoint| (point.at, point.equity.get(place).copied().unwrap_or(Money::ZERO));
+    let samples: Vec<(Timestamp, Money)> = positions.curve().iter().map(point).collect();
+    let is_move = |pair: &[(Timestamp, Money)]| pair[0].1 != pair[1].1;
+    let Some(first) = samples.windows(2).position(is_move) else {
+        // It never moved: one point says as much.
+        return samples.into_iter().take(1).collect();
     };
-    positions.curve().iter().map(point).collect()
+    let last = samples.windows(2).rposition(is_move).map_or(first, |last| last + 1);
+    samples[first..=last].to_vec()
 }
 
 fn charts(positions: &Positions) -> Vec<SymbolChart> {
     let instruments: BTreeMap<InstrumentIndex, &Instrument> =
         positions.holdings().map(|(_, index, instrument, _)| (index, &**instrument)).collect();
-    let mut charts: Vec<_> = positions.charts().iter().collect();
-    charts.sort_by_key(|chart| std::cmp::Reverse(chart.fill_count));
-    let chart = |chart: &&tickwright_core::pipeline::positions::Chart| {
+    let mut charts: Vec<&Chart> = positions.charts().iter().collect();
+    charts.sort_by_key(|chart| (Reverse(chart.order_count), chart.symbol.clone()));
+    let chart = |chart: &Chart| {
         let instrument = *instruments.get(&chart.instrument)?;
-        let price = |&(at, price): &(Timestamp, tickwright_core::domain::Price)| PriceSample {
+        let price = |&(at, price): &(Timestamp, Price)| PriceSample {
             time_ns: at.as_nanos(),
             price: instrument.price_to_f64(price),
         };
-        let mark = |point: &tickwright_core::pipeline::positions::ChartPoint| OrderMark {
-            time_ns: point.at.as_nanos(),
-            side: point.side,
-            price: instrument.price_to_f64(point.price),
-            quantity: instrument.quantity_to_f64(point.quantity),
-            filled: instrument.quantity_to_f64(point.quantity),
+        let mark = |order: &ChartOrder| OrderMark {
+            time_ns: order.id.key.frontier.as_nanos(),
+            side: order.side,
+            price: instrument.price_to_f64(order.price),
+            quantity: instrument.quantity_to_f64(order.quantity),
+            filled: instrument.quantity_to_f64(order.filled),
         };
         Some(SymbolChart {
             symbol: chart.symbol.to_string(),
             currency: instrument.currency.clone(),
-            orders_total: chart.orders.seen(),
+            orders_total: chart.order_count,
             prices: chart.prices.iter().map(price).collect(),
-            orders: chart.fills.iter().map(mark).collect(),
+            orders: chart.orders.iter().map(mark).collect(),
         })
     };
-    charts.iter().filter_map(chart).take(CHARTS_MAX).collect()
+    charts.into_iter().filter_map(chart).take(CHARTS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! A data directory with an unfinished run of the same inputs and configuration resumes it; a finished
 //! one starts anew; anything else is refused, with what to do.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,8 +94,12 @@ pub struct Outcome {
     pub resumed: bool,
     /// A damaged journal that was set aside.
     pub set_aside: Option<PathBuf>,
-    /// Children restarted.
+    /// Rows that an earlier process had read.
+    pub resumed_rows: u64,
+    /// Children restarted, by this process.
     pub restarts: u64,
+    /// The same, by the child whose end was the reason.
+    pub restarts_by_child: BTreeMap<String, u64>,
     /// Each fault and how often it struck.
     pub fired: Vec<(String, u64)>,
 }
@@ -135,6 +140,7 @@ pub async fn run(
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;
+    let resumed_rows = if resumed { node.rows_read(REPORT_PATIENCE).await } else { 0 };
     let finished = wait(&mut node, &store, &mut progress).await;
     let report = match finished {
         Ok(()) => complete_report(&node).await,
@@ -151,7 +157,9 @@ pub async fn run(
         duration: begun.elapsed(),
         resumed,
         set_aside,
+        resumed_rows,
         restarts: node.statistics.restarts(),
+        restarts_by_child: node.statistics.restarts_by_child(),
         fired: chaos.fired(),
     })
 }

@@ -10,6 +10,7 @@
 //! A child that has stored something since its last crash is getting on: its earlier crashes are
 //! forgiven. What it has stored is counted by whoever built it, in [`ChildSpec::progress`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,8 @@ pub struct ChildSpec {
 #[derive(Clone, Debug, Default)]
 pub struct SupervisionStatistics {
     restarts: Arc<AtomicU64>,
+    /// By the child whose end was the reason. One entry per child.
+    by_child: Arc<Mutex<BTreeMap<String, u64>>>,
     /// Why the tree gave up, the innermost reason first.
     failures: Arc<Mutex<Vec<String>>>,
 }
@@ -44,6 +47,17 @@ impl SupervisionStatistics {
     /// Children restarted so far.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Restarts by the child whose end was the reason.
+    pub fn restarts_by_child(&self) -> BTreeMap<String, u64> {
+        self.by_child.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_restart(&self, child: &str) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        let mut by_child = self.by_child.lock().unwrap_or_else(PoisonError::into_inner);
+        *by_child.entry(child.to_owned()).or_default() += 1;
     }
 
     /// The last reasons for which children ended, oldest first; at most 16.
@@ -290,7 +304,7 @@ impl SupervisorState {
         for child in stop {
             self.stop(child).await;
         }
-        self.statistics.restarts.fetch_add(1, Ordering::Relaxed);
+        self.statistics.note_restart(&self.children[child].spec.name);
         let mut due = Vec::with_capacity(start.len());
         for child in start {
             self.children[child].round += 1;

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tickwright_core::backtest::performance::{ClosedTrades, measure};
+use tickwright_core::backtest::performance::measure;
 use tickwright_core::backtest::report::*;
+use tickwright_core::domain::ClosedTrades;
 use tickwright_core::domain::{Histogram, Money, Side, Span, Timestamp};
 
 use super::*;
@@ -256,7 +257,7 @@ fn example() -> RunReport {
         ],
         ..RunReport::default()
     };
-    report.set_duration(Span::from_millis(811));
+    report.set_duration(Span::from_millis(811), 0);
     report.set_latency(&latencies);
     report
 }

@@ -1,6 +1,5 @@
 //! What a run over data amounts to: the cores of [`pipeline`](crate::pipeline) in lockstep, and the
 //! report.
 
-pub mod charts;
 pub mod performance;
 pub mod report;

@@ -94,7 +94,7 @@ pub struct RunReport {
     pub pnl: BTreeMap<String, ProfitAndLoss>,
     /// Every position that was ever held, by symbol.
     pub positions: Vec<PositionReport>,
-    /// Rows read per second of wall time.
+    /// Rows read per second of wall time, by this process.
     pub ticks_per_second: f64,
     /// From the hand-over of a row to its order's arrival at the broker.
     pub latency_us: LatencyMicros,
@@ -104,7 +104,7 @@ pub struct RunReport {
     pub rss_by_node: BTreeMap<String, u64>,
     /// Actors started again after a fault.
     pub restarts: u64,
-    /// Stages taken over by another node.
+    /// Times that work was taken over: from a broker by the other, from a node by another.
     pub failovers: u64,
     /// Faults that were asked for.
     pub chaos: Vec<ChaosReport>,
@@ -126,9 +126,9 @@ pub struct RunReport {
     pub resumed: bool,
     /// Wall time of the run, or of its last part when it was resumed.
     pub duration_seconds: f64,
-    /// Event time of the first row, unix nanoseconds.
+    /// Event time of the first window step, unix nanoseconds.
     pub data_from_ns: Option<u64>,
-    /// Event time of the last row, unix nanoseconds.
+    /// Event time of the last window step, unix nanoseconds.
     pub data_to_ns: Option<u64>,
     /// Where rows came from.
     pub sources: Vec<SourceReport>,
@@ -157,7 +157,7 @@ pub struct OrderCounts {
     pub placed: u64,
     /// Filled whole.
     pub filled: u64,
-    /// Still unknown at the end.
+    /// Outcome unknown for a while, after a timeout.
     pub unknown: u64,
 }
 
@@ -378,13 +378,13 @@ impl RunReport {
         self.ticks_rejected.values().sum()
     }
 
-    /// Fills in how long the run took and how fast it was; `ticks_in` comes first. A run of no
-    /// time at all has no speed.
-    pub fn set_duration(&mut self, duration: Span) {
+    /// Fills in how long the run took and how fast it was, but for the `resumed_rows` that an
+    /// earlier process had read; `ticks_in` comes first. A run of no time at all has no speed.
+    pub fn set_duration(&mut self, duration: Span, resumed_rows: u64) {
         let seconds = duration.as_secs_f64();
+        let rows = self.ticks_in.saturating_sub(resumed_rows);
         self.duration_seconds = seconds;
-        self.ticks_per_second =
-            if seconds > 0.0 { count_to_f64(self.ticks_in) / seconds } else { 0.0 };
+        self.ticks_per_second = if seconds > 0.0 { count_to_f64(rows) / seconds } else { 0.0 };
     }
 
     /// Fills in both latency fields from `latencies`, given in nanoseconds.

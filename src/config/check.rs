@@ -193,7 +193,7 @@ impl Found<'_> {
             step: of("window_step_ms"),
             ..FactorConfig::default()
         };
-        let spec = StrategySpec { name: kind.to_owned(), parameters: self.given(index) };
+        let spec = StrategySpec::new(kind, self.given(index));
         let Ok(needs) = kinds.strategies.needs(&spec) else { return };
         match FactorEngine::new(config, &kinds.factors, &needs) {
             // The windows by themselves are wrong: that has been said.
@@ -229,7 +229,7 @@ impl Found<'_> {
     fn parameters(&mut self, registry: &StrategyRegistry, index: &str, kind: &str) -> bool {
         let given = self.given(index);
         let check = |parameters: Vec<(String, f64)>| {
-            registry.needs(&StrategySpec { name: kind.to_owned(), parameters }).err()
+            registry.needs(&StrategySpec::new(kind, parameters)).err()
         };
         let mut errors: Vec<StrategyError> =
             given.iter().filter_map(|one| check(vec![one.clone()])).collect();

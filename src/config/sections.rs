@@ -151,28 +151,6 @@ pub struct StrategyConfig {
     pub parameters: BTreeMap<String, f64>,
 }
 
-impl StrategyConfig {
-    /// Whether it trades `symbol`.
-    pub fn trades(&self, symbol: &Symbol) -> bool {
-        self.symbols.iter().any(|pattern| pattern_matches(pattern, symbol.as_str()))
-    }
-}
-
-/// Whether `text` is what `pattern` describes; `*` stands for any run of characters.
-pub(super) fn pattern_matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
 /// One `[[account]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountConfig {

@@ -5,6 +5,7 @@
 
 mod amount;
 mod backoff;
+mod closed;
 pub mod decimal;
 mod factors;
 mod histogram;
@@ -20,6 +21,7 @@ mod time;
 
 pub use amount::{Money, Price, Quantity};
 pub use backoff::Backoff;
+pub use closed::ClosedTrades;
 pub use factors::{Cadence, FactorBatch, FactorRow, FactorSpec, FactorSpecError};
 pub use histogram::{Histogram, HistogramBucket, HistogramError};
 pub use instrument::{Class, Instrument, Session};

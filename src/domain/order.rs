@@ -99,17 +99,21 @@ impl TopOfBook {
     /// by this rule, so that they never disagree on what was displayed.
     ///
     /// A quote changes the sides it gives and leaves the other; a snapshot is the whole picture, so
-    /// a side it lacks is gone; a boundary changes nothing.
+    /// a side it lacks is gone; a boundary changes nothing. The sides of an indicative row are gone
+    /// too: in a call auction or a break nobody can trade on what was displayed before either.
     #[inline]
     pub fn apply(&mut self, row: &Tick, key: Key) {
         let is_snapshot = row.kind == Kind::Snapshot as u8;
         let is_quote = row.kind == Kind::Quote as u8;
+        let is_displayed = !row.is_indicative();
         if is_snapshot || is_quote && row.given(has::BID) {
-            (self.bid, self.bid_quantity) = (row.bid(), row.bid_quantity());
+            self.bid = row.bid().filter(|_| is_displayed);
+            self.bid_quantity = row.bid_quantity().filter(|_| is_displayed);
             self.quoted_at = key;
         }
         if is_snapshot || is_quote && row.given(has::ASK) {
-            (self.ask, self.ask_quantity) = (row.ask(), row.ask_quantity());
+            self.ask = row.ask().filter(|_| is_displayed);
+            self.ask_quantity = row.ask_quantity().filter(|_| is_displayed);
             self.quoted_at = key;
         }
         let is_trade = row.kind == Kind::Trade as u8;
@@ -297,6 +301,47 @@ mod tests {
         let before = top;
         top.apply(&bid(Kind::Boundary, 99), key(4));
         assert_eq!(top, before);
+    }
+
+    #[test]
+    fn an_indicative_row_leaves_no_book_to_trade_on_and_keeps_the_last_price() {
+        let book = Tick {
+            kind: Kind::Snapshot as u8,
+            has: has::PRICE | has::BID | has::ASK | has::BID_QUANTITY | has::ASK_QUANTITY,
+            price: 11,
+            bid: 10,
+            ask: 12,
+            bid_quantity: 5,
+            ask_quantity: 5,
+            ..Tick::default()
+        };
+        let mut top = TopOfBook::default();
+        top.apply(&book, key(1));
+        let auction = Tick { has: book.has | has::INDICATIVE, price: 13, ..book };
+        top.apply(&auction, key(2));
+        let sides = (top.bid, top.bid_quantity, top.ask, top.ask_quantity);
+        assert_eq!(sides, (None, None, None, None));
+        assert_eq!((top.last, top.quoted_at, top.mark()), (Some(Price(13)), key(2), top.last));
+        top.apply(&book, key(3));
+        assert_eq!((top.bid, top.ask), (Some(Price(10)), Some(Price(12))));
+        // One side of a quote tells nothing of the other.
+        let bid = Tick { kind: Kind::Quote as u8, has: has::BID | has::INDICATIVE, ..book };
+        top.apply(&bid, key(4));
+        assert_eq!((top.bid, top.ask), (None, Some(Price(12))));
+    }
+
+    #[test]
+    fn a_row_with_neither_price_nor_side_changes_nothing_unless_it_is_the_whole_picture() {
+        let quote = Tick { kind: Kind::Quote as u8, has: has::BID, bid: 10, ..Tick::default() };
+        let mut top = TopOfBook::default();
+        top.apply(&quote, key(1));
+        let before = top;
+        for kind in [Kind::Trade, Kind::Quote, Kind::Boundary] {
+            top.apply(&Tick { kind: kind as u8, ..Tick::default() }, key(2));
+            assert_eq!(top, before, "{kind:?}");
+        }
+        top.apply(&Tick { kind: Kind::Snapshot as u8, ..Tick::default() }, key(2));
+        assert_eq!((top.bid, top.last, top.mark()), (None, None, None));
     }
 
     #[test]

@@ -59,6 +59,21 @@ impl Symbol {
         &self.0
     }
 
+    /// Whether the name is what `pattern` describes; `*` stands for any run of characters.
+    pub fn matches(&self, pattern: &str) -> bool {
+        let mut parts = pattern.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = self.as_str().strip_prefix(first) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+
     /// What follows the last point: `CFFEX` in `IF2101.CFFEX`; empty when there is none.
     pub fn venue(&self) -> &str {
         self.0.rsplit_once('.').map_or("", |(_, venue)| venue)
@@ -105,6 +120,15 @@ impl SymbolId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_in_a_pattern_stands_for_any_run_of_characters() {
+        let matches = |pattern: &str, name: &str| Symbol::new(name).unwrap().matches(pattern);
+        assert!(matches("*", "IBM.US") && matches("IBM.US", "IBM.US") && matches("*.US", "IBM.US"));
+        assert!(matches("B*USDT.*", "BTCUSDT.BINANCE_SPOT") && matches("a*b*c", "abbc"));
+        assert!(!matches("IBM", "IBM.US") && !matches("*.US", "IBM.USA"));
+        assert!(!matches("ab*ba", "aba"));
+    }
 
     #[test]
     fn symbol_survives_the_longest_name_and_refuses_the_next() {

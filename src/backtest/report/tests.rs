@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::backtest::performance::{ClosedTrades, measure};
+use crate::backtest::performance::measure;
+use crate::domain::ClosedTrades;
 use crate::domain::Timestamp;
 
 fn counts(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -116,7 +117,7 @@ fn example() -> RunReport {
         }],
         ..RunReport::default()
     };
-    report.set_duration(Span::from_millis(2));
+    report.set_duration(Span::from_millis(2), 0);
     report.set_latency(&latencies);
     report
 }
@@ -181,7 +182,7 @@ fn each_broken_promise_is_named() {
 #[test]
 fn a_run_of_no_time_has_no_speed() {
     let mut report = example();
-    report.set_duration(Span::ZERO);
+    report.set_duration(Span::ZERO, 0);
     assert_eq!(report.ticks_per_second, 0.0);
 }
 

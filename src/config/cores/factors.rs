@@ -33,7 +33,11 @@ impl StrategyConfig {
     /// What the strategy engine is told of it.
     pub fn spec(&self) -> StrategySpec {
         let parameters = self.parameters.iter().map(|(name, value)| (name.clone(), *value));
-        StrategySpec { name: self.kind.clone(), parameters: parameters.collect() }
+        StrategySpec {
+            name: self.kind.clone(),
+            parameters: parameters.collect(),
+            symbols: self.symbols.clone(),
+        }
     }
 }
 

@@ -28,13 +28,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    AccountId, BrokerId, Fill, Instrument, InstrumentIndex, Money, Order, Position, Price,
-    Quantity, Timestamp,
+    AccountId, BrokerId, ClosedTrades, Fill, Instrument, InstrumentIndex, Money, Order, Position,
+    Price, Quantity, Timestamp,
 };
 
 use charts::Charts;
 
-pub use charts::{Chart, ChartPoint};
+pub use charts::{Chart, ChartOrder};
 pub use digest::OrderDigest;
 pub use sampled::Sampled;
 
@@ -45,7 +45,7 @@ pub struct PositionsConfig {
     pub curve_points_max: usize,
     /// Instruments that are charted.
     pub charts_max: usize,
-    /// Orders, fills and prices on a chart, of each so many.
+    /// Orders and prices on a chart, of each so many.
     pub chart_points_max: usize,
 }
 
@@ -79,6 +79,8 @@ pub struct ProfitAndLoss {
     pub fees: Money,
     /// The deepest fall of equity from a peak before it, over the samples taken.
     pub drawdown_max: Money,
+    /// Fills that closed something, before fees.
+    pub closed: ClosedTrades,
 }
 
 impl ProfitAndLoss {
@@ -97,10 +99,6 @@ pub struct PositionsCounters {
     pub fills: u64,
     /// Fills that had been seen before.
     pub fills_repeated: u64,
-    /// Fills that closed something at a profit, before fees.
-    pub closes_won: u64,
-    /// Fills that closed something at a loss, before fees.
-    pub closes_lost: u64,
 }
 
 /// A point of the equity curve.
@@ -122,6 +120,7 @@ struct Currency {
     /// The highest equity of any sample, or zero, where it started.
     equity_max: Money,
     drawdown_max: Money,
+    closed: ClosedTrades,
 }
 
 /// An instrument that traded.
@@ -167,13 +166,7 @@ impl Positions {
     pub fn on_order(&mut self, order: &Order, instrument: &Instrument) {
         self.counters.orders += 1;
         self.digest.on_order(order, instrument);
-        let point = ChartPoint {
-            at: order.id.key.frontier,
-            side: order.side,
-            price: order.limit_price,
-            quantity: order.quantity,
-        };
-        self.charts.on_order(order.instrument, &instrument.symbol, point);
+        self.charts.on_order(order, &instrument.symbol);
     }
 
     /// Takes in a fill that took effect at `at`; returns whether it is new.
@@ -192,18 +185,17 @@ impl Positions {
         let holding = slot(&mut self.holdings, usize::from(fill.account.0));
         let holding = slot(holding, fill.instrument.index());
         let signed = fill.side.signed(fill.quantity);
+        let closes = holding.position.quantity.0.signum() == -signed.0.signum();
         let earned = holding.position.trade(instrument, signed, fill.price);
         holding.fees += fill.fee;
         holding.fills += 1;
         holding.price = fill.price;
         currency.realised += earned;
         currency.fees += fill.fee;
-        self.counters.closes_won += u64::from(earned > Money::ZERO);
-        self.counters.closes_lost += u64::from(earned < Money::ZERO);
-
-        let Fill { side, price, quantity, .. } = *fill;
-        let point = ChartPoint { at, side, price, quantity };
-        self.charts.on_fill(fill.instrument, &instrument.symbol, point);
+        if closes {
+            currency.closed.on_realised(earned);
+        }
+        self.charts.on_fill(fill, &instrument.symbol);
         true
     }
 
@@ -221,6 +213,7 @@ impl Positions {
                 fees: Money::ZERO,
                 equity_max: Money::ZERO,
                 drawdown_max: Money::ZERO,
+                closed: ClosedTrades::default(),
             });
             self.currencies.len() - 1
         });
@@ -268,8 +261,9 @@ impl Positions {
         let unrealised = self.unrealised(marks);
         let with_unrealised = self.currencies.iter().zip(unrealised);
         let of_currency = |(currency, unrealised): (&Currency, Money)| {
-            let Currency { realised, fees, drawdown_max, .. } = *currency;
-            (currency.name.clone(), ProfitAndLoss { realised, unrealised, fees, drawdown_max })
+            let Currency { realised, fees, drawdown_max, closed, .. } = *currency;
+            let earned = ProfitAndLoss { realised, unrealised, fees, drawdown_max, closed };
+            (currency.name.clone(), earned)
         };
         with_unrealised.map(of_currency).collect()
     }

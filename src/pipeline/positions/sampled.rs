@@ -52,6 +52,11 @@ impl<T> Sampled<T> {
         self.points.iter().chain(&self.newest)
     }
 
+    /// The newest points that are kept, newest first.
+    pub fn recent_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.newest.iter_mut().chain(self.points.iter_mut().rev())
+    }
+
     /// How many points were pushed.
     pub const fn seen(&self) -> u64 {
         self.seen

@@ -81,7 +81,7 @@ fn profit_is_realised_by_closing_and_fees_are_kept_apart() {
     let holding = books.holding(AccountId(0), InstrumentIndex(0));
     assert_eq!((holding.position.quantity, holding.fills), (Quantity(6), 2));
     assert_eq!(holding.position.average_price(&ibm), Some(100.0));
-    assert_eq!((books.counters().closes_won, books.counters().closes_lost), (1, 0));
+    assert_eq!((usd.closed.wins, usd.closed.count()), (1, 1));
 }
 
 #[test]
@@ -104,6 +104,8 @@ fn currencies_are_never_added_up() {
     assert_eq!(all["EUR"].realised, Money::from_units(-10));
     assert_eq!((all["USD"].realised, all["USD"].fees), (Money::ZERO, Money::from_units(1)));
     assert_eq!(books.currencies().collect::<Vec<_>>(), ["EUR", "USD"]);
+    assert_eq!((all["EUR"].closed.losses, all["EUR"].closed.lost), (1, Money::from_units(10)));
+    assert_eq!(all["USD"].closed, ClosedTrades::default());
 }
 
 #[test]
@@ -153,20 +155,35 @@ fn charts_are_of_the_busiest_instruments() {
     let mut n = 0;
     // C trades last, and most.
     for (index, trades) in [(0, 5), (1, 30), (2, 60)] {
-        books.on_order(&order(n, index, Side::Buy, 1), &names[index as usize]);
         for _ in 0..trades {
             n += 1;
+            books.on_order(&order(n, index, Side::Buy, 3), &names[index as usize]);
             books.on_fill(&fill(n, index, 1, 10_000), &names[index as usize], time(n));
-            books.sample(time(n), |_| Some(Price(10_000)));
+            books.sample(time(n), |_| Some(Price(10_000 + n.cast_signed())));
         }
     }
     let charted: Vec<(&str, u64)> =
         books.charts().iter().map(|chart| (chart.symbol.as_str(), chart.fill_count)).collect();
     assert_eq!(charted, [("B.X", 30), ("C.X", 60)]);
     for chart in books.charts() {
-        assert!((5..=11).contains(&chart.fills.iter().count()));
+        assert_eq!(chart.order_count, chart.fill_count);
+        assert!((5..=11).contains(&chart.orders.iter().count()));
+        assert!(chart.orders.iter().all(|order| order.filled == Quantity(1)));
         assert!((5..=11).contains(&chart.prices.iter().count()));
     }
+}
+
+#[test]
+fn a_mark_that_stays_takes_no_points() {
+    let ibm = instrument("IBM.US", "USD");
+    let mut books = books();
+    books.on_order(&order(1, 0, Side::Buy, 1), &ibm);
+    for (at, mark) in [(1, 100), (2, 100), (3, 100), (4, 101), (5, 102), (6, 102), (7, 102)] {
+        books.sample(time(at), |_| Some(Price(mark)));
+    }
+    let points: Vec<_> = books.charts()[0].prices.iter().copied().collect();
+    let expected = [(1, 100), (3, 100), (4, 101), (5, 102)];
+    assert_eq!(points, expected.map(|(at, mark)| (time(at), Price(mark))));
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub struct StrategySnapshot {
     /// By strategy: its name, every parameter in the order declared, and its counts.
     plans: Vec<(String, Vec<f64>, StrategyCounts)>,
     routes: Vec<Vec<u32>>,
-    /// By symbol: what each of its strategies remembers.
-    symbols: Vec<(Arc<Instrument>, Vec<Vec<u8>>)>,
+    /// By symbol: what each strategy that trades it remembers.
+    symbols: Vec<(Arc<Instrument>, Vec<Option<Vec<u8>>>)>,
 }
 
 /// One strategy of the configuration.
@@ -46,6 +46,8 @@ struct Plan {
     parameters: Vec<f64>,
     /// Where the factors it needs are in a row's values.
     columns: Vec<usize>,
+    /// The symbols it trades, as patterns.
+    symbols: Vec<String>,
     counts: StrategyCounts,
 }
 
@@ -63,8 +65,8 @@ impl fmt::Debug for Plan {
 /// One symbol, whichever sources it comes from.
 struct SymbolState {
     instrument: Arc<Instrument>,
-    /// In the order of the plans.
-    strategies: Vec<Box<dyn Strategy>>,
+    /// In the order of the plans; none where a strategy does not trade the symbol.
+    strategies: Vec<Option<Box<dyn Strategy>>>,
 }
 
 impl fmt::Debug for SymbolState {
@@ -105,7 +107,8 @@ impl StrategyEngine {
             let (factory, parameters) = registry.resolve(spec)?;
             let columns = find(&spec.name, &*factory, &parameters, columns)?;
             let name = spec.name.clone();
-            Ok(Plan { name, factory, parameters, columns, counts: StrategyCounts::default() })
+            let (symbols, counts) = (spec.symbols.clone(), StrategyCounts::default());
+            Ok(Plan { name, factory, parameters, columns, symbols, counts })
         };
         Ok(Self {
             plans: specs.iter().map(plan).collect::<Result<_, _>>()?,
@@ -179,9 +182,6 @@ impl StrategyEngine {
     /// When a row's symbol was not defined.
     #[inline]
     pub fn on_batch(&mut self, batch: &FactorBatch, rows: Range<usize>, out: &mut Vec<Signal>) {
-        for plan in &mut self.plans {
-            plan.counts.rows += rows.len() as u64;
-        }
         for index in rows {
             self.on_row(&batch.rows[index], batch.values_of(index), batch.origin_nanos, out);
         }
@@ -199,6 +199,8 @@ impl StrategyEngine {
         let symbol = &mut self.symbols[place as usize];
         let both = self.plans.iter_mut().zip(&mut symbol.strategies);
         for (index, (plan, strategy)) in (0u16..).zip(both) {
+            let Some(strategy) = strategy else { continue };
+            plan.counts.rows += 1;
             let view = FactorView {
                 key: row.key,
                 price: row.price,
@@ -270,13 +272,14 @@ impl StrategyEngine {
             found.push(find(&plan.name, &*plan.factory, values, columns)?);
         }
         let plan = &self.plans[index];
-        for symbol in &self.symbols {
+        for symbol in self.symbols.iter().filter(|symbol| symbol.strategies[index].is_some()) {
             // A factory that refuses does so before the first strategy has changed.
             plan.factory.make(&symbol.instrument, &changed).map_err(|source| plan.wrong(source))?;
         }
         for symbol in &mut self.symbols {
-            let set = symbol.strategies[index].set_parameters(&changed);
-            set.map_err(|source| plan.wrong(source))?;
+            if let Some(strategy) = &mut symbol.strategies[index] {
+                strategy.set_parameters(&changed).map_err(|source| plan.wrong(source))?;
+            }
         }
         self.plans[index].parameters = changed;
         for (plan, columns) in self.plans.iter_mut().zip(found) {
@@ -307,7 +310,9 @@ impl StrategyEngine {
     pub fn snapshot(&self) -> StrategySnapshot {
         let plan = |plan: &Plan| (plan.name.clone(), plan.parameters.clone(), plan.counts);
         let symbol = |symbol: &SymbolState| {
-            let strategies = symbol.strategies.iter().map(|strategy| strategy.snapshot());
+            let strategies = symbol.strategies.iter();
+            let strategies =
+                strategies.map(|strategy| strategy.as_ref().map(|strategy| strategy.snapshot()));
             (Arc::clone(&symbol.instrument), strategies.collect())
         };
         StrategySnapshot {
@@ -344,15 +349,22 @@ impl StrategyEngine {
             }
             let factory = Arc::clone(&plan.factory);
             let columns = find(&name, &*factory, &parameters, columns)?;
-            restored.plans.push(Plan { name, factory, parameters, columns, counts });
+            let symbols = plan.symbols.clone();
+            restored.plans.push(Plan { name, factory, parameters, columns, symbols, counts });
         }
         for (instrument, states) in snapshot.symbols {
             let mut symbol = SymbolState::new(instrument, &restored.plans)?;
             if states.len() != symbol.strategies.len() {
                 return Err(damaged("a symbol has another number of strategies".to_owned()));
             }
-            for (strategy, bytes) in symbol.strategies.iter_mut().zip(states) {
-                strategy.restore(&bytes).map_err(damaged)?;
+            for (strategy, state) in symbol.strategies.iter_mut().zip(states) {
+                match (strategy, state) {
+                    (Some(strategy), Some(bytes)) => strategy.restore(&bytes).map_err(damaged)?,
+                    (None, None) => {}
+                    (Some(_), None) | (None, Some(_)) => {
+                        return Err(damaged("a strategy traded other symbols".to_owned()));
+                    }
+                }
             }
             restored.add(symbol);
         }
@@ -367,6 +379,10 @@ impl StrategyEngine {
 }
 
 impl Plan {
+    fn trades(&self, symbol: &Symbol) -> bool {
+        self.symbols.iter().any(|pattern| symbol.matches(pattern))
+    }
+
     fn wrong(&self, source: crate::domain::ParameterError) -> StrategyError {
         StrategyError::Parameters { name: self.name.clone(), source }
     }
@@ -375,7 +391,11 @@ impl Plan {
 impl SymbolState {
     fn new(instrument: Arc<Instrument>, plans: &[Plan]) -> Result<Self, StrategyError> {
         let make = |plan: &Plan| {
-            plan.factory.make(&instrument, &plan.parameters).map_err(|source| plan.wrong(source))
+            if !plan.trades(&instrument.symbol) {
+                return Ok(None);
+            }
+            let made = plan.factory.make(&instrument, &plan.parameters);
+            made.map(Some).map_err(|source| plan.wrong(source))
         };
         let strategies = plans.iter().map(make).collect::<Result<_, _>>()?;
         Ok(Self { instrument, strategies })

@@ -99,7 +99,7 @@
 //! let mut strategies = StrategyRegistry::new();
 //! strategies.register("momentum", MomentumFactory);
 //!
-//! let spec = StrategySpec { name: "momentum".into(), parameters: vec![("steps".into(), 2.0)] };
+//! let spec = StrategySpec::new("momentum", vec![("steps".into(), 2.0)]);
 //! let needs = strategies.needs(&spec)?;
 //! let mut factors = FactorEngine::new(FactorConfig::default(), &factors, &needs)?;
 //! let mut strategies = StrategyEngine::new(&strategies, &[spec], factors.columns())?;

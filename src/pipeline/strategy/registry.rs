@@ -105,6 +105,15 @@ pub struct StrategySpec {
     pub name: String,
     /// Names and values; those not given are as the factory declares them.
     pub parameters: Vec<(String, f64)>,
+    /// The symbols it trades, as patterns for [`matches`](crate::domain::Symbol::matches). It never sees the others.
+    pub symbols: Vec<String>,
+}
+
+impl StrategySpec {
+    /// The strategy `name` with `parameters`, on every symbol.
+    pub fn new(name: &str, parameters: Vec<(String, f64)>) -> Self {
+        Self { name: name.to_owned(), parameters, symbols: vec!["*".to_owned()] }
+    }
 }
 
 /// Why a strategy cannot run as asked.

@@ -10,7 +10,7 @@ use crate::domain::{
 
 fn spec(name: &str, parameters: &[(&str, f64)]) -> StrategySpec {
     let parameters = parameters.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
-    StrategySpec { name: name.to_owned(), parameters }
+    StrategySpec::new(name, parameters)
 }
 
 fn columns(texts: &[&str]) -> Vec<FactorSpec> {
@@ -147,6 +147,27 @@ fn two_sources_of_one_symbol_feed_one_strategy() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].id.key.source, found[0].symbol), (SourceId(3), SymbolId(5)));
     assert_eq!(found[0].id.ordinal, 5 << 8);
+}
+
+#[test]
+fn a_strategy_limited_to_some_symbols_never_sees_the_others() {
+    let free = spec("bollinger_reversion", &[]);
+    let limited = StrategySpec { symbols: vec!["A.*".into(), "C".into()], ..free.clone() };
+    let mut engine = engine(&[limited, free], &BANDS);
+    let mut batch = prices(&[100.0, 100.0, 97.0, 97.0]);
+    for (row, symbol) in batch.rows.iter_mut().zip([0, 7, 0, 7]) {
+        row.symbol = SymbolId(symbol);
+    }
+    let who = |signals: &[Signal]| -> Vec<(u32, u16)> {
+        signals.iter().map(|signal| (signal.id.ordinal, signal.strategy.0)).collect()
+    };
+    // A.SPOT is number 7; the second strategy keeps its number though the first does not trade B.SPOT.
+    assert_eq!(who(&signals(&mut engine, &batch)), [(1, 1), (7 << 8, 0), (7 << 8 | 1, 1)]);
+    assert_eq!(engine.counts().map(|counts| counts.rows).collect::<Vec<_>>(), [2, 4]);
+    engine.set_parameters(0, &[("lots".into(), 3.0)], &columns(&BANDS)).unwrap();
+    let snapshot = engine.snapshot();
+    engine.restore(snapshot.clone(), &columns(&BANDS)).unwrap();
+    assert_eq!(engine.snapshot(), snapshot);
 }
 
 #[test]

@@ -337,7 +337,8 @@ impl PaperBroker {
             return;
         }
         slot(&mut self.books, index.index()).apply(row, batch.key(row));
-        if is_needed && row.is_trade() && !self.waiting.is_empty() {
+        // What a call auction trades, it trades among the orders that took part.
+        if is_needed && row.is_trade() && !row.is_indicative() && !self.waiting.is_empty() {
             self.match_trade(index, row, batch.frontier(row));
         }
     }

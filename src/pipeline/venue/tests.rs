@@ -240,6 +240,22 @@ fn patience_ends_just_before_the_row_at_its_end() {
 }
 
 #[test]
+fn nothing_is_matched_on_an_indicative_row() {
+    let mut desk = Desk::new(config());
+    let auction = Tick {
+        has: has::PRICE | has::VOLUME | has::ASK | has::ASK_QUANTITY | has::INDICATIVE,
+        price: 100,
+        volume: 50,
+        ask: 100,
+        ask_quantity: 50,
+        ..row(Kind::Snapshot)
+    };
+    desk.row(1_000, ask(100, 50)).row(1_001, auction).order(Side::Buy, 2, 100);
+    desk.row(1_050, auction);
+    assert_eq!(desk.until(2_000), ["1011 accepted", "1111 closed 2"]);
+}
+
+#[test]
 fn a_snapshot_with_volume_is_a_trade_and_one_without_is_not() {
     let snapshot = |volume| Tick {
         has: has::PRICE | has::VOLUME | has::BID | has::BID_QUANTITY,

@@ -1,0 +1,140 @@
+//! The program: from the command line to the exit code.
+//!
+//! A crate with strategies or factors of its own gets all of it by one line in its `main`:
+//! `tickwright::program::main_with(kinds)`. `examples/own_strategy.rs` shows one.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tickwright_core::config::{Config, Kinds};
+use tracing_subscriber::EnvFilter;
+
+use crate::command_line::{
+    CommandLine, EXIT_BROKEN, EXIT_OK, EXIT_USAGE, Prepared, RunTask, Task, key_list,
+};
+use crate::kit::DiskFaults;
+use crate::outcome;
+use crate::report::{Progress, ProgressSample, Style, summary, write_html, write_json};
+use crate::run::{Input, RunArguments, run};
+use crate::source::{SourceOptions, inspect};
+
+/// Does what the command line asks for, with the strategies and factors that `kinds` holds; returns
+/// what the process is to exit with.
+pub fn main_with(kinds: Kinds) -> ExitCode {
+    let command_line = CommandLine::parse();
+    let prepared = match command_line.prepare(kinds.clone()) {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            return ExitCode::from(refusal.exit_code);
+        }
+    };
+    let Prepared { config, json, task } = prepared;
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.telemetry.log));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let code = match task {
+        Task::Run(task) => run_pipeline(config, kinds, task, json),
+        Task::CheckData(file) => check_data(&config, &file, json),
+        Task::CheckedConfig(file) => {
+            println!("{}: a sound configuration", file.display());
+            EXIT_OK
+        }
+        Task::ListKeys => {
+            print!("{}", key_list(json));
+            EXIT_OK
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
+    let RunTask { data, report: report_file, html, chaos, .. } = task;
+    let bytes: u64 =
+        data.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
+    let input = if data.is_empty() { Input::Simulated } else { Input::Files(data) };
+    let mut shown = (!json).then(|| Progress::new(std::io::stderr().is_terminal(), bytes));
+    let arguments = RunArguments {
+        config: config.clone(),
+        kinds,
+        input,
+        faults: chaos,
+        disk: DiskFaults::default(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    let outcome = runtime.block_on(run(arguments, |sample| {
+        if let Some(shown) = &mut shown {
+            let sample =
+                ProgressSample { bytes: sample.bytes, rows: sample.rows, orders: sample.orders };
+            shown.update(&sample);
+        }
+    }));
+    if let Some(shown) = shown {
+        shown.finish();
+    }
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+    };
+    if let Some(path) = &outcome.set_aside {
+        eprintln!("a damaged journal was moved to {}; the run began anew", path.display());
+    }
+    let report = outcome::report(&outcome, &config);
+    let mut files: Vec<(&str, &Path)> = Vec::new();
+    if let Some(path) = &report_file {
+        if let Err(error) = write_json(&report, path) {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+        files.push(("report", path));
+    }
+    if let Some(path) = &html {
+        if let Err(error) = write_html(&report, path) {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+        files.push(("page", path));
+    }
+    if json {
+        print!("{}", report.to_json());
+    } else {
+        print!("{}", summary(&report, &files, Style::of_stdout()));
+    }
+    let violations = report.violations();
+    for violation in &violations {
+        eprintln!("broken: {violation}");
+    }
+    if violations.is_empty() { EXIT_OK } else { EXIT_BROKEN }
+}
+
+fn check_data(config: &Config, file: &Path, json: bool) -> u8 {
+    let options = SourceOptions { strict: config.pipeline.strict, ..SourceOptions::default() };
+    match inspect(file, &options, config.instruments().into()) {
+        Ok(found) => {
+            if json {
+                match serde_json::to_string_pretty(&found) {
+                    Ok(text) => println!("{text}"),
+                    Err(error) => eprintln!("{error}"),
+                }
+            } else {
+                println!("{found}");
+            }
+            if found.counters.malformed > 0 { EXIT_USAGE } else { EXIT_OK }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
