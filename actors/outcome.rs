@@ -194,6 +194,8 @@ fn add_positions(report: &mut RunReport, node: &NodeReport, config: &Config) {
             fees: holding.fees.into(),
         });
     }
+    // Exec numbers instruments as it meets them, and that depends on timing.
+    report.positions.sort_by(|a, b| (&a.account, &a.symbol).cmp(&(&b.account, &b.symbol)));
     report.charts = charts(positions);
 }
 
@@ -209,7 +211,7 @@ fn charts(positions: &Positions) -> Vec<SymbolChart> {
     let instruments: BTreeMap<InstrumentIndex, &Instrument> =
         positions.holdings().map(|(_, index, instrument, _)| (index, &**instrument)).collect();
     let mut charts: Vec<_> = positions.charts().iter().collect();
-    charts.sort_by_key(|chart| std::cmp::Reverse(chart.fill_count));
+    charts.sort_by(|a, b| b.fill_count.cmp(&a.fill_count).then(a.symbol.cmp(&b.symbol)));
     let chart = |chart: &&tickwright_core::pipeline::positions::Chart| {
         let instrument = *instruments.get(&chart.instrument)?;
         let price = |&(at, price): &(Timestamp, tickwright_core::domain::Price)| PriceSample {
