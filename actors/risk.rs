@@ -342,6 +342,14 @@ impl RiskState {
     fn go_on(&mut self) {
         while matches!(self.phase, Phase::Running) {
             match self.lockstep.next_step() {
+            // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
+            if self.lockstep.is_between_keys()
+                && self.checkpoints.is_due(std::mem::take(&mut self.rows_since))
+            {
+                self.gather();
+                break;
+            }
+            match self.lockstep.next() {
                 Next::Rows(block, rows) => self.on_rows(&block, rows),
                 Next::Signal(signal) => self.on_signal(&signal),
                 Next::Event(event) => self.on_event(event),
@@ -361,12 +369,6 @@ impl RiskState {
             }
         }
         self.send_if_any();
-        if matches!(self.phase, Phase::Running) {
-            let due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
-            if due && self.lockstep.is_between_keys() {
-                self.gather();
-            }
-        }
         self.cleaners.return_credit(self.lockstep.ticks());
         self.strategies.return_credit(self.lockstep.signals());
     }

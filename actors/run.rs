@@ -25,6 +25,9 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the tree may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether the store can still be written.
+const FAILURE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The tree and key of the record that says what a data directory belongs to.
 const RECORD: (&str, &[u8]) = ("run", b"record");
 
@@ -110,6 +113,8 @@ struct Record {
     fingerprint: [u8; 32],
     /// By source: what it is called, and a hash that tells it from another.
     inputs: Vec<(String, [u8; 32])>,
+    /// Checkpoints of exec, cleaners and shards speak of so many streams.
+    shards: usize,
     finished: bool,
 }
 
@@ -180,6 +185,7 @@ async fn wait(
     let supervisor = node.supervisor.get_cell();
     let ended = async move { supervisor.wait(None).await };
     tokio::pin!(ended);
+    let mut look = tokio::time::interval(FAILURE_INTERVAL);
     loop {
         tokio::select! {
             biased;
@@ -192,6 +198,12 @@ async fn wait(
                 });
             }
             Some(sample) = node.samples.recv() => progress(&sample),
+            // No restart makes room on a disk.
+            _ = look.tick() => {
+                if let Some(failure) = store.failure() {
+                    return Err(failure.into());
+                }
+            }
         }
     }
 }
@@ -256,6 +268,7 @@ fn prepare_store(
     let record = Record {
         fingerprint: config.fingerprint(),
         inputs: identify(config, input)?,
+        shards: config.pipeline.shards,
         finished: false,
     };
     let (tree, key) = RECORD;
@@ -268,13 +281,16 @@ fn prepare_store(
         };
     let resumed = match found {
         Some(found) if !found.finished => {
-            let difference = match (found.inputs == record.inputs, found.fingerprint) {
-                (true, fingerprint) if fingerprint == record.fingerprint => None,
-                (true, _) => Some("under another configuration"),
-                (false, _) => Some("of other inputs"),
+            let difference = if found.inputs != record.inputs {
+                Some("of other inputs".to_owned())
+            } else if found.fingerprint != record.fingerprint {
+                Some("under another configuration".to_owned())
+            } else if found.shards != record.shards {
+                Some(format!("under pipeline.shards = {}", found.shards))
+            } else {
+                None
             };
             if let Some(difference) = difference {
-                let difference = difference.to_owned();
                 return Err(RunError::OtherRun { path: directory, difference });
             }
             true
@@ -285,6 +301,7 @@ fn prepare_store(
         }
     };
     store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
+    store.mark_begun()?;
     Ok((store, resumed, set_aside))
 }
 

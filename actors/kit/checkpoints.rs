@@ -106,7 +106,15 @@ impl Checkpoints {
         self.in_flight = true;
         let stored = self.stored.clone();
         // A stage that ended meanwhile finds the checkpoint when it starts again.
-        let done = Box::new(move |result| drop(stored.send((key, result))));
+        let progress = Arc::clone(&self.progress);
+        let done = Box::new(move |result: Result<(), StoreError>| {
+            // Here and not when word of it is handled: the stage may crash before that, and has still
+            // got on.
+            if result.is_ok() {
+                progress.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(stored.send((key, result)));
+        });
         self.store.put(&self.tree, bytes_of(key), wire::encode(state), done);
     }
 
@@ -119,7 +127,6 @@ impl Checkpoints {
         let (key, result) = stored;
         self.in_flight = false;
         result?;
-        self.progress.fetch_add(1, Ordering::Relaxed);
         let index = self.kept.partition_point(|&kept| kept < key);
         if self.kept.get(index) != Some(&key) {
             self.kept.insert(index, key);

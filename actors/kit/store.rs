@@ -19,10 +19,12 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::wire::{self, WireError};
 
 /// Records that share one commit at the most.
 const COMMIT_RECORDS_MAX: usize = 64;
@@ -40,7 +42,10 @@ pub enum StoreError {
     )]
     InUse(PathBuf),
     /// The directory cannot be made or read.
-    #[error("data directory `{}` cannot be used: {message}", path.display())]
+    #[error(
+        "data directory `{}` cannot be used: {message}; free some space and let it be read and \
+         written, or give another --data-dir: what was stored is kept", path.display()
+    )]
     Directory {
         /// Which.
         path: PathBuf,
@@ -74,6 +79,13 @@ pub enum StoreError {
         message: String,
     },
 }
+
+/// What the engine keeps in memory. Records are written often and read once, at a start.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// The file that says that a run was recorded here. sled takes a log that is nothing but garbage for an
+/// empty one; this tells the two apart.
+const BEGUN: &str = "begun";
 
 /// Called when a write is on the disk, or failed.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -138,6 +150,7 @@ impl Store {
             path: directory.to_owned(),
             message: error.to_string(),
         };
+        quieten_engine();
         std::fs::create_dir_all(&path).map_err(|error| problem(&error))?;
         let mut opened = Opened::Sound;
         let db = match open_guarded(&path) {
@@ -179,6 +192,22 @@ impl Store {
         Ok((Self { backend: Arc::new(Backend::Sled { path, db, writes, failed }) }, opened))
     }
 
+    /// Says that this directory has records from now on: found without any, it is damaged.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`].
+    pub fn mark_begun(&self) -> Result<(), StoreError> {
+        match &*self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Sled { path, .. } => {
+                let marked = File::create(path.join(BEGUN)).and_then(|file| file.sync_all());
+                let marked = marked.and_then(|()| File::open(path)?.sync_all());
+                marked.map_err(|error| write_error(path, &error.to_string()))
+            }
+        }
+    }
+
     /// Whether what is stored survives the process.
     pub fn is_durable(&self) -> bool {
         matches!(*self.backend, Backend::Sled { .. })
@@ -198,7 +227,7 @@ impl Store {
                 if let Some(error) = failure {
                     return done(Err(error));
                 }
-                match db.open_tree(tree) {
+                match guarded(|| db.open_tree(tree)) {
                     Ok(tree) => {
                         if let Err(unsent) = writes.send(Write::Put { tree, key, value, done })
                             && let Write::Put { done, .. } = unsent.0
@@ -206,7 +235,13 @@ impl Store {
                             done(Err(ended(path)));
                         }
                     }
-                    Err(error) => done(Err(write_error(path, &error.to_string()))),
+                    Err(message) => {
+                        let error = write_error(path, &message);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        let error = failed.get_or_insert(error).clone();
+                        drop(failed);
+                        done(Err(error));
+                    }
                 }
             }
         }
@@ -236,7 +271,8 @@ impl Store {
                 }
             }
             Backend::Sled { db, writes, .. } => {
-                if let Ok(tree) = db.open_tree(tree) {
+                // What cannot be removed now is removed with the next run's start.
+                if let Ok(tree) = guarded(|| db.open_tree(tree)) {
                     let _ = writes.send(Write::Remove { tree, keys });
                 }
             }
@@ -255,9 +291,8 @@ impl Store {
                 Ok(trees.get(tree).and_then(|tree| tree.get(key)).cloned())
             }
             Backend::Sled { db, .. } => {
-                let read = db.open_tree(tree).and_then(|tree| tree.get(key));
-                let read =
-                    read.map_err(|error| self.record_error(tree, key, &error.to_string()))?;
+                let read = guarded(|| db.open_tree(tree).and_then(|tree| tree.get(key)));
+                let read = read.map_err(|message| self.record_error(tree, key, &message))?;
                 Ok(read.map(|value| value.to_vec()))
             }
         }
@@ -275,9 +310,9 @@ impl Store {
                 Ok(trees.get(tree).map(|tree| tree.keys().cloned().collect()).unwrap_or_default())
             }
             Backend::Sled { db, .. } => {
-                let fail = |error: sled::Error| self.record_error(tree, &[], &error.to_string());
-                let records = db.open_tree(tree).map_err(fail)?;
-                records.iter().keys().map(|key| Ok(key.map_err(fail)?.to_vec())).collect()
+                let keys =
+                    || db.open_tree(tree)?.iter().keys().map(|key| Ok(key?.to_vec())).collect();
+                guarded(keys).map_err(|message| self.record_error(tree, &[], &message))
             }
         }
     }
@@ -295,9 +330,9 @@ impl Store {
                 Ok(next.map(|(key, value)| (key.clone(), value.clone())))
             }
             Backend::Sled { db, .. } => {
-                let fail = |error: sled::Error| self.record_error(tree, from, &error.to_string());
-                let records = db.open_tree(tree).map_err(fail)?;
-                let next = records.range(from.to_vec()..).next().transpose().map_err(fail)?;
+                let next = || db.open_tree(tree)?.range(from.to_vec()..).next().transpose();
+                let next =
+                    guarded(next).map_err(|message| self.record_error(tree, from, &message))?;
                 Ok(next.map(|(key, value)| (key.to_vec(), value.to_vec())))
             }
         }
@@ -315,12 +350,21 @@ impl Store {
                 Ok(())
             }
             Backend::Sled { path, db, .. } => {
-                let fail = |error: sled::Error| write_error(path, &error.to_string());
-                for name in db.tree_names() {
-                    if name != b"__sled__default" {
-                        db.drop_tree(name).map_err(fail)?;
+                match std::fs::remove_file(path.join(BEGUN)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(write_error(path, &error.to_string()));
                     }
+                    Ok(()) | Err(_) => {}
                 }
+                let clear = || {
+                    for name in db.tree_names() {
+                        if name != b"__sled__default" {
+                            db.drop_tree(name)?;
+                        }
+                    }
+                    Ok(())
+                };
+                guarded(clear).map_err(|message| write_error(path, &message))?;
                 commit(db, path)
             }
         }
@@ -369,9 +413,17 @@ struct Committer {
 impl Committer {
     /// Writes until every [`Store`] is gone.
     fn run(mut self, queue: &Receiver<Write>) {
+        let mut result = Ok(());
         while let Ok(first) = queue.recv() {
             let mut waiting = Vec::new();
-            let mut result = self.apply(first, &mut waiting);
+            if result.is_err() {
+                // After the first failure nothing more is written: a gap would look like a record.
+                if let Write::Put { done, .. } = first {
+                    done(result.clone());
+                }
+                continue;
+            }
+            result = self.apply(first, &mut waiting);
             // Whatever came while the last commit ran shares this one.
             while waiting.len() < COMMIT_RECORDS_MAX
                 && result.is_ok()
@@ -379,7 +431,7 @@ impl Committer {
             {
                 result = self.apply(write, &mut waiting);
             }
-            let result = result.and_then(|()| commit(&self.db, &self.path));
+            result = result.and_then(|()| commit(&self.db, &self.path));
             if let Err(error) = &result {
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.get_or_insert_with(|| error.clone());
@@ -398,15 +450,12 @@ impl Committer {
                 if self.faults.full_after_bytes.is_some_and(|limit| self.written > limit) {
                     return Err(write_error(&self.path, "no space left on device (injected)"));
                 }
-                let inserted = tree.insert(key, value);
-                inserted.map(drop).map_err(|error| write_error(&self.path, &error.to_string()))
+                let inserted = guarded(|| tree.insert(key, value).map(drop));
+                inserted.map_err(|message| write_error(&self.path, &message))
             }
             Write::Remove { tree, keys } => {
-                for key in keys {
-                    let removed = tree.remove(key);
-                    removed.map_err(|error| write_error(&self.path, &error.to_string()))?;
-                }
-                Ok(())
+                let remove = || keys.iter().try_for_each(|key| tree.remove(key).map(drop));
+                guarded(remove).map_err(|message| write_error(&self.path, &message))
             }
         }
     }
@@ -414,15 +463,67 @@ impl Committer {
 
 /// Makes what was inserted survive a power cut.
 fn commit(db: &sled::Db, path: &Path) -> Result<(), StoreError> {
-    // sled reports a failed write to its waiters by panicking in some places.
-    let flushed = catch_unwind(AssertUnwindSafe(|| db.flush()));
-    match flushed {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(write_error(path, &error.to_string())),
-        Err(_) => return Err(write_error(path, "the storage engine gave up")),
-    }
+    guarded(|| db.flush().map(drop)).map_err(|message| write_error(path, &message))?;
     let synced = File::open(path.join("db")).and_then(|file| file.sync_all());
     synced.map_err(|error| write_error(path, &error.to_string()))
+}
+
+/// Calls into sled, which says by panicking some of what it should return: above all that the disk is
+/// full. An error comes back in words for a user.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    let message = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_message(&*panic),
+    };
+    Err(system_error(&message).map_or(message, |error| error.to_string()))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    message.unwrap_or("the storage engine gave up").to_owned()
+}
+
+/// The error of the system in what sled says, where the disk and not its content is at fault. sled
+/// often keeps only its text: `Os { code: 28, .. }`, or `.. (os error 28)`.
+fn system_error(message: &str) -> Option<io::Error> {
+    use io::ErrorKind as Kind;
+    // Input or output, and too many open files, which have no kind of their own.
+    const EIO: i32 = 5;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let after = |mark| message.split_once(mark).map(|(_, rest)| rest);
+    let rest = after("code: ").or_else(|| after("(os error "))?;
+    let digits = rest.find(|next: char| !next.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+    let code = digits.parse().ok()?;
+    let error = io::Error::from_raw_os_error(code);
+    let at_fault = [
+        Kind::StorageFull,
+        Kind::FileTooLarge,
+        Kind::QuotaExceeded,
+        Kind::ReadOnlyFilesystem,
+        Kind::PermissionDenied,
+        Kind::OutOfMemory,
+    ];
+    (at_fault.contains(&error.kind()) || [EIO, ENFILE, EMFILE].contains(&code)).then_some(error)
+}
+
+/// Keeps the engine's panics, also those of its own threads, from being printed: they are caught, and
+/// told in words. Everybody else's still are.
+fn quieten_engine() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let file = info.location().map_or("", |location| location.file());
+            if file.contains("sled-0.34") {
+                tracing::debug!(%info, "the storage engine panicked");
+            } else {
+                print(info);
+            }
+        }));
+    });
 }
 
 fn write_error(path: &Path, message: &str) -> StoreError {
@@ -443,32 +544,42 @@ enum Unopened {
 fn open_guarded(path: &Path) -> Result<sled::Db, Unopened> {
     let open = || {
         let config = sled::Config::new().path(path).segment_size(8 << 20).flush_every_ms(None);
-        let db = config.cache_capacity(64 << 20).open()?;
+        let db = config.cache_capacity(CACHE_BYTES).open()?;
+        if path.join(BEGUN).try_exists()? && db.tree_names().iter().all(|name| name != b"run") {
+            let problem = "the log holds none of the records that were written to it";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
+        }
         // Reading everything once finds damage now and not in mid-run.
         for name in db.tree_names() {
-            for record in db.open_tree(name)?.iter() {
-                record?;
+            let is_sealed = name == b"run" || name.starts_with(b"checkpoint/");
+            for record in db.open_tree(&name)?.iter() {
+                let (_, value) = record?;
+                // A record of another version is whole; its reader says what to do about it.
+                if is_sealed && matches!(wire::open(&value), Err(WireError::Checksum)) {
+                    let name = String::from_utf8_lossy(&name);
+                    let problem = format!("a record of `{name}` does not match its checksum");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
+                }
             }
         }
         Ok(db)
     };
-    match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Io(error))) if is_lock(&error) => Err(Unopened::InUse),
-        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(Unopened::Failed(error))
+    let message = match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(db)) => return Ok(db),
+        Ok(Err(sled::Error::Io(error))) if is_lock(&error) => return Err(Unopened::InUse),
+        Ok(Err(sled::Error::Io(error))) if system_error(&format!("{error:?}")).is_some() => {
+            format!("{error:?}")
         }
-        Ok(Err(error)) => Err(Unopened::Damaged(error.to_string())),
-        Err(panic) => {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Unopened::Damaged(message.unwrap_or("panic while opening").to_owned()))
-        }
-    }
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_message(&*panic),
+    };
+    // A full disk damages nothing: what is there must stay where it is.
+    Err(system_error(&message).map_or(Unopened::Damaged(message), Unopened::Failed))
 }
 
 fn is_lock(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("lock")
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
 }
 
 /// Moves a damaged directory to the first free name beside it.
@@ -534,6 +645,17 @@ mod tests {
         assert!(error.to_string().contains("no space left"), "{error}");
         assert!(store.put_and_wait("a", vec![3], vec![0]).is_err());
         assert_eq!(store.get("a", &[1]).unwrap(), Some(vec![0; 50]));
+    }
+
+    #[test]
+    fn what_the_system_says_of_the_disk_is_told_from_damage() {
+        let full = system_error("Os { code: 28, kind: StorageFull, message: \"No space left\" }");
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::StorageFull);
+        let large = system_error("IO error: File too large (os error 27)").unwrap();
+        assert_eq!(large.kind(), io::ErrorKind::FileTooLarge);
+        // A read at an offset that a damaged record named.
+        assert!(system_error("Os { code: 22, kind: InvalidInput, message: \"\" }").is_none());
+        assert!(system_error("Read corrupted data at file offset 7").is_none());
     }
 
     #[test]
