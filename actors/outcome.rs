@@ -233,9 +233,6 @@ fn charts(positions: &Positions) -> Vec<SymbolChart> {
     let mut charts: Vec<&Chart> = positions.charts().iter().collect();
     charts.sort_by_key(|chart| (Reverse(chart.order_count), chart.symbol.clone()));
     let chart = |chart: &Chart| {
-    let mut charts: Vec<_> = positions.charts().iter().collect();
-    charts.sort_by(|a, b| b.fill_count.cmp(&a.fill_count).then(a.symbol.cmp(&b.symbol)));
-    let chart = |chart: &&tickwright_core::pipeline::positions::Chart| {
         let instrument = *instruments.get(&chart.instrument)?;
         let price = |&(at, price): &(Timestamp, Price)| PriceSample {
             time_ns: at.as_nanos(),

@@ -341,7 +341,6 @@ impl RiskState {
     /// Handles whatever is next until there is something to wait for.
     fn go_on(&mut self) {
         while matches!(self.phase, Phase::Running) {
-            match self.lockstep.next_step() {
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
             if self.lockstep.is_between_keys()
                 && self.checkpoints.is_due(std::mem::take(&mut self.rows_since))
@@ -349,7 +348,7 @@ impl RiskState {
                 self.gather();
                 break;
             }
-            match self.lockstep.next() {
+            match self.lockstep.next_step() {
                 Next::Rows(block, rows) => self.on_rows(&block, rows),
                 Next::Signal(signal) => self.on_signal(&signal),
                 Next::Event(event) => self.on_event(event),

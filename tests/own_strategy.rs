@@ -2,6 +2,7 @@
 
 #[path = "../examples/own_strategy.rs"]
 #[expect(dead_code, reason = "its `main` is called by cargo only")]
+#[expect(unreachable_pub, reason = "in an example, as in a program, `pub` costs nothing")]
 mod own_strategy;
 
 #[test]

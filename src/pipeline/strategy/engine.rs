@@ -35,8 +35,11 @@ pub struct StrategySnapshot {
     plans: Vec<(String, Vec<f64>, StrategyCounts)>,
     routes: Vec<Vec<u32>>,
     /// By symbol: what each strategy that trades it remembers.
-    symbols: Vec<(Arc<Instrument>, Vec<Option<Vec<u8>>>)>,
+    symbols: Vec<(Arc<Instrument>, Remembered)>,
 }
+
+/// What each strategy of a symbol remembers; none for one that does not trade it.
+type Remembered = Vec<Option<Vec<u8>>>;
 
 /// One strategy of the configuration.
 struct Plan {
