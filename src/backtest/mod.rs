@@ -2,5 +2,8 @@
 //! report.
 
 pub mod charts;
+mod lockstep;
 pub mod performance;
 pub mod report;
+
+pub use lockstep::{Backtest, BacktestConfig, BacktestError};
