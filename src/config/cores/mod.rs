@@ -1,5 +1,6 @@
 //! What the cores are made from: one file per core, each from its sections to its own types.
 
+mod backtest;
 mod clean;
 mod exec;
 mod factors;

@@ -212,6 +212,18 @@ impl PaperBroker {
         self.arriving.front().map(|held| held.due)
     }
 
+    /// The earliest time at which something happens by itself; far away when nothing will.
+    #[inline]
+    pub const fn next_due(&self) -> Timestamp {
+        self.next
+    }
+
+    /// Whether an order waits for a trade, so that any row may matter at once.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// How long `order` takes from its key to its effect here.
     pub fn latency(&self, order: OrderId) -> Span {
         Draws::new(self.seed, self.broker, order).arrival_latency(&self.config)

@@ -1,0 +1,447 @@
+//! The actor pipeline beside a plain loop over the same cores: the distance to the limit.
+//!
+//! `cargo bench --bench pipeline [-- --quick] [-- --rounds N] [-- --only TEXT]`
+//!
+//! One million rows of 64 bytes over 100 symbols lie in memory. Each line runs all of them through the
+//! same ingester, cleaner, factors, strategies, risk, router, brokers and positions, under the same
+//! configuration, in this process; lines take turns, and what is printed is the median of the rounds.
+//! Every line must give the same orders and fills, or the bench panics.
+//!
+//! Latency is taken at a steady million rows a second: a block of 256 rows is due every 256 us, and
+//! counts from then, whether or not the pipeline was ready for it, until each order that it led to
+//! arrives at its broker. The source spins until a block is due.
+
+#![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![expect(clippy::cast_precision_loss, reason = "rates are for people")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tickwright::ingester::OpenSource;
+use tickwright::kit::{Chaos, Clock, DiskFaults, Store, monotonic_nanos};
+use tickwright::node::{self, NodeArguments, NodeReport};
+use tickwright::source::{Format, Progress, Source, SourceError};
+use tickwright_core::backtest::Backtest;
+use tickwright_core::config::{Config, Kinds};
+use tickwright_core::domain::{Histogram, Kind, RawTick, SourceId, Symbol, Tick, TickBatch, has};
+use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig, SourcePosition};
+use tickwright_core::pipeline::simulator::{Simulator, SimulatorConfig};
+
+const SYMBOLS: usize = 100;
+const SEED: u64 = 7;
+
+/// Rows in a block where latency is measured, and rows a second.
+const PACED_BATCH: usize = 256;
+const PACED_PER_SECOND: u64 = 1_000_000;
+
+/// No run takes so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A share of rows that signal, and the width of the Bollinger bands that leads to it.
+struct Rate {
+    name: &'static str,
+    width: f64,
+}
+
+const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.6 }, Rate { name: "2 %", width: 2.4 }];
+
+/// One way to run the rows.
+#[derive(Clone, Copy, PartialEq)]
+enum Line {
+    Loop,
+    Actors { batch: usize, journal: bool },
+}
+
+impl Line {
+    fn all() -> Vec<Self> {
+        let batches = [1, 16, 256, 4_096];
+        let actors = |journal| batches.map(|batch| Self::Actors { batch, journal });
+        [Self::Loop].into_iter().chain(actors(false)).chain(actors(true)).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Loop => "core loop (the limit)".to_owned(),
+            Self::Actors { batch, journal } => {
+                let journal = if journal { "on" } else { "off" };
+                format!("actors, batch {batch:>4}, journal {journal}")
+            }
+        }
+    }
+}
+
+/// What a run came to.
+struct Outcome {
+    seconds: f64,
+    rows: u64,
+    signals: u64,
+    orders: u64,
+    digest: String,
+    latency: Histogram,
+}
+
+fn main() {
+    let options = Options::parse();
+    let ticks = Arc::new(Ticks::make(options.rows));
+    println!(
+        "{} rows of {} bytes, {SYMBOLS} symbols, {} rounds, {} cores\n",
+        ticks.rows.len(),
+        size_of::<Tick>(),
+        options.rounds,
+        std::thread::available_parallelism().map_or(1, usize::from),
+    );
+    for rate in &RATES {
+        throughput(&options, rate, &ticks);
+    }
+    for rate in &RATES {
+        latency(&options, rate, &ticks);
+    }
+}
+
+struct Options {
+    rows: u64,
+    rounds: usize,
+    only: String,
+}
+
+impl Options {
+    fn parse() -> Self {
+        let mut options = Self { rows: 1_000_000, rounds: 5, only: String::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => (options.rows, options.rounds) = (200_000, 3),
+                "--rounds" => options.rounds = arguments.next().unwrap().parse().unwrap(),
+                "--only" => options.only = arguments.next().unwrap(),
+                // What cargo itself says.
+                _ => {}
+            }
+        }
+        options
+    }
+}
+
+fn config_of(rate: &Rate, batch: usize) -> Config {
+    let text = format!(
+        "[[strategy]]\nname = \"reversion\"\nkind = \"bollinger_reversion\"\n\
+         [strategy.parameters]\nwidth = {width:?}\n\
+         [pipeline]\nbatch_ticks = {batch}\n\
+         [risk]\nrate_strategy_per_second = \"none\"\nrate_account_per_second = \"none\"\n\
+         rate_venue_per_second = \"none\"\norders_per_day_max = \"none\"\n\
+         gross_exposure_max = \"none\"\nnet_exposure_max = \"none\"\n\
+         daily_loss_max = \"none\"\ndrawdown_max = \"none\"\norder_value_max = \"none\"\n",
+        width = rate.width,
+    );
+    match Config::parse(&text, "bench.toml") {
+        Ok(config) => config,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+/// Prints every line's speed and its ratio to the core loop.
+fn throughput(options: &Options, rate: &Rate, ticks: &Arc<Ticks>) {
+    let lines: Vec<Line> = Line::all()
+        .into_iter()
+        .filter(|line| *line == Line::Loop || line.name().contains(&options.only))
+        .collect();
+    let mut seconds = vec![Vec::new(); lines.len()];
+    let mut ratios = vec![Vec::new(); lines.len()];
+    let mut expected: Option<Outcome> = None;
+    for _ in 0..options.rounds {
+        let mut limit = 0.0;
+        for (index, line) in lines.iter().enumerate() {
+            let outcome = match *line {
+                Line::Loop => run_loop(rate, ticks),
+                Line::Actors { batch, journal } => run_actors(rate, ticks, batch, journal, false),
+            };
+            if *line == Line::Loop {
+                limit = outcome.seconds;
+            }
+            seconds[index].push(outcome.seconds);
+            ratios[index].push(limit / outcome.seconds);
+            let expected = expected.get_or_insert(Outcome { ..outcome_of(&outcome) });
+            assert_eq!(outcome.digest, expected.digest, "{} trades otherwise", line.name());
+        }
+    }
+    let expected = expected.unwrap();
+    let share = |count: u64| 100.0 * count as f64 / expected.rows as f64;
+    println!(
+        "signals at {} of rows (measured {:.2} %; orders at {:.2} %; {} clean rows)",
+        rate.name,
+        share(expected.signals),
+        share(expected.orders),
+        expected.rows
+    );
+    println!("  {:<36} {:>9} {:>8} {:>8}", "", "Mrow/s", "ns/row", "ratio");
+    for (index, line) in lines.iter().enumerate() {
+        let median_seconds = median(&mut seconds[index]);
+        let nanos = median_seconds * 1e9 / ticks.rows.len() as f64;
+        println!(
+            "  {:<36} {:>9.2} {:>8.0} {:>8.2}",
+            line.name(),
+            1e3 / nanos,
+            nanos,
+            median(&mut ratios[index])
+        );
+    }
+    println!();
+}
+
+fn outcome_of(outcome: &Outcome) -> Outcome {
+    Outcome { digest: outcome.digest.clone(), latency: Histogram::new(), ..*outcome }
+}
+
+/// Prints how long a block takes to its orders at a steady rate.
+fn latency(options: &Options, rate: &Rate, ticks: &Arc<Ticks>) {
+    if !"latency".contains(&options.only) {
+        return;
+    }
+    for journal in [false, true] {
+        let mut all = Histogram::new();
+        for _ in 0..options.rounds {
+            all.merge(&run_actors(rate, ticks, PACED_BATCH, journal, true).latency);
+        }
+        let micros = |per_million| all.quantile(per_million) as f64 / 1e3;
+        println!(
+            "latency at {PACED_PER_SECOND} rows/s in blocks of {PACED_BATCH}, signals at {}, \
+             journal {}: p50 {:.1} us, p99 {:.1} us, p99.9 {:.1} us ({} orders)",
+            rate.name,
+            if journal { "on" } else { "off" },
+            micros(500_000),
+            micros(990_000),
+            micros(999_000),
+            all.count(),
+        );
+    }
+}
+
+fn run_loop(rate: &Rate, ticks: &Arc<Ticks>) -> Outcome {
+    let config = config_of(rate, 256);
+    let begun = Instant::now();
+    let ingester_config = IngesterConfig {
+        step: config.pipeline.window_step,
+        window: config.pipeline.window,
+        ..IngesterConfig::new(SourceId(0), Arc::new(config.instruments()))
+    };
+    let mut ingester = Ingester::new(ingester_config);
+    let mut source = MemorySource::new(Arc::clone(ticks), None);
+    let mut backtest = Backtest::new(config.backtest(&Kinds::default()), 1).unwrap();
+    loop {
+        ingester.begin_batch(config.pipeline.batch_ticks, 0);
+        let progress = source.read(&mut ingester, config.pipeline.batch_ticks).unwrap();
+        backtest.on_batch(&ingester.take_batch()).unwrap();
+        if progress == Progress::Finished {
+            break;
+        }
+    }
+    backtest.finish(SourceId(0));
+    Outcome {
+        seconds: begun.elapsed().as_secs_f64(),
+        rows: backtest.rows(),
+        signals: backtest.signals(),
+        orders: backtest.checker().approved(),
+        digest: backtest.positions().digest().to_string(),
+        latency: Histogram::new(),
+    }
+}
+
+fn run_actors(
+    rate: &Rate,
+    ticks: &Arc<Ticks>,
+    batch: usize,
+    journal: bool,
+    is_paced: bool,
+) -> Outcome {
+    let config = config_of(rate, batch);
+    let directory = tempfile::tempdir().unwrap();
+    let store = if journal {
+        Store::open(directory.path(), DiskFaults::default()).unwrap().0
+    } else {
+        Store::in_memory()
+    };
+    let ticks = Arc::clone(ticks);
+    let open: OpenSource = Arc::new(move || {
+        let pace = is_paced.then(|| Pace { begun: monotonic_nanos() + 20_000_000 });
+        Ok(Box::new(MemorySource::new(Arc::clone(&ticks), pace)))
+    });
+    let arguments = NodeArguments {
+        config,
+        kinds: Kinds::default(),
+        sources: vec![open],
+        store,
+        chaos: Chaos::default(),
+        clock: Clock::system(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (seconds, report) = runtime.block_on(run_node(arguments));
+    Outcome {
+        seconds,
+        rows: report.risk.counts.rows,
+        signals: report.risk.counts.signals,
+        orders: report.risk.counts.approved,
+        digest: report.positions.positions.digest().to_string(),
+        latency: report.brokers.iter().fold(Histogram::new(), |mut all, broker| {
+            all.merge(&broker.latency);
+            all
+        }),
+    }
+}
+
+async fn run_node(arguments: NodeArguments) -> (f64, NodeReport) {
+    let begun = Instant::now();
+    let mut node = node::start(arguments).await.unwrap();
+    tokio::time::timeout(PATIENCE, node.finished.recv()).await.unwrap().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    let report = node.report(PATIENCE).await.unwrap();
+    node.supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+    (seconds, report)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Rows in memory, decoded.
+struct Ticks {
+    symbols: Vec<Symbol>,
+    base: u64,
+    rows: Vec<Tick>,
+}
+
+impl Ticks {
+    /// A simulated market without dirt.
+    fn make(rows: u64) -> Self {
+        let instruments = Config::default().instruments();
+        let config = SimulatorConfig {
+            rows: Some(rows),
+            dirt_per_million: 0,
+            ..SimulatorConfig::standard(SYMBOLS, &instruments)
+        };
+        let symbols = config.symbols.iter().map(|symbol| symbol.instrument().symbol.clone());
+        let symbols = symbols.collect();
+        let base = config.start.as_nanos();
+        let mut batch = TickBatch::default();
+        let mut cumulative = vec![0; SYMBOLS];
+        for (sequence, row) in (0..).zip(Simulator::new(config, SEED)) {
+            let raw = row.tick;
+            let mut tick = Tick {
+                price: raw.price,
+                volume: raw.volume,
+                bid: raw.bid,
+                ask: raw.ask,
+                bid_quantity: raw.bid_quantity,
+                ask_quantity: raw.ask_quantity,
+                kind: raw.kind,
+                has: raw.has & !(has::CUMULATIVE | has::ID),
+                symbol: u32::try_from(row.symbol).unwrap(),
+                ..Tick::default()
+            };
+            if raw.kind == Kind::Snapshot as u8 && raw.has & has::CUMULATIVE != 0 {
+                tick.volume = raw.cumulative - cumulative[row.symbol];
+                tick.has |= has::VOLUME;
+                cumulative[row.symbol] = raw.cumulative;
+            }
+            let key = tickwright_core::domain::Key::of(raw.event_time.max(base), 0, sequence);
+            if sequence == 0 {
+                batch.base_frontier = key.frontier;
+            }
+            assert!(batch.push(key, tick), "three days hold a million rows");
+        }
+        Self { symbols, base: batch.base_frontier.as_nanos(), rows: batch.rows }
+    }
+}
+
+/// When blocks are due.
+struct Pace {
+    begun: u64,
+}
+
+/// [`Ticks`] as a source.
+struct MemorySource {
+    ticks: Arc<Ticks>,
+    next: usize,
+    /// The ingester's number of each symbol, once it had a row.
+    ids: Vec<Option<u32>>,
+    pace: Option<Pace>,
+}
+
+impl MemorySource {
+    fn new(ticks: Arc<Ticks>, pace: Option<Pace>) -> Self {
+        let ids = vec![None; ticks.symbols.len()];
+        Self { ticks, next: 0, ids, pace }
+    }
+}
+
+impl std::fmt::Debug for MemorySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemorySource").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Source for MemorySource {
+    fn read(&mut self, ingester: &mut Ingester, rows_max: usize) -> Result<Progress, SourceError> {
+        let end = self.ticks.rows.len().min(self.next + rows_max);
+        if let Some(pace) = &self.pace {
+            // The block is full when its last row has come.
+            let due = pace.begun + end as u64 * 1_000_000_000 / PACED_PER_SECOND;
+            while monotonic_nanos() < due {
+                std::hint::spin_loop();
+            }
+            ingester.begin_batch(rows_max, due);
+        }
+        for tick in &self.ticks.rows[self.next..end] {
+            let index = tick.symbol as usize;
+            let symbol = match self.ids[index] {
+                Some(id) => id,
+                None => {
+                    let name = self.ticks.symbols[index].as_str().as_bytes();
+                    *self.ids[index].insert(ingester.intern(name).unwrap().id.0)
+                }
+            };
+            ingester.push(RawTick {
+                event_time: self.ticks.base + tick.frontier_offset(),
+                price: tick.price,
+                volume: tick.volume,
+                bid: tick.bid,
+                ask: tick.ask,
+                bid_quantity: tick.bid_quantity,
+                ask_quantity: tick.ask_quantity,
+                symbol,
+                kind: tick.kind,
+                has: tick.has,
+                ..RawTick::default()
+            });
+        }
+        self.next = end;
+        let is_over = end == self.ticks.rows.len();
+        Ok(if is_over { Progress::Finished } else { Progress::More })
+    }
+
+    fn position(&self) -> SourcePosition {
+        let offset = self.next as u64;
+        SourcePosition { offset, line: offset, ..SourcePosition::default() }
+    }
+
+    fn seek(&mut self, position: &SourcePosition) -> Result<(), SourceError> {
+        self.next = usize::try_from(position.offset).unwrap();
+        self.ids.fill(None);
+        Ok(())
+    }
+
+    fn bytes_read(&self) -> u64 {
+        (self.next * size_of::<Tick>()) as u64
+    }
+
+    fn bytes_total(&self) -> u64 {
+        (self.ticks.rows.len() * size_of::<Tick>()) as u64
+    }
+
+    fn describe(&self) -> String {
+        "rows in memory".to_owned()
+    }
+
+    fn format(&self) -> Format {
+        Format::Simulated
+    }
+}
