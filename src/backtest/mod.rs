@@ -1,7 +1,6 @@
 //! What a run over data amounts to: the cores of [`pipeline`](crate::pipeline) in lockstep, and the
 //! report.
 
-pub mod charts;
 mod lockstep;
 pub mod performance;
 pub mod report;
