@@ -411,8 +411,7 @@ impl CleanerState {
     }
 
     fn report(&self) -> StageReport<CleanerReport> {
-        let symbols =
-            self.cleaner.counts().map(|(symbol, counts)| (symbol.clone(), *counts));
+        let symbols = self.cleaner.counts().map(|(symbol, counts)| (symbol.clone(), *counts));
         let counts = CleanerReport { symbols: symbols.collect(), totals: self.cleaner.totals() };
         StageReport { complete: self.position, counts }
     }

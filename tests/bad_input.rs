@@ -342,7 +342,10 @@ fn a_limit_on_the_size_of_files_stops_the_run_and_is_no_damage() {
         let ended = scratch.run(RUN);
         assert_eq!(ended.code(), 0, "{blocks}: {ended:?}");
         ended.civil();
-        assert!(!scratch.path("data/journal.damaged-1").try_exists().unwrap(), "{blocks}: {ended:?}");
+        assert!(
+            !scratch.path("data/journal.damaged-1").try_exists().unwrap(),
+            "{blocks}: {ended:?}"
+        );
         let report = scratch.report();
         assert_eq!(json_essence(&report), json_essence(undisturbed()), "{blocks}");
         println!("{blocks} blocks: ended after {took:?}, resumed: {}", report["resumed"]);
