@@ -10,6 +10,8 @@
 //!
 //! 1. There is always a checkpoint, or the beginning, that is not after what any consumer calls stable.
 //! 2. What was announced as stable upstream is never asked for again.
+//! 3. What was on its way to the disk when the stage went back is not taken for a checkpoint of the
+//!    stage as it is now: it would be announced as stable while rows before it are still to come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +36,10 @@ pub struct Checkpoints {
     kept: Vec<Key>,
     spacing: u64,
     rows: u64,
-    in_flight: bool,
+    /// Keys of writes that are on their way.
+    in_flight: Vec<Key>,
+    /// Those that were when the stage last went back.
+    abandoned: Vec<Key>,
     announced: Key,
     progress: Arc<AtomicU64>,
     stored: Outlet<Stored>,
@@ -66,19 +71,24 @@ impl Checkpoints {
             kept,
             spacing: spacing.max(1),
             rows: 0,
-            in_flight: false,
+            in_flight: Vec::new(),
+            abandoned: Vec::new(),
             announced: Key::START,
             progress,
             stored,
         })
     }
 
-    /// The newest state at or before `key`, and its own key; none means the beginning.
+    /// Goes back: to the newest state at or before `key`, with its own key; none means the beginning.
     ///
     /// # Errors
     ///
     /// [`StoreError::Record`] when it is damaged or another version's.
-    pub fn newest<T: DeserializeOwned>(&self, key: Key) -> Result<Option<(Key, T)>, StoreError> {
+    pub fn newest<T: DeserializeOwned>(
+        &mut self,
+        key: Key,
+    ) -> Result<Option<(Key, T)>, StoreError> {
+        self.abandoned.append(&mut self.in_flight);
         let index = self.kept.partition_point(|&kept| kept <= key);
         let Some(&at) = index.checked_sub(1).and_then(|index| self.kept.get(index)) else {
             return Ok(None);
@@ -94,7 +104,7 @@ impl Checkpoints {
     /// Counts rows handled; true when it is time for a checkpoint and the last one has been stored.
     pub fn is_due(&mut self, rows: u64) -> bool {
         self.rows += rows;
-        self.rows >= self.spacing && !self.in_flight
+        self.rows >= self.spacing && !self.is_in_flight()
     }
 
     /// Stores `state` as it is at `key`.
@@ -103,7 +113,7 @@ impl Checkpoints {
         if self.kept.last() == Some(&key) {
             return;
         }
-        self.in_flight = true;
+        self.in_flight.push(key);
         let stored = self.stored.clone();
         // A stage that ended meanwhile finds the checkpoint when it starts again.
         let progress = Arc::clone(&self.progress);
@@ -125,7 +135,12 @@ impl Checkpoints {
     /// That of the write.
     pub fn on_stored(&mut self, stored: Stored) -> Result<(), StoreError> {
         let (key, result) = stored;
-        self.in_flight = false;
+        if let Some(place) = self.abandoned.iter().position(|&abandoned| abandoned == key) {
+            // It is whole, and a later start may find it; to this one it has not happened yet.
+            self.abandoned.remove(place);
+            return result;
+        }
+        self.in_flight.retain(|&written| written != key);
         result?;
         let index = self.kept.partition_point(|&kept| kept < key);
         if self.kept.get(index) != Some(&key) {
@@ -157,7 +172,7 @@ impl Checkpoints {
 
     /// Whether a write is on its way.
     pub fn is_in_flight(&self) -> bool {
-        self.in_flight
+        !self.in_flight.is_empty() || !self.abandoned.is_empty()
     }
 }
 
@@ -198,8 +213,8 @@ mod tests {
         let store = Store::in_memory();
         let mut writer = checkpoints(&store);
         [5, 10, 300].into_iter().for_each(|sequence| put(&mut writer, sequence));
-        let reader = checkpoints(&store);
-        let newest = |frontier| {
+        let mut reader = checkpoints(&store);
+        let mut newest = |frontier| {
             let key = Key::of(frontier, 0, u64::MAX);
             reader.newest::<u64>(key).unwrap().map(|(_, state)| state)
         };
@@ -218,6 +233,23 @@ mod tests {
         assert_eq!(checkpoints.trim(Key::of(12, 0, 12)), Some(Key::of(10, 0, 10)));
         assert_eq!(checkpoints.trim(Key::of(12, 0, 12)), None, "announced once");
         assert_eq!(store.keys("checkpoint/stage").unwrap().len(), 2);
+    }
+
+    /// Or rows between would be forgotten upstream that this stage has not had yet.
+    #[test]
+    fn what_was_on_its_way_when_the_stage_went_back_is_not_called_stable() {
+        let store = Store::in_memory();
+        let mut checkpoints = checkpoints(&store);
+        put(&mut checkpoints, 5);
+        let late = Key::of(10, 0, 10);
+        checkpoints.put(late, &10u64);
+        assert!(checkpoints.newest::<u64>(Key::END).unwrap().is_some_and(|(_, state)| state == 5));
+        checkpoints.on_stored((late, Ok(()))).unwrap();
+        assert_eq!(checkpoints.last(), Key::of(5, 0, 5));
+        assert_eq!(checkpoints.trim(Key::END), Some(Key::of(5, 0, 5)));
+        // Once the stage has come there again, it is.
+        put(&mut checkpoints, 10);
+        assert_eq!(checkpoints.trim(Key::END), Some(late));
     }
 
     #[test]
