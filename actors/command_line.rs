@@ -12,9 +12,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
+
+use crate::source::live::LiveConfig;
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -24,6 +27,8 @@ pub const EXIT_BROKEN: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Not available yet.
 pub const EXIT_NOT_YET: u8 = 3;
+/// Stopped by Ctrl-C before the end of the data; the same command goes on from there.
+pub const EXIT_STOPPED: u8 = 130;
 
 /// Largest configuration file that is read, in bytes; beyond it the file is something else.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -65,7 +70,7 @@ pub struct GlobalOptions {
 pub enum Command {
     /// Run the pipeline on a simulated market, or on files, and show what it can do
     Demo(RunOptions),
-    /// Run the pipeline on files
+    /// Run the pipeline on files, or on a live feed
     Run(RunOptions),
     /// Check a configuration or a data file, or list the keys of the configuration
     Check(CheckOptions),
@@ -85,6 +90,15 @@ pub struct RunOptions {
     /// Data files, one or more; several are merged by time
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub data: Vec<PathBuf>,
+    /// Listen to a venue, until Ctrl-C [short for --set live.url=URL]
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub live: Option<String>,
+    /// What to hear from it: btcusdt@trade,btcusdt@bookTicker [short for --set live.streams=...]
+    #[arg(long, value_name = "STREAM,...", value_delimiter = ',', conflicts_with = "data")]
+    pub streams: Vec<String>,
+    /// Stop listening after so long: 90s, 15m, 8h
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, conflicts_with = "data")]
+    pub listen_for: Option<Duration>,
     /// Processes to run on this machine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub nodes: u16,
@@ -159,8 +173,12 @@ pub enum Task {
 pub struct RunTask {
     /// Whether it is a demonstration.
     pub is_demo: bool,
-    /// The files; none at all is the simulated market.
+    /// The files; none at all is a venue if one is given, else the simulated market.
     pub data: Vec<PathBuf>,
+    /// The venue to listen to.
+    pub live: Option<LiveConfig>,
+    /// How long to listen; none is until Ctrl-C.
+    pub listen_for: Option<Duration>,
     /// Where to write the report as JSON.
     pub report: Option<PathBuf>,
     /// Where to write the report as a page.
@@ -225,22 +243,34 @@ fn prepare_run(
     kinds: Kinds,
 ) -> Result<Prepared, Refusal> {
     let mut problems = Vec::new();
-    if options.data.is_empty() && !is_demo {
-        problems.push(
-            "run needs data: --data FILE...; `tickwright demo` runs on a simulated market".into(),
-        );
-    }
     let chaos = Chaos::parse(&options.chaos.join(",")).unwrap_or_else(|wrong| {
         problems.extend(wrong.0);
         Chaos::default()
     });
+    let is_given = !options.data.is_empty() || options.live.is_some();
     let short_for = [
         ("pipeline.speed", options.speed),
         ("pipeline.strict", options.strict.then(|| "true".to_owned())),
         ("simulator.ticks", options.ticks),
         ("simulator.symbols", options.symbols),
+        ("live.url", options.live),
+        ("live.streams", (!options.streams.is_empty()).then(|| options.streams.join(","))),
     ];
     let config = load(global, global.config.as_deref(), &short_for, kinds, &mut problems);
+    let live = config.as_ref().filter(|_| options.data.is_empty()).and_then(live);
+    if !is_given && live.is_none() && !is_demo {
+        problems.push(
+            "run needs data: --data FILE..., or --live URL; `tickwright demo` runs on a simulated \
+             market"
+                .into(),
+        );
+    }
+    if options.listen_for.is_some() && live.is_none() && config.is_some() {
+        problems.push("--for is how long to listen: it needs --live URL".into());
+    }
+    if let Some(Err(error)) = live.as_ref().map(LiveConfig::address) {
+        problems.push(error.to_string());
+    }
     let Some(config) = config.filter(|_| problems.is_empty()) else {
         return Err(Refusal::usage(problems));
     };
@@ -250,9 +280,35 @@ fn prepare_run(
     if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes()) {
         return Err(Refusal::not_yet(&format!("--chaos {spec}, which needs --nodes,")));
     }
-    let RunOptions { data, report, html, .. } = options;
-    let task = Task::Run(RunTask { is_demo, data, report, html, chaos });
+    let RunOptions { data, report, html, listen_for, .. } = options;
+    let task = Task::Run(RunTask { is_demo, data, live, listen_for, report, html, chaos });
     Ok(Prepared { config, json: global.json, task })
+}
+
+/// The venue that `config` names, if it names one.
+fn live(config: &Config) -> Option<LiveConfig> {
+    let live = &config.live;
+    Some(LiveConfig {
+        url: live.url.clone()?,
+        streams: live.streams.clone(),
+        policy: live.policy,
+        frame_bytes_max: live.frame_bytes_max,
+        queue_frames_max: live.queue_frames,
+        seed: config.pipeline.seed,
+    })
+}
+
+/// The span that `90s`, `15m` or `8h` means.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let wrong = || "is not a span such as 90s, 15m or 8h".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some(_) | None => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(u64::from(number) * unit)) }
 }
 
 fn prepare_check(

@@ -23,8 +23,8 @@ use tickwright_core::pipeline::ingest::{
 };
 
 use crate::kit::{
-    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, Stored,
-    monotonic_nanos,
+    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, StoreError,
+    Stored, monotonic_nanos,
 };
 use crate::source::{Progress, Source, SourceError};
 
@@ -40,8 +40,12 @@ pub enum IngesterMessage {
     Demand(Demand<RawBatch>),
     /// A checkpoint was written.
     Stored(Stored),
-    /// Read on: our own timer, when rows are paced.
+    /// Read on: our own timer, when rows are paced, or nothing may have come for a while.
     ReadOn,
+    /// A feed has something to hand out, or has ended.
+    FeedReady,
+    /// A block has been journaled, or cannot be.
+    Journaled(Result<(), StoreError>),
     /// What has been read?
     Report(RpcReplyPort<StageReport<IngesterReport>>),
 }
@@ -61,6 +65,27 @@ pub struct IngesterReport {
     pub bytes_read: u64,
     /// Bytes of the file.
     pub bytes_total: u64,
+    /// Of a live source: what became of its connections and frames.
+    pub live: Option<LiveTotals>,
+}
+
+/// What became of a live source's connections and frames, over all processes of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveTotals {
+    /// Connections that stood.
+    pub connections: u64,
+    /// Connections, and attempts at one, that ended.
+    pub disconnects: u64,
+    /// Frames that are not known.
+    pub garbage: u64,
+    /// Times messages were missing, by the venue's own ids.
+    pub gaps: u64,
+    /// Messages, or ids, missing in all of them.
+    pub missing: u64,
+    /// Messages whose id was not above the one before.
+    pub repeated: u64,
+    /// Times nothing was read because nothing could be taken in.
+    pub stalls: u64,
 }
 
 /// Opens the source anew for each start.
@@ -208,6 +233,8 @@ impl Actor for IngesterActor {
             IngesterMessage::Demand(demand) => state.on_demand(demand)?,
             IngesterMessage::Stored(stored) => state.checkpoints.on_stored(stored)?,
             IngesterMessage::ReadOn => state.is_waiting = false,
+            // Only of a live source.
+            IngesterMessage::FeedReady | IngesterMessage::Journaled(_) => {}
             IngesterMessage::Report(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.report());
@@ -334,6 +361,7 @@ impl IngesterState {
             malformed_first: self.ingester.malformed_first().to_vec(),
             bytes_read: self.source.bytes_read(),
             bytes_total: self.source.bytes_total(),
+            live: None,
         };
         StageReport { complete: self.position, counts }
     }

@@ -14,6 +14,7 @@ pub mod command_line;
 pub mod factors;
 pub mod ingester;
 pub mod kit;
+pub mod live_ingester;
 pub mod node;
 pub mod outcome;
 pub mod positions;

@@ -38,12 +38,14 @@ use crate::kit::{
     Chaos, ChildSpec, Clock, Directory, Outlet, StageReport, StageSettings, Store,
     SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
+use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{
     self, PositionsActor, PositionsArguments, PositionsMessage, PositionsReport,
 };
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage, RiskReport};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
 use crate::source::SourceError;
+use crate::source::feed::Feed;
 use crate::strategy::{self, StrategyActor, StrategyArguments, StrategyMessage};
 use crate::telemetry::{self, Sample, TelemetryActor, TelemetryArguments};
 
@@ -53,14 +55,44 @@ pub struct NodeArguments {
     pub config: Config,
     /// The strategies and factors there are.
     pub kinds: Kinds,
-    /// Opens each source.
-    pub sources: Vec<OpenSource>,
+    /// What is read.
+    pub sources: Vec<NodeSource>,
     /// Where checkpoints go.
     pub store: Store,
     /// Faults on command.
     pub chaos: Chaos,
     /// Dates restarts.
     pub clock: Clock,
+}
+
+/// One source of a node.
+#[derive(Clone)]
+pub enum NodeSource {
+    /// One that can be read again from any place: a file, the simulated market.
+    Readable(OpenSource),
+    /// One that cannot: it is journaled before anything else sees it.
+    Feed(Feed),
+}
+
+impl std::fmt::Debug for NodeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Readable(_) => f.write_str("Readable"),
+            Self::Feed(feed) => f.debug_tuple("Feed").field(feed).finish(),
+        }
+    }
+}
+
+impl From<OpenSource> for NodeSource {
+    fn from(open: OpenSource) -> Self {
+        Self::Readable(open)
+    }
+}
+
+impl From<Feed> for NodeSource {
+    fn from(feed: Feed) -> Self {
+        Self::Feed(feed)
+    }
 }
 
 impl std::fmt::Debug for NodeArguments {
@@ -116,7 +148,7 @@ pub struct NodeReport {
 struct Wiring {
     config: Arc<Config>,
     kinds: Kinds,
-    sources: Arc<Vec<OpenSource>>,
+    sources: Arc<Vec<NodeSource>>,
     columns: Arc<Vec<FactorSpec>>,
     strategies: Arc<Vec<StrategySpec>>,
     settings: StageSettings,
@@ -279,35 +311,53 @@ impl Wiring {
         progress: Arc<AtomicU64>,
         fatal: &Outlet<SourceError>,
     ) -> ChildSpec {
-        let (wiring, fatal) = (self.clone(), fatal.clone());
+        let role = ingester::role(source);
         let id = SourceId(u16::try_from(source).unwrap_or(u16::MAX));
-        let instruments = Arc::new(self.config.instruments());
-        self.stage(
-            ingester::role(source),
-            || IngesterActor,
-            progress,
-            move |progress| {
-                let pipeline = &wiring.config.pipeline;
-                IngesterArguments {
+        let pipeline = &self.config.pipeline;
+        let config = IngesterConfig {
+            step: pipeline.window_step,
+            window: pipeline.window,
+            ..IngesterConfig::new(id, Arc::new(self.config.instruments()))
+        };
+        let hello = self.to(&cleaner::role(source), |()| CleanerMessage::IngesterIsBack);
+        let (wiring, fatal) = (self.clone(), fatal.clone());
+        match &self.sources[source] {
+            NodeSource::Readable(open) => {
+                let open = Arc::clone(open);
+                let speed = match pipeline.speed {
+                    Speed::Max => ingester::Speed::Max,
+                    Speed::Times(times) => ingester::Speed::Times(f64::from(times)),
+                };
+                let arguments = move |progress| IngesterArguments {
                     source,
-                    open: Arc::clone(&wiring.sources[source]),
-                    config: IngesterConfig {
-                        step: pipeline.window_step,
-                        window: pipeline.window,
-                        ..IngesterConfig::new(id, Arc::clone(&instruments))
-                    },
-                    speed: match pipeline.speed {
-                        Speed::Max => ingester::Speed::Max,
-                        Speed::Times(times) => ingester::Speed::Times(f64::from(times)),
-                    },
+                    open: Arc::clone(&open),
+                    config: config.clone(),
+                    speed,
                     settings: wiring.settings.clone(),
                     progress,
                     directory: wiring.directory.clone(),
-                    hello: wiring.to(&cleaner::role(source), |()| CleanerMessage::IngesterIsBack),
+                    hello: hello.clone(),
                     fatal: fatal.clone(),
-                }
-            },
-        )
+                };
+                self.stage(role, || IngesterActor, progress, arguments)
+            }
+            NodeSource::Feed(feed) => {
+                let feed = feed.clone();
+                let arguments = move |progress| LiveIngesterArguments {
+                    source,
+                    feed: feed.clone(),
+                    config: config.clone(),
+                    idle: wiring.config.stream.idle,
+                    journal_bytes_max: wiring.config.journal.size_max_bytes,
+                    settings: wiring.settings.clone(),
+                    progress,
+                    directory: wiring.directory.clone(),
+                    hello: hello.clone(),
+                    fatal: fatal.clone(),
+                };
+                self.stage(role, || LiveIngesterActor, progress, arguments)
+            }
+        }
     }
 
     fn cleaner(&self, source: usize, progress: Arc<AtomicU64>) -> ChildSpec {

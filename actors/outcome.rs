@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use tickwright_core::backtest::performance::measure;
 use tickwright_core::backtest::report::{
-    BrokerReport, ChaosReport, EquityReport, EquitySample, MalformedRow, OrderCounts, OrderMark,
-    PositionReport, PriceSample, ProfitAndLoss, RunReport, SourceReport, SymbolChart, SymbolReport,
+    BrokerReport, ChaosReport, EquityReport, EquitySample, LiveSourceReport, MalformedRow,
+    OrderCounts, OrderMark, PositionReport, PriceSample, ProfitAndLoss, RunReport, SourceReport,
+    SymbolChart, SymbolReport,
 };
 use tickwright_core::config::Config;
 use tickwright_core::domain::{
@@ -100,6 +101,16 @@ fn add_rows(report: &mut RunReport, node: &NodeReport, config: &Config) {
                     problem: row.to_string(),
                 })
                 .collect(),
+            live: read.live.map(|live| LiveSourceReport {
+                connections: live.connections,
+                disconnects: live.disconnects,
+                garbage: live.garbage,
+                // The rows' own ids tell of what was missed between two processes as well.
+                gaps: live.gaps.max(read.counters.gaps),
+                missing: live.missing,
+                repeated: live.repeated,
+                stalls: live.stalls,
+            }),
         });
     }
     let symbol = |(symbol, (class, counts)): (String, (String, CleanCounts))| SymbolReport {

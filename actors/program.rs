@@ -6,19 +6,21 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use tickwright_core::config::{Config, Kinds};
 use tracing_subscriber::EnvFilter;
 
 use crate::command_line::{
-    CommandLine, EXIT_BROKEN, EXIT_OK, EXIT_USAGE, Prepared, RunTask, Task, key_list,
+    CommandLine, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, Prepared, RunTask, Task, key_list,
 };
 use crate::kit::DiskFaults;
 use crate::outcome;
 use crate::report::{Progress, ProgressSample, Style, summary, write_html, write_json};
-use crate::run::{Input, RunArguments, run};
+use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
+use crate::telemetry::Sample;
 
 /// Does what the command line asks for, with the strategies and factors that `kinds` holds; returns
 /// what the process is to exit with.
@@ -51,10 +53,14 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
 }
 
 fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
-    let RunTask { data, report: report_file, html, chaos, .. } = task;
+    let RunTask { data, live, listen_for, report: report_file, html, chaos, .. } = task;
     let bytes: u64 =
         data.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
-    let input = if data.is_empty() { Input::Simulated } else { Input::Files(data) };
+    let input = match live {
+        Some(live) => Input::Live(live),
+        None if data.is_empty() => Input::Simulated,
+        None => Input::Files(data),
+    };
     let mut shown = (!json).then(|| Progress::new(std::io::stderr().is_terminal(), bytes));
     let arguments = RunArguments {
         config: config.clone(),
@@ -70,13 +76,14 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
             return EXIT_USAGE;
         }
     };
-    let outcome = runtime.block_on(run(arguments, |sample| {
+    let show = |sample: &Sample| {
         if let Some(shown) = &mut shown {
             let sample =
                 ProgressSample { bytes: sample.bytes, rows: sample.rows, orders: sample.orders };
             shown.update(&sample);
         }
-    }));
+    };
+    let outcome = runtime.block_on(run_until(arguments, show, stop(listen_for)));
     if let Some(shown) = shown {
         shown.finish();
     }
@@ -84,7 +91,8 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
         Ok(outcome) => outcome,
         Err(error) => {
             eprintln!("{error}");
-            return EXIT_USAGE;
+            let is_stopped = matches!(error, RunError::Stopped { .. });
+            return if is_stopped { EXIT_STOPPED } else { EXIT_USAGE };
         }
     };
     if let Some(path) = &outcome.set_aside {
@@ -116,6 +124,31 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
         eprintln!("broken: {violation}");
     }
     if violations.is_empty() { EXIT_OK } else { EXIT_BROKEN }
+}
+
+/// Waits for Ctrl-C, or until `span` is over. From then on a Ctrl-C ends the process at once.
+async fn stop(span: Option<Duration>) {
+    let is_over = async {
+        match span {
+            Some(span) => tokio::time::sleep(span).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => match pressed {
+            Ok(()) => eprintln!("stopping in order; Ctrl-C again ends at once"),
+            Err(error) => {
+                tracing::warn!(%error, "Ctrl-C cannot be waited for");
+                std::future::pending().await
+            }
+        },
+        () = is_over => {}
+    }
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(i32::from(EXIT_STOPPED));
+        }
+    });
 }
 
 fn check_data(config: &Config, file: &Path, json: bool) -> u8 {

@@ -15,7 +15,9 @@ use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
 use crate::kit::{Chaos, Clock, DiskFaults, Opened, Store, StoreError, wire};
-use crate::node::{self, Node, NodeArguments, NodeReport};
+use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
+use crate::source::feed::Feed;
+use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
 use crate::telemetry::Sample;
 
@@ -57,6 +59,15 @@ pub enum RunError {
     /// The supervision tree gave up.
     #[error("the node gave up: {}", .0.join("; "))]
     GaveUp(Vec<String>),
+    /// A feed cannot be listened to.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The run was stopped before the end of its sources.
+    #[error("stopped before the end; {remedy}")]
+    Stopped {
+        /// How to go on.
+        remedy: &'static str,
+    },
     /// A stage did not answer.
     #[error("the run is over, but {0}")]
     Unanswered(String),
@@ -69,6 +80,8 @@ pub enum Input {
     Files(Vec<PathBuf>),
     /// The market that a seed makes.
     Simulated,
+    /// A venue, listened to until the run is stopped.
+    Live(LiveConfig),
 }
 
 /// What a run is made of.
@@ -125,12 +138,27 @@ struct Record {
 /// [`RunError`]. What was stored by then is kept, and the same run can be resumed.
 pub async fn run(
     arguments: RunArguments,
+    progress: impl FnMut(&Sample),
+) -> Result<Outcome, RunError> {
+    run_until(arguments, progress, std::future::pending()).await
+}
+
+/// As [`run`], until `stop`: then a live source is declared finished, and what it has said is worked
+/// through; over other sources the run ends before their end.
+///
+/// # Errors
+///
+/// As [`run`], and [`RunError::Stopped`].
+pub async fn run_until(
+    arguments: RunArguments,
     mut progress: impl FnMut(&Sample),
+    stop: impl Future<Output = ()>,
 ) -> Result<Outcome, RunError> {
     let RunArguments { config, kinds, input, faults, disk } = arguments;
     let begun = Instant::now();
     let sources = open_sources(&config, &input)?;
     let (store, resumed, set_aside) = prepare_store(&config, &input, disk)?;
+    let (sources, feeds) = with_feeds(sources, &input)?;
     let chaos = Chaos::new(panics(&faults));
     if !faults.specs.is_empty() {
         Chaos::quieten_panics();
@@ -146,7 +174,7 @@ pub async fn run(
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;
     let resumed_rows = if resumed { node.rows_read(REPORT_PATIENCE).await } else { 0 };
-    let finished = wait(&mut node, &store, &mut progress).await;
+    let finished = wait(&mut node, &store, &mut progress, &feeds, stop).await;
     let report = match finished {
         Ok(()) => complete_report(&node).await,
         Err(error) => Err(error),
@@ -181,7 +209,11 @@ async fn wait(
     node: &mut Node,
     store: &Store,
     progress: &mut impl FnMut(&Sample),
+    feeds: &[Feed],
+    stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    tokio::pin!(stop);
+    let mut is_stopping = false;
     let supervisor = node.supervisor.get_cell();
     let ended = async move { supervisor.wait(None).await };
     tokio::pin!(ended);
@@ -203,6 +235,18 @@ async fn wait(
                 if let Some(failure) = store.failure() {
                     return Err(failure.into());
                 }
+            }
+            () = &mut stop, if !is_stopping => {
+                is_stopping = true;
+                if feeds.is_empty() {
+                    let remedy = if store.is_durable() {
+                        "the same command goes on from here"
+                    } else {
+                        "nothing was kept, for journal.enabled is false"
+                    };
+                    return Err(RunError::Stopped { remedy });
+                }
+                feeds.iter().for_each(Feed::finish);
             }
         }
     }
@@ -247,7 +291,26 @@ fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSource>, RunEr
             let (market, seed) = (config.simulator(), config.pipeline.seed);
             Ok(vec![Arc::new(move || Ok(Box::new(SimulatedSource::new(market.clone(), seed))))])
         }
+        Input::Live(live) => {
+            live.address()?;
+            Ok(Vec::new())
+        }
     }
+}
+
+/// The sources with the feeds among them, which are connected now.
+fn with_feeds(
+    readable: Vec<OpenSource>,
+    input: &Input,
+) -> Result<(Vec<NodeSource>, Vec<Feed>), RunError> {
+    let mut sources: Vec<NodeSource> = readable.into_iter().map(NodeSource::from).collect();
+    let mut feeds = Vec::new();
+    if let Input::Live(live) = input {
+        let feed = Feed::live(live.clone(), Clock::system())?;
+        sources.push(feed.clone().into());
+        feeds.push(feed);
+    }
+    Ok((sources, feeds))
 }
 
 /// Opens the data directory and finds out whether it holds a run to go on with.
@@ -323,6 +386,10 @@ fn identify(config: &Config, input: &Input) -> Result<Vec<(String, [u8; 32])>, R
         Input::Simulated => {
             let text = format!("{:?}", config.simulator());
             Ok(vec![("simulated market".to_owned(), *blake3::hash(text.as_bytes()).as_bytes())])
+        }
+        Input::Live(live) => {
+            let text = format!("{} {}", live.url, live.streams.join(" "));
+            Ok(vec![("live feed".to_owned(), *blake3::hash(text.as_bytes()).as_bytes())])
         }
     }
 }

@@ -80,7 +80,7 @@ impl Running {
         let arguments = NodeArguments {
             config,
             kinds: Kinds::default(),
-            sources: vec![open],
+            sources: vec![open.into()],
             store: store.clone(),
             chaos: Chaos::default(),
             clock: Clock::system(),

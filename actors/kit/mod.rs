@@ -5,6 +5,7 @@
 //! | [`Clock`]       | the only place the time of day is read                              |
 //! | [`Store`]       | what must survive the process                                       |
 //! | [`Checkpoints`] | a stage's state at some keys                                        |
+//! | [`Journal`]     | what a source that cannot be read again has said                    |
 //! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
@@ -16,6 +17,7 @@ mod checkpoints;
 mod clock;
 mod directory;
 pub mod exec;
+mod journal;
 mod link;
 mod outlet;
 mod stage;
@@ -27,6 +29,7 @@ pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
 pub use directory::{Directory, Undelivered};
+pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
 pub use stage::{StageReport, StageSettings};

@@ -133,6 +133,16 @@ impl Page {
         self.count(2, "clean", report.ticks_clean, report.ticks_in);
         self.count(2, "rejected", report.rejected_total(), report.ticks_in);
         self.reasons(&report.ticks_rejected, report.ticks_in);
+        for live in report.sources.iter().filter_map(|source| source.live) {
+            self.line(format!(
+                "  live: {} connections, {} gaps ({} missing), {} repeated, {} garbage frames",
+                count(live.connections),
+                count(live.gaps),
+                count(live.missing),
+                count(live.repeated),
+                count(live.garbage),
+            ));
+        }
         let malformed = report.sources.iter().flat_map(|source| {
             source.malformed_rows.iter().map(move |row| (source.name.as_str(), row))
         });

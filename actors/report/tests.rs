@@ -207,6 +207,7 @@ fn example() -> RunReport {
                         problem: "has 4 columns, 12 are needed".into(),
                     },
                 ],
+                live: None,
             },
             SourceReport {
                 name: "ticks/us_IBM_BAC_20131007.csv.gz".into(),

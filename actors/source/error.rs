@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tickwright_core::pipeline::ingest::{HeaderError, RowError};
 
+use crate::kit::JournalError;
+
 /// Why a source cannot be opened or read on. Every message names the file and what to do.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "`path` is the file and `line` the line, from 1, in every variant")]
@@ -67,6 +69,12 @@ pub enum SourceError {
     /// An archive that does not hold what it should.
     #[error("`{path}` {problem}")]
     Archive { path: PathBuf, problem: String },
+    /// What a source that cannot be read again said cannot be kept, or read back.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The task that listens to a venue has ended by itself.
+    #[error("nobody listens to `{name}` any more; start again, what was journaled is kept")]
+    Deaf { name: String },
 }
 
 /// The formats that are known, for a message.

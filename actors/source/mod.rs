@@ -7,6 +7,7 @@
 //! A [`Source`] blocks: whoever drives it gives it a thread. It can be read again from any position
 //! it has reported, so it is its own journal. [`open`] finds out the format by content.
 
+pub mod feed;
 pub mod live;
 pub mod simulated;
 

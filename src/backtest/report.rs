@@ -241,6 +241,27 @@ pub struct SourceReport {
     pub malformed: u64,
     /// The first [`MALFORMED_ROWS_MAX`] of them.
     pub malformed_rows: Vec<MalformedRow>,
+    /// Of a live source: what became of its connections and frames.
+    pub live: Option<LiveSourceReport>,
+}
+
+/// What became of a live source's connections and frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSourceReport {
+    /// Connections that stood; every one after the first is a reconnection.
+    pub connections: u64,
+    /// Connections, and attempts at one, that ended.
+    pub disconnects: u64,
+    /// Frames that are not known; they are not rows.
+    pub garbage: u64,
+    /// Times messages were missing, by the venue's own ids.
+    pub gaps: u64,
+    /// Messages, or ids, missing in all of them.
+    pub missing: u64,
+    /// Messages whose id was not above the one before.
+    pub repeated: u64,
+    /// Times nothing was read because nothing could be taken in.
+    pub stalls: u64,
 }
 
 /// A row that could not be read.

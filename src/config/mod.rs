@@ -36,8 +36,8 @@ pub use listing::{KeyDescription, keys};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
-    AccountConfig, ClusterConfig, JournalConfig, Merge, NodeConfig, PipelineConfig, Speed,
-    StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
+    AccountConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig, PipelineConfig,
+    Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
 };
 
 use problem::ConfigProblem as Problem;
@@ -65,6 +65,8 @@ pub struct Config {
     pub stream: StreamConfig,
     /// `[journal]`.
     pub journal: JournalConfig,
+    /// `[live]`.
+    pub live: LiveSection,
     /// `[[strategy]]`, in their order.
     pub strategies: Vec<StrategyConfig>,
     /// `[[account]]`, in their order.

@@ -183,6 +183,17 @@ pub const KEYS: &[KeySpec] = &[
     count("supervision.<subtree>.drain_timeout_ms", "ms", 0, DAY_MS).operational(),
     count("supervision.<subtree>.stop_timeout_ms", "ms", 1, DAY_MS).operational(),
     //
+    text("live.url", LIVE_URL).optional().operational(),
+    list("live.streams", LIVE_STREAM).operational(),
+    count("live.silence_ms", "ms", 100, DAY_MS).operational(),
+    count("live.ping_ms", "ms", 100, DAY_MS).operational(),
+    count("live.pong_timeout_ms", "ms", 100, DAY_MS).operational(),
+    count("live.connect_timeout_ms", "ms", 100, DAY_MS).operational(),
+    count("live.backoff_first_ms", "ms", 10, DAY_MS).operational(),
+    count("live.backoff_max_ms", "ms", 10, DAY_MS).operational(),
+    count("live.queue_frames", "frames", 1, 1 << 20).operational(),
+    count("live.frame_bytes_max", "bytes", 1 << 10, 64 << 20).operational(),
+    //
     count("simulator.symbols", "symbols", 1, 100_000),
     count("simulator.ticks", "rows", 1, i64::MAX).optional(),
     count("simulator.dirt_per_million", "rows per million", 0, 1_000_000),
@@ -397,6 +408,24 @@ const TIME_OF_DAY: Form = Form {
 const ORDER_RANGE: Form = Form {
     expects: "the first and the last order, counted from 1, such as \"100-120\"",
     check: |text| order_range(text).map(|_| ()),
+};
+const LIVE_URL: Form = Form {
+    expects: "an address such as \"wss://stream.binance.com:9443\"",
+    check: |text| match text.split_once("://") {
+        Some(("ws" | "wss", rest)) if !rest.is_empty() => Ok(()),
+        _ => Err(format!("{text:?} begins neither with ws:// nor with wss://")),
+    },
+};
+const LIVE_STREAM: Form = Form {
+    expects: "streams such as \"btcusdt@trade\"",
+    check: |text| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"@_!.-".contains(&byte);
+        if !text.is_empty() && text.bytes().all(known) {
+            Ok(())
+        } else {
+            Err(format!("{text:?} is not the name of a stream"))
+        }
+    },
 };
 const LOG_FILTER: Form =
     Form { expects: "a filter such as \"info\" or \"warn,tickwright=debug\"", check: log_filter };

@@ -9,6 +9,7 @@ use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
 };
+use crate::pipeline::live::ConnectionPolicy;
 use crate::supervision::{PolicyConfig, Strategy};
 
 /// `[node]`: this process.
@@ -91,6 +92,21 @@ pub struct StreamConfig {
     pub idle: Span,
     /// Nodes that must have stored a row before it is acknowledged.
     pub replicas: usize,
+}
+
+/// `[live]`: a venue that is listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSection {
+    /// Its address; without one, nothing is listened to.
+    pub url: Option<String>,
+    /// What is heard from it.
+    pub streams: Vec<String>,
+    /// When a connection is given up, and when the next is tried.
+    pub policy: ConnectionPolicy,
+    /// Frames that wait to be taken in, at most.
+    pub queue_frames: usize,
+    /// Largest frame.
+    pub frame_bytes_max: usize,
 }
 
 /// `[journal]`: what is written to disk, and how often.
@@ -223,6 +239,23 @@ pub(super) fn config(settings: Settings) -> Config {
             checkpoint_ticks: s.size(&["stream", "checkpoint_ticks"]),
             idle: s.span_ms(&["stream", "idle_ms"]),
             replicas: s.size(&["stream", "replicas"]),
+        },
+        live: LiveSection {
+            url: s.find(&["live", "url"]).and_then(Value::text).map(str::to_owned),
+            streams: s.list(&["live", "streams"]).to_vec(),
+            policy: ConnectionPolicy {
+                backoff: Backoff {
+                    first: s.span_ms(&["live", "backoff_first_ms"]),
+                    max: s.span_ms(&["live", "backoff_max_ms"]),
+                },
+                connect_deadline: s.span_ms(&["live", "connect_timeout_ms"]),
+                silence_deadline: s.span_ms(&["live", "silence_ms"]),
+                ping_interval: s.span_ms(&["live", "ping_ms"]),
+                pong_deadline: s.span_ms(&["live", "pong_timeout_ms"]),
+                ..ConnectionPolicy::default()
+            },
+            queue_frames: s.size(&["live", "queue_frames"]),
+            frame_bytes_max: s.size(&["live", "frame_bytes_max"]),
         },
         journal: JournalConfig {
             enabled: s.switch(&["journal", "enabled"]),

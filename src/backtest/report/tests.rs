@@ -82,6 +82,7 @@ fn example() -> RunReport {
                 column: "price".into(),
                 problem: "is not a number".into(),
             }],
+            live: None,
         }],
         symbols: vec![SymbolReport {
             symbol: "BTCUSDT.BINANCE_SPOT".into(),
