@@ -14,6 +14,7 @@
 mod chaos;
 mod checkpoints;
 mod clock;
+mod control;
 mod directory;
 pub mod exec;
 mod link;
@@ -26,6 +27,7 @@ pub mod wire;
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
+pub use control::{Change, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
