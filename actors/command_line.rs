@@ -414,7 +414,8 @@ pub fn key_list(json: bool) -> String {
             if key.about.is_empty() { String::new() } else { format!("\n    {}", key.about) };
         format!("{} = {}\n    {}{about}\n", key.path, key.example, key.expects)
     });
-    lines.collect()
+    // What the annotated file marks, in words.
+    lines.collect::<String>().replace(" _operational_", " (Changes no answer.)")
 }
 
 #[cfg(test)]

@@ -17,11 +17,13 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, Message, RpcReplyPort, SpawnErr};
 use tickwright_core::config::{Config, Kinds, Merge, Speed, Subtree};
-use tickwright_core::domain::{BrokerId, FactorSpec, SourceId};
+use tickwright_core::domain::{BrokerId, FactorSpec, Key, SourceId, Timestamp};
 use tickwright_core::pipeline::factors::FactorEngine;
 use tickwright_core::pipeline::ingest::IngesterConfig;
 use tickwright_core::pipeline::router::RouterCounters;
-use tickwright_core::pipeline::strategy::{StrategyCounts, StrategySpec};
+use tickwright_core::pipeline::strategy::{
+    StrategyCounts, StrategyEngine, StrategyError, StrategySpec,
+};
 use tickwright_core::stream::Merging;
 use tickwright_core::supervision::{PolicyConfig, Restart, Strategy};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -35,8 +37,8 @@ use crate::ingester::{
     self, IngesterActor, IngesterArguments, IngesterMessage, IngesterReport, OpenSource,
 };
 use crate::kit::{
-    Chaos, ChildSpec, Clock, Directory, Outlet, StageReport, StageSettings, Store,
-    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    Change, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet, StageReport, StageSettings,
+    Store, StoreError, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{
@@ -120,6 +122,45 @@ pub struct Node {
     pub samples: UnboundedReceiver<Sample>,
     sources: usize,
     shards: usize,
+    wiring: Wiring,
+}
+
+/// Why parameters were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// They make no sense, or need factors that are not computed.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    /// Event time is there already.
+    #[error("event time has reached {} ns; name a later time than {} ns", reached.as_nanos(), at.as_nanos())]
+    Late {
+        /// When they were to hold.
+        at: Timestamp,
+        /// How far a shard has come.
+        reached: Timestamp,
+    },
+    /// Everything has been decided.
+    #[error("the run is over")]
+    Over,
+    /// A shard does not answer.
+    #[error("{0}")]
+    Unanswered(String),
+    /// The change cannot be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Keeps every shard before a time, until it is dropped.
+struct Hold<'a>(&'a Node);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.wiring.control.release();
+        for shard in 0..self.0.shards {
+            // One that is being restarted looks by itself.
+            let _ = self.0.directory.tell(&strategy::role(shard), StrategyMessage::Control);
+        }
+    }
 }
 
 /// What every stage has counted.
@@ -151,12 +192,19 @@ struct Wiring {
     sources: Arc<Vec<NodeSource>>,
     columns: Arc<Vec<FactorSpec>>,
     strategies: Arc<Vec<StrategySpec>>,
+    control: ControlLog,
     settings: StageSettings,
     chaos: Chaos,
     clock: Clock,
     directory: Directory,
     statistics: SupervisionStatistics,
     shards: usize,
+}
+
+impl std::fmt::Debug for Wiring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wiring").field("control", &self.control).finish_non_exhaustive()
+    }
 }
 
 /// Starts the supervision tree.
@@ -177,6 +225,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         store,
         chaos: chaos.clone(),
     };
+    let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
     let (shards, source_count) = (config.pipeline.shards, sources.len());
     let wiring = Wiring {
         config: Arc::new(config),
@@ -184,6 +233,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         sources: Arc::new(sources),
         columns: Arc::new(columns),
         strategies: Arc::new(strategies),
+        control,
         settings,
         chaos,
         clock: clock.clone(),
@@ -209,9 +259,20 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         statistics: wiring.statistics.clone(),
     };
     let (supervisor, _) = Supervisor::spawn(None, Supervisor, arguments).await?;
-    let (directory, statistics) = (wiring.directory, wiring.statistics);
+    let (directory, statistics) = (wiring.directory.clone(), wiring.statistics.clone());
     let sources = source_count;
-    Ok(Node { supervisor, directory, statistics, finished, fatal, samples, sources, shards })
+    let node = Node {
+        supervisor,
+        directory,
+        statistics,
+        finished,
+        fatal,
+        samples,
+        sources,
+        shards,
+        wiring,
+    };
+    Ok(node)
 }
 
 /// The factor engine's columns: what the strategies look at, and what is wanted besides.
@@ -442,6 +503,7 @@ impl Wiring {
                 registry: wiring.kinds.strategies.clone(),
                 specs: wiring.strategies.to_vec(),
                 columns: wiring.columns.to_vec(),
+                control: wiring.control.clone(),
                 settings: wiring.settings.clone(),
                 progress,
                 directory: wiring.directory.clone(),
@@ -613,6 +675,73 @@ impl Node {
             rows += report.map_or(0, |report| report.counts.counters.rows);
         }
         rows
+    }
+
+    /// Changes parameters of a strategy while it runs; returns the event time from which they hold:
+    /// `at`, or as soon as may be. They hold from the same row after a restart, and in every run that
+    /// is given the same change at the same time. Those not given stay as they are.
+    ///
+    /// The factors that are computed stay the same: a change that needs others is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`], and nothing has changed.
+    pub async fn set_parameters(
+        &self,
+        strategy: usize,
+        parameters: &[(String, f64)],
+        at: Option<Timestamp>,
+        patience: Duration,
+    ) -> Result<Timestamp, ChangeError> {
+        let control = &self.wiring.control;
+        let _turn = control.turn().await;
+        let mut reached = self.decided(patience).await?;
+        let mut lead = Duration::from_secs(1);
+        loop {
+            let at_or_soon = at.unwrap_or_else(|| reached.after(lead));
+            let change = Change { at: at_or_soon, strategy, parameters: parameters.to_vec() };
+            self.try_change(&change)?;
+            control.hold(change.at);
+            let hold = Hold(self);
+            reached = self.decided(patience).await?;
+            if reached < change.at {
+                // Blocks for one write: were this to be waited for, and the waiting given up, the
+                // hold would be lifted before it is known whether the change was stored.
+                control.record(change)?;
+                return Ok(at_or_soon);
+            }
+            drop(hold);
+            if reached == Key::END.frontier {
+                return Err(ChangeError::Over);
+            }
+            if let Some(at) = at {
+                return Err(ChangeError::Late { at, reached });
+            }
+            lead *= 4;
+        }
+    }
+
+    /// How far the furthest shard has decided.
+    async fn decided(&self, patience: Duration) -> Result<Timestamp, ChangeError> {
+        let mut reached = Timestamp::default();
+        for shard in 0..self.shards {
+            let role = strategy::role(shard);
+            let report = ask(&self.directory, &role, StrategyMessage::Report, patience).await;
+            reached = reached.max(report.map_err(ChangeError::Unanswered)?.complete.frontier);
+        }
+        Ok(reached)
+    }
+
+    /// Finds out, away from the shards, whether `change` can be taken over.
+    fn try_change(&self, change: &Change) -> Result<(), StrategyError> {
+        let Wiring { kinds, strategies, columns, control, .. } = &self.wiring;
+        let mut engine = StrategyEngine::new(&kinds.strategies, strategies, columns)?;
+        let known = control.current();
+        let (before, after) = known.changes.split_at(known.count_at(change.at));
+        for change in before.iter().chain([change]).chain(after) {
+            engine.set_parameters(change.strategy, &change.parameters, columns)?;
+        }
+        Ok(())
     }
 
     /// Everything the stages have counted. A stage that is being restarted is asked again.

@@ -84,7 +84,12 @@ fn add_rows(report: &mut RunReport, node: &NodeReport, config: &Config) {
             entry.or_insert((class, CleanCounts::default())).1.add(counts);
         }
         report.sources.push(SourceReport {
-            name: read.source.clone(),
+            // The format is a field of its own.
+            name: read
+                .source
+                .strip_suffix(&format!(" ({})", read.format))
+                .unwrap_or(&read.source)
+                .to_owned(),
             format: read.format.clone(),
             rows: read.counters.rows,
             malformed: read.counters.malformed,
@@ -208,7 +213,7 @@ fn add_positions(report: &mut RunReport, node: &NodeReport, config: &Config) {
             average_price: position.average_price(instrument),
             mark: mark(index).map(|price| instrument.format_price(price)),
             currency: instrument.currency.clone(),
-            value: instrument.value(price, position.quantity).into(),
+            value: instrument.value(price, position.quantity).abs().into(),
             realised: position.realised.into(),
             unrealised: if position.quantity == Quantity::ZERO {
                 Money::ZERO.into()

@@ -161,7 +161,7 @@ fn check_data(config: &Config, file: &Path, json: bool) -> u8 {
                     Err(error) => eprintln!("{error}"),
                 }
             } else {
-                println!("{found}");
+                print!("{found}");
             }
             if found.counters.malformed > 0 { EXIT_USAGE } else { EXIT_OK }
         }

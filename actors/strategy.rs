@@ -5,25 +5,26 @@
 //! ```
 //!
 //! *Failover.* From a checkpoint on, the same rows give the same signals under the same ids, and exec
-//! drops those it has.
+//! drops those it has. Changes of parameters hold from the same row again, see [`ControlLog`].
 //!
 //! *Delivery.* Streams, see [`tickwright_core::stream`].
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
-use tickwright_core::domain::{FactorBatch, FactorSpec, Key};
+use tickwright_core::domain::{FactorBatch, FactorSpec, Key, Timestamp};
 use tickwright_core::pipeline::strategy::{
     StrategyCounts, StrategyEngine, StrategyRegistry, StrategySnapshot, StrategySpec,
 };
 use tickwright_core::stream::{Merge, Run, SignalBatch};
 
 use crate::kit::{
-    Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, Producer, StageReport,
-    StageSettings, Stored,
+    Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet, Producer,
+    StageReport, StageSettings, Stored,
 };
 
 /// The role of the strategies of `shard`.
@@ -40,6 +41,8 @@ pub enum StrategyMessage {
     FactorsAreBack,
     /// From risk.
     Demand(Demand<SignalBatch>),
+    /// The control log has changed.
+    Control,
     /// A checkpoint was written.
     Stored(Stored),
     /// What has been signalled?
@@ -56,6 +59,8 @@ pub struct StrategyArguments {
     pub specs: Vec<StrategySpec>,
     /// The factor engine's columns.
     pub columns: Vec<FactorSpec>,
+    /// Changes of parameters.
+    pub control: ControlLog,
     /// What all stages share.
     pub settings: StageSettings,
     /// Counts checkpoints.
@@ -84,7 +89,13 @@ pub struct StrategyState {
     shard: usize,
     fresh: Fresh,
     engine: StrategyEngine,
+    control_log: ControlLog,
+    control: Control,
+    /// How many of the changes the engine has taken over.
+    applied: usize,
     input: Merge<FactorBatch>,
+    /// Rows that wait for a hold to be lifted.
+    held: Option<Run<FactorBatch>>,
     factors: Consumer<FactorBatch>,
     output: Producer<SignalBatch>,
     position: Key,
@@ -122,6 +133,7 @@ impl Actor for StrategyActor {
             registry,
             specs,
             columns,
+            control: control_log,
             settings,
             progress,
             directory,
@@ -135,7 +147,11 @@ impl Actor for StrategyActor {
             shard,
             engine: fresh.engine()?,
             fresh,
+            control: control_log.current(),
+            control_log,
+            applied: 0,
             input: Merge::new(1),
+            held: None,
             factors: Consumer::new(vec![factors], settings.credit),
             output: Producer::new(Key::START, settings.retained, hello),
             position: Key::START,
@@ -166,6 +182,7 @@ impl Actor for StrategyActor {
                 }
             }
             StrategyMessage::FactorsAreBack => state.subscribe(),
+            StrategyMessage::Control => {}
             StrategyMessage::Demand(demand) => state.on_demand(demand)?,
             StrategyMessage::Stored(stored) => {
                 state.checkpoints.on_stored(stored)?;
@@ -196,6 +213,7 @@ impl StrategyState {
 
     /// Goes to the newest checkpoint not after `to`, or to the beginning.
     fn go_back(&mut self, to: Key) -> Result<(), ActorProcessingErr> {
+        self.control_log.refresh(&mut self.control);
         match self.checkpoints.newest::<StrategySnapshot>(to)? {
             Some((key, snapshot)) => {
                 self.engine.restore(snapshot, &self.fresh.columns)?;
@@ -206,12 +224,14 @@ impl StrategyState {
                 self.position = Key::START;
             }
         }
+        self.applied = self.control.count_at(self.position.frontier);
         self.output.rewind(self.position);
         Ok(())
     }
 
     /// Asks for what follows the rows done; those in hand are dropped.
     fn subscribe(&mut self) {
+        self.held = None;
         self.factors.subscribe(&mut self.input, 0, self.position, self.sink.clone());
     }
 
@@ -223,14 +243,21 @@ impl StrategyState {
 
     /// Decides while there is room downstream.
     fn decide(&mut self) -> Result<(), ActorProcessingErr> {
+        self.control_log.refresh(&mut self.control);
         while self.output.flow().has_room() {
-            let Some(run) = self.input.next_run() else { break };
-            self.decide_run(&run)?;
+            let Some(run) = self.held.take().or_else(|| self.input.next_run()) else { break };
+            self.held = self.decide_run(run)?;
+            if self.held.is_some() {
+                break;
+            }
         }
         let complete = self.input.complete();
-        if !self.input.has_rows() && complete > self.position {
+        let is_held = self.control.hold.is_some_and(|hold| complete.frontier >= hold);
+        let has_rows = self.held.is_some() || self.input.has_rows();
+        if !has_rows && !is_held && complete > self.position {
             // No rows, but time has passed.
             self.position = complete;
+            self.apply_changes()?;
             self.output.push(Arc::default(), complete, false);
             if complete == Key::END {
                 self.checkpoints.put(Key::END, &self.engine.snapshot());
@@ -240,19 +267,58 @@ impl StrategyState {
         Ok(())
     }
 
-    fn decide_run(&mut self, run: &Run<FactorBatch>) -> Result<(), ActorProcessingErr> {
-        let block = &run.block;
+    /// Decides a run, cut where parameters change; returns the rows that must wait.
+    fn decide_run(
+        &mut self,
+        mut run: Run<FactorBatch>,
+    ) -> Result<Option<Run<FactorBatch>>, ActorProcessingErr> {
+        let end = run.rows.end;
+        let before = |rows: &Range<usize>, at: Timestamp| {
+            let rows_before =
+                run.block.rows[rows.clone()].partition_point(|row| row.key.frontier < at);
+            rows.start + rows_before
+        };
+        let hold = self.control.hold;
+        let last = hold.map_or(end, |hold| before(&run.rows, hold));
+        let mut rows = run.rows.start..last;
+        while !rows.is_empty() {
+            let next = self.control.changes.get(self.applied);
+            let cut = next.map_or(last, |change| before(&rows, change.at));
+            if cut > rows.start {
+                self.decide_rows(&run.block, rows.start..cut);
+            } else {
+                // The first row that the change holds for.
+                self.position = run.block.rows[cut].key;
+                self.apply_changes()?;
+            }
+            rows.start = cut;
+        }
+        run.rows.start = last;
+        Ok((last < end).then_some(run))
+    }
+
+    /// Takes over the changes that hold by now.
+    fn apply_changes(&mut self) -> Result<(), ActorProcessingErr> {
+        let count = self.control.count_at(self.position.frontier);
+        for change in self.control.changes.get(self.applied..count).unwrap_or_default() {
+            let columns = &self.fresh.columns;
+            self.engine.set_parameters(change.strategy, &change.parameters, columns)?;
+        }
+        self.applied = self.applied.max(count);
+        Ok(())
+    }
+
+    fn decide_rows(&mut self, block: &FactorBatch, rows: Range<usize>) {
         let mut signals = Vec::new();
-        self.engine.on_batch(block, run.rows.clone(), &mut signals);
+        self.engine.on_batch(block, rows.clone(), &mut signals);
         // Several symbols may signal on one boundary; shards are merged by id.
         signals.sort_unstable_by_key(|signal| signal.id);
-        self.position = block.rows[run.rows.end - 1].key;
+        self.position = block.rows[rows.end - 1].key;
         let count = self.engine.counts().map(|counts| counts.signals).sum();
         self.settings.chaos.strike("strategy", self.shard, count);
-        if self.checkpoints.is_due(run.rows.len() as u64) {
+        if self.checkpoints.is_due(rows.len() as u64) {
             self.checkpoints.put(self.position, &self.engine.snapshot());
         }
         self.output.push(Arc::new(SignalBatch { signals }), self.position, self.input.more());
-        Ok(())
     }
 }

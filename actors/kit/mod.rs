@@ -15,6 +15,7 @@
 mod chaos;
 mod checkpoints;
 mod clock;
+mod control;
 mod directory;
 pub mod exec;
 mod journal;
@@ -28,6 +29,7 @@ pub mod wire;
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
+pub use control::{Change, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
 pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};

@@ -12,7 +12,7 @@
 mod html;
 mod progress;
 mod summary;
-mod text;
+pub(crate) mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};

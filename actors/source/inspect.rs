@@ -9,6 +9,7 @@ use tickwright_core::domain::{Instruments, Kind, SourceId, Timestamp};
 use tickwright_core::pipeline::ingest::{IngestCounters, Ingester, IngesterConfig, RowError};
 
 use super::{Progress, SourceError, SourceOptions, open};
+use crate::report::text;
 
 /// What is in a file.
 #[derive(Clone, Debug, Serialize)]
@@ -102,8 +103,12 @@ impl fmt::Display for FileSummary {
         writeln!(f, "{}: {}", self.path.display(), self.format)?;
         writeln!(
             f,
-            "  rows       {rows} ({} trades, {} quotes, {} snapshots, {malformed} malformed)",
-            self.trades, self.quotes, self.snapshots
+            "  rows       {} ({} trades, {} quotes, {} snapshots, {} malformed)",
+            text::count(rows),
+            text::count(self.trades),
+            text::count(self.quotes),
+            text::count(self.snapshots),
+            text::count(malformed)
         )?;
         if skipped + gaps > 0 {
             writeln!(f, "  messages   {skipped} without a row, {gaps} gaps in the numbering")?;
@@ -112,12 +117,14 @@ impl fmt::Display for FileSummary {
             let (first, last) = (first.as_nanos(), last.as_nanos());
             writeln!(
                 f,
-                "  event time {first} to {last} ns, {} rows out of order",
-                self.rows_older
+                "  event time {} to {} UTC, {} rows out of order",
+                text::time(first),
+                text::time(last),
+                text::count(self.rows_older)
             )?;
         }
         for (symbol, class, rows) in &self.symbols {
-            writeln!(f, "  {symbol:<32} {class:<14} {rows}")?;
+            writeln!(f, "  {symbol:<32} {class:<14} {:>13}", text::count(*rows))?;
         }
         for error in &self.malformed_first {
             writeln!(f, "  malformed: {error}")?;

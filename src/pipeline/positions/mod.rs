@@ -77,7 +77,7 @@ pub struct ProfitAndLoss {
     pub unrealised: Money,
     /// Paid so far.
     pub fees: Money,
-    /// The deepest fall of equity from a peak before it, over the samples taken.
+    /// The deepest fall of equity from a peak before it, over the samples taken and now.
     pub drawdown_max: Money,
     /// Fills that closed something, before fees.
     pub closed: ClosedTrades,
@@ -261,8 +261,9 @@ impl Positions {
         let unrealised = self.unrealised(marks);
         let with_unrealised = self.currencies.iter().zip(unrealised);
         let of_currency = |(currency, unrealised): (&Currency, Money)| {
-            let Currency { realised, fees, drawdown_max, closed, .. } = *currency;
-            let earned = ProfitAndLoss { realised, unrealised, fees, drawdown_max, closed };
+            let Currency { realised, fees, drawdown_max, closed, equity_max, .. } = *currency;
+            let mut earned = ProfitAndLoss { realised, unrealised, fees, drawdown_max, closed };
+            earned.drawdown_max = drawdown_max.max(equity_max - earned.equity());
             (currency.name.clone(), earned)
         };
         with_unrealised.map(of_currency).collect()

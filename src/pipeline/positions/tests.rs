@@ -133,7 +133,9 @@ fn drawdown_is_the_deepest_fall_from_a_peak_before_it() {
     for (at, mark) in [(1, 10_500), (2, 9_900), (3, 10_800), (4, 10_100), (5, 10_300)] {
         books.sample(time(at), |_| Some(Price(mark)));
     }
-    assert_eq!(books.profit_and_loss(no_marks)["USD"].drawdown_max, Money::from_units(7));
+    let drawdown = |mark| books.profit_and_loss(|_| Some(Price(mark)))["USD"].drawdown_max;
+    assert_eq!(drawdown(10_300), Money::from_units(7));
+    assert_eq!(drawdown(9_800), Money::from_units(10), "the end counts, sampled or not");
     let curve: Vec<f64> = books.curve().iter().map(|point| point.equity[0].to_f64()).collect();
     assert_eq!(curve, [5.0, -1.0, 8.0, 1.0, 3.0]);
 }
