@@ -306,16 +306,14 @@ impl RiskState {
 
     /// Asks a source for what follows the rows in hand or done.
     fn subscribe_ticks(&mut self, source: usize) {
-        let after = self.lockstep.ticks().received(source);
         let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Rows(source, rows));
-        self.cleaners.subscribe(self.lockstep.ticks(), source, after, sink);
+        self.cleaners.reconnect(self.lockstep.ticks(), source, sink);
     }
 
     /// Asks a shard for what follows the signals in hand or done.
     fn subscribe_signals(&mut self, shard: usize) {
-        let after = self.lockstep.signals().received(shard);
         let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Signals(shard, rows));
-        self.strategies.subscribe(self.lockstep.signals(), shard, after, sink);
+        self.strategies.reconnect(self.lockstep.signals(), shard, sink);
     }
 
     /// Learns the symbols that are new in `block`.

@@ -145,6 +145,15 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
         let _ = self.producers[input].send(demand);
     }
 
+    /// Opens a session on `input` for what follows the rows in hand, which are kept.
+    pub fn reconnect(&self, merge: &mut Merge<B>, input: usize, sink: Sink<B>) {
+        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        let waiting = merge.reconnect(input, session);
+        let (after, credit) = (merge.received(input), self.credit.saturating_sub(waiting));
+        // A producer that is not there yet says hello when it is.
+        let _ = self.producers[input].send(Demand::Subscribe { session, after, credit, sink });
+    }
+
     /// Returns credit for the rows taken, once they are worth a message.
     pub fn return_credit(&self, merge: &mut Merge<B>) {
         for input in 0..self.producers.len() {

@@ -169,6 +169,15 @@ impl<B: Block> Merge<B> {
         *state = Input { session, blocks: VecDeque::new(), complete: after, taken: 0, more: false };
     }
 
+    /// Begins `session` on `input` after what is in hand, which stays: rows that wait here for another
+    /// stream will not come again. Returns how many wait.
+    pub fn reconnect(&mut self, input: usize, session: u64) -> u32 {
+        let state = &mut self.inputs[input];
+        (state.session, state.taken, state.more) = (session, 0, false);
+        let waiting = state.blocks.iter().map(|(block, next)| block.len() - next).sum::<usize>();
+        u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
     /// Where `input` stands: what is asked for when its producer comes back.
     pub fn received(&self, input: usize) -> Key {
         self.inputs[input].complete
@@ -367,6 +376,20 @@ mod tests {
         assert_eq!(drain(&mut merge), [(30, 0)]);
         assert_eq!(merge.credit(0, 1), Some((5, 3)));
         assert_eq!(merge.credit(0, 1), None);
+    }
+
+    #[test]
+    fn rows_that_wait_for_another_stream_outlive_a_new_session() {
+        let mut merge = Merge::new(2);
+        merge.resume(0, 5, Key::START);
+        merge.accept(0, 5, frame(block(0, &[10, 20], 1), Key::of(20, 0, 2)));
+        assert_eq!(merge.reconnect(0, 6), 2);
+        assert_eq!(merge.received(0), Key::of(20, 0, 2), "only what follows is asked for");
+        assert!(!merge.accept(0, 5, frame(block(0, &[30], 3), Key::of(30, 0, 3))), "left over");
+        merge.accept(0, 6, frame(block(0, &[30], 3), Key::of(30, 0, 3)));
+        merge.accept(1, 0, frame(block(1, &[], 1), Key::END));
+        assert_eq!(drain(&mut merge), [(10, 0), (20, 0), (30, 0)]);
+        assert_eq!(merge.credit(0, 1), Some((6, 3)));
     }
 
     proptest! {
