@@ -43,7 +43,7 @@ struct Rate {
     width: f64,
 }
 
-const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.6 }, Rate { name: "2 %", width: 2.4 }];
+const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.02 }, Rate { name: "2 %", width: 1.9 }];
 
 /// One way to run the rows.
 #[derive(Clone, Copy, PartialEq)]
