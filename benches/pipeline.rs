@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tickwright::ingester::OpenSource;
 use tickwright::kit::{Chaos, Clock, DiskFaults, Store, monotonic_nanos};
-use tickwright::node::{self, NodeArguments, NodeReport};
+use tickwright::node::{self, NodeArguments, NodeReport, NodeSource};
 use tickwright::source::{Format, Progress, Source, SourceError};
 use tickwright_core::backtest::Backtest;
 use tickwright_core::config::{Config, Kinds};
@@ -267,7 +267,7 @@ fn run_actors(
     let arguments = NodeArguments {
         config,
         kinds: Kinds::default(),
-        sources: vec![open],
+        sources: vec![NodeSource::Readable(open)],
         store,
         chaos: Chaos::default(),
         clock: Clock::system(),
