@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tickwright::ingester::OpenSource;
 use tickwright::kit::{Chaos, Clock, DiskFaults, Store, monotonic_nanos};
-use tickwright::node::{self, NodeArguments, NodeReport};
+use tickwright::node::{self, NodeArguments, NodeReport, NodeSource};
 use tickwright::source::{Format, Progress, Source, SourceError};
 use tickwright_core::backtest::Backtest;
 use tickwright_core::config::{Config, Kinds};
@@ -43,7 +43,7 @@ struct Rate {
     width: f64,
 }
 
-const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.6 }, Rate { name: "2 %", width: 2.4 }];
+const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.02 }, Rate { name: "2 %", width: 1.9 }];
 
 /// One way to run the rows.
 #[derive(Clone, Copy, PartialEq)]
@@ -267,7 +267,7 @@ fn run_actors(
     let arguments = NodeArguments {
         config,
         kinds: Kinds::default(),
-        sources: vec![open],
+        sources: vec![NodeSource::Readable(open)],
         store,
         chaos: Chaos::default(),
         clock: Clock::system(),
