@@ -267,7 +267,7 @@ fn run_actors(
     let arguments = NodeArguments {
         config,
         kinds: Kinds::default(),
-        sources: vec![open],
+        sources: vec![open.into()],
         store,
         chaos: Chaos::default(),
         clock: Clock::system(),
