@@ -17,7 +17,7 @@ use crate::command_line::{
 };
 use crate::kit::DiskFaults;
 use crate::outcome;
-use crate::report::{Progress, ProgressSample, Style, summary, write_html, write_json};
+use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
@@ -161,7 +161,7 @@ fn check_data(config: &Config, file: &Path, json: bool) -> u8 {
                     Err(error) => eprintln!("{error}"),
                 }
             } else {
-                print!("{found}");
+                print!("{}", FileText(&found));
             }
             if found.counters.malformed > 0 { EXIT_USAGE } else { EXIT_OK }
         }

@@ -1,11 +1,13 @@
 //! Parameters changed while the pipeline runs: the same change at the same event time gives the same
 //! orders, whatever happens on the way.
 
+#![allow(clippy::unwrap_used, reason = "what fails to start is a failure")]
+
 use std::time::Duration;
 
 use tickwright::ingester::OpenSource;
 use tickwright::kit::{Chaos, Clock, Store};
-use tickwright::node::{self, ChangeError, Node, NodeArguments};
+use tickwright::node::{self, ChangeError, Node, NodeArguments, NodeSource};
 use tickwright::source::simulated::SimulatedSource;
 use tickwright_core::config::{Config, Kinds};
 use tickwright_core::domain::Timestamp;
@@ -28,7 +30,7 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> Node {
     let arguments = NodeArguments {
         config,
         kinds: Kinds::default(),
-        sources: vec![open],
+        sources: vec![NodeSource::Readable(open)],
         store,
         chaos: Chaos::new(panics.iter().map(panic).collect()),
         clock: Clock::system(),

@@ -9,16 +9,18 @@
 //!
 //! Nothing here computes a result: that is [`tickwright_core::backtest`]'s work.
 
+mod file;
 mod html;
 mod progress;
 mod summary;
-pub(crate) mod text;
+mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tickwright_core::backtest::report::RunReport;
 
+pub use file::FileText;
 pub use html::page;
 pub use progress::{Progress, ProgressSample};
 pub use summary::{Style, summary};

@@ -3,7 +3,7 @@
 use tickwright_core::domain::{Money, decimal};
 
 /// A count with its thousands apart: `262,416`.
-pub(crate) fn count(value: impl Into<i128>) -> String {
+pub(super) fn count(value: impl Into<i128>) -> String {
     thousands(&value.into().to_string())
 }
 
@@ -102,7 +102,7 @@ pub(super) fn bytes(value: u64) -> String {
 }
 
 /// A time as `2024-08-08 23:54:14`, in UTC.
-pub(crate) fn time(nanos: u64) -> String {
+pub(super) fn time(nanos: u64) -> String {
     let seconds = nanos / 1_000_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);

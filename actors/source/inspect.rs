@@ -1,6 +1,5 @@
 //! What is in a file, without running anything: for `tickwright check FILE`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +8,6 @@ use tickwright_core::domain::{Instruments, Kind, SourceId, Timestamp};
 use tickwright_core::pipeline::ingest::{IngestCounters, Ingester, IngesterConfig, RowError};
 
 use super::{Progress, SourceError, SourceOptions, open};
-use crate::report::text;
 
 /// What is in a file.
 #[derive(Clone, Debug, Serialize)]
@@ -95,40 +93,4 @@ pub fn inspect(
         symbols,
         malformed_first: ingester.malformed_first().to_vec(),
     })
-}
-
-impl fmt::Display for FileSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let IngestCounters { rows, malformed, skipped, gaps, .. } = self.counters;
-        writeln!(f, "{}: {}", self.path.display(), self.format)?;
-        writeln!(
-            f,
-            "  rows       {} ({} trades, {} quotes, {} snapshots, {} malformed)",
-            text::count(rows),
-            text::count(self.trades),
-            text::count(self.quotes),
-            text::count(self.snapshots),
-            text::count(malformed)
-        )?;
-        if skipped + gaps > 0 {
-            writeln!(f, "  messages   {skipped} without a row, {gaps} gaps in the numbering")?;
-        }
-        if let Some((first, last)) = self.span {
-            let (first, last) = (first.as_nanos(), last.as_nanos());
-            writeln!(
-                f,
-                "  event time {} to {} UTC, {} rows out of order",
-                text::time(first),
-                text::time(last),
-                text::count(self.rows_older)
-            )?;
-        }
-        for (symbol, class, rows) in &self.symbols {
-            writeln!(f, "  {symbol:<32} {class:<14} {:>13}", text::count(*rows))?;
-        }
-        for error in &self.malformed_first {
-            writeln!(f, "  malformed: {error}")?;
-        }
-        Ok(())
-    }
 }
