@@ -176,7 +176,7 @@ pub struct RunTask {
     /// The files; none at all is a venue if one is given, else the simulated market.
     pub data: Vec<PathBuf>,
     /// The venue to listen to.
-    pub live: Option<LiveConfig>,
+    pub live: Option<Box<LiveConfig>>,
     /// How long to listen; none is until Ctrl-C.
     pub listen_for: Option<Duration>,
     /// Where to write the report as JSON.
@@ -281,6 +281,7 @@ fn prepare_run(
         return Err(Refusal::not_yet(&format!("--chaos {spec}, which needs --nodes,")));
     }
     let RunOptions { data, report, html, listen_for, .. } = options;
+    let live = live.map(Box::new);
     let task = Task::Run(RunTask { is_demo, data, live, listen_for, report, html, chaos });
     Ok(Prepared { config, json: global.json, task })
 }

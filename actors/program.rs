@@ -57,7 +57,7 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
     let bytes: u64 =
         data.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
     let input = match live {
-        Some(live) => Input::Live(live),
+        Some(live) => Input::Live(*live),
         None if data.is_empty() => Input::Simulated,
         None => Input::Files(data),
     };

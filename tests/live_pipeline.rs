@@ -313,3 +313,56 @@ fn what_was_journaled_before_kill_9_is_there_once_and_the_run_goes_on() {
         assert_eq!(essence(&report), essence(&expected), "{journaled} were journaled");
     }
 }
+
+/// Presses Ctrl-C.
+fn interrupt(process: &common::Process) {
+    let status =
+        std::process::Command::new("kill").args(["-INT", &process.child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn ctrl_c_ends_a_live_run_with_its_report() {
+    let sent = frames(2_000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let scratch = Scratch::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut venue = venue_at(listener, vec![texts(&sent)]);
+        let process = scratch.start(scratch.command(&["run", "--live", &venue.url]));
+        let done = tokio::time::timeout(PATIENCE, venue.done.wait_for(|&done| done >= sent.len()));
+        assert!(done.await.is_ok(), "{:?}", process.said());
+        interrupt(&process);
+        let ended = common::finish(process);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert!(ended.stderr.contains("stopping in order"), "{ended:?}");
+        scratch.report()
+    });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    assert_eq!(ended["lost_ticks"], 0);
+    assert_eq!(ended["sources"][0]["live"]["connections"], 1);
+    assert!(ended["ticks_in"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn ctrl_c_stops_a_run_over_data_which_the_same_command_goes_on_with() {
+    let scratch = Scratch::new();
+    let arguments = ["demo", "--ticks", "400000", "--set", "stream.checkpoint_ticks=5000"];
+    let process = scratch.start(scratch.command(&arguments));
+    let journal = scratch.path("data/journal/db");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::fs::metadata(&journal).map_or(0, |file| file.len()) == 0 {
+        assert!(std::time::Instant::now() < deadline, "nothing was ever stored");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&process);
+    let ended = common::finish(process);
+    assert_eq!(ended.code(), 130, "{ended:?}");
+    assert!(ended.stderr.contains("the same command goes on from here"), "{ended:?}");
+    let ended = scratch.run(&arguments);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let report = scratch.report();
+    assert_eq!((&report["resumed"], &report["ticks_in"]), (&true.into(), &400_000.into()));
+    assert_eq!(report["lost_ticks"], 0);
+}
