@@ -317,7 +317,9 @@ fn parameters_of_strategies_are_judged_by_the_strategies_themselves() {
 #[test]
 fn the_default_strategies_are_as_their_kinds_declare_them() {
     for strategy in Config::default().strategies {
-        let declared = StrategySpec::new(&strategy.kind, Vec::new());
+        // On which windows it works is the file's own choice.
+        let window = ("window_s".to_owned(), strategy.parameters["window_s"]);
+        let declared = StrategySpec::new(&strategy.kind, vec![window]);
         let registry = StrategyRegistry::new();
         assert_eq!(registry.needs(&strategy.spec()), registry.needs(&declared));
     }
@@ -345,7 +347,7 @@ fn the_fingerprint_follows_what_can_change_an_answer_and_nothing_else() {
     }
     for (key, value) in [
         ("pipeline.seed", "2"),
-        ("pipeline.window_ms", "30000"),
+        ("pipeline.window_ms", "120000"),
         ("pipeline.merge", "arrival"),
         ("risk.daily_loss_max", "49999.999999999"),
         ("risk.class.fx.collar_percent", "4"),
