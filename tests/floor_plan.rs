@@ -32,8 +32,11 @@ fn cores_only_look_down() {
 
 #[test]
 fn actors_know_the_kit_and_not_each_other() {
-    let violations =
-        violations("actors", |own, used| KIT.contains(&used) || JOINERS.contains(&own));
+    // It plays the ingester's part for a venue that cannot be read again, so it has the same mailbox.
+    let is_twin = |own: &str, used: &str| own == "live_ingester" && used == "ingester";
+    let violations = violations("actors", |own, used| {
+        KIT.contains(&used) || JOINERS.contains(&own) || is_twin(own, used)
+    });
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
