@@ -282,6 +282,13 @@ fn an_actor_that_panics_at_every_item_ends_the_run_or_gets_through_it() {
         let chaos = format!("panic:{actor}@1");
         let arguments = [&["demo", "--ticks", "20000", "--chaos", &chaos][..], &few].concat();
         let ended = scratch.run(&arguments);
+        if ended.code() == 0 {
+            // Each time it had stored a checkpoint before the next panic: then it may go on for ever.
+            let report = scratch.report();
+            assert_eq!(report["lost_ticks"], 0, "{actor}");
+            assert!(report["restarts"].as_u64() > Some(2), "{actor}");
+            continue;
+        }
         let message = ended.refused();
         assert!(message.contains("gave up"), "{message}");
         assert!(message.contains(actor), "{message}");
