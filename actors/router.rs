@@ -16,8 +16,11 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{BrokerEvent, BrokerEventKind, BrokerId, Placement, Span, Timestamp};
+use tickwright_core::domain::{
+    BrokerEvent, BrokerEventKind, BrokerId, Placement, Span, TickBatch, Timestamp,
+};
 use tickwright_core::pipeline::router::{Router, RouterConfig, RouterCounters, RouterEffect};
+use tickwright_core::stream::Run;
 
 use crate::kit::exec::{BrokerDone, BrokerStep, Epoch, RouterInput, Step, StepDone, Want};
 use crate::kit::{Chaos, Directory, Outlet, wire};
@@ -81,6 +84,9 @@ pub struct RouterState {
     next_arrival: [Option<Timestamp>; BROKERS],
     /// Orders routed so far.
     orders: u64,
+    /// Rows beyond what the brokers may see before the next verdict. Not in the checkpoint: risk has
+    /// not come so far either, and sends them again.
+    held: Vec<Run<TickBatch>>,
     waiting: Option<Waiting>,
 }
 
@@ -118,7 +124,15 @@ impl Actor for RouterActor {
         // Risk is not there yet at the first start; then it begins the epoch by itself.
         let _ = arguments.hello.send(());
         let next_arrival = [None; BROKERS];
-        Ok(RouterState { arguments, epoch: 0, router, next_arrival, orders: 0, waiting: None })
+        Ok(RouterState {
+            arguments,
+            epoch: 0,
+            router,
+            next_arrival,
+            orders: 0,
+            held: Vec::new(),
+            waiting: None,
+        })
     }
 
     async fn handle(
@@ -145,6 +159,7 @@ impl Actor for RouterActor {
 impl RouterState {
     fn restore(&mut self, epoch: Epoch, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
         self.epoch = epoch;
+        self.held.clear();
         self.waiting = None;
         let mut brokers = [None, None];
         match bytes {
@@ -204,6 +219,7 @@ impl RouterState {
             Want::Advance(to) => Want::Advance(self.limit(to)),
             Want::Expire | Want::State => want,
         };
+        let runs = self.due_rows(runs, to_brokers);
         let idle = placements.iter().all(Vec::is_empty)
             && runs.is_empty()
             && listings.is_empty()
@@ -224,6 +240,25 @@ impl RouterState {
             Want::Expire => self.wait(Timestamp::from_nanos(u64::MAX), false),
             Want::State => self.wait(Timestamp::from_nanos(0), true),
         }
+    }
+
+    /// The rows that brokers may be fed now. A row later than what they may advance to would move
+    /// their time past the arrival of an order that is yet to be offered again.
+    fn due_rows(&mut self, runs: Vec<Run<TickBatch>>, want: Want) -> Vec<Run<TickBatch>> {
+        let until = match want {
+            Want::Advance(to) => to,
+            Want::Expire => Timestamp::from_nanos(u64::MAX),
+            // Rows that risk has done; those held are later.
+            Want::Nothing | Want::Verdict | Want::State => return runs,
+        };
+        self.held.extend(runs);
+        let mut due = Vec::with_capacity(self.held.len());
+        for run in std::mem::take(&mut self.held) {
+            let (head, rest) = run.split_until(until);
+            due.extend((!head.rows.is_empty()).then_some(head));
+            self.held.extend((!rest.rows.is_empty()).then_some(rest));
+        }
+        due
     }
 
     fn place(

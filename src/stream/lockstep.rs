@@ -257,7 +257,12 @@ impl Lockstep {
         if self.open_orders > 0 && head.frontier > self.horizon {
             let at = head.frontier;
             let ahead = Timestamp::from_nanos(at.as_nanos().saturating_add(self.lookahead));
-            let to = ahead.min(self.ready_through.frontier).max(at);
+            // Never past the last row in hand: an order that would arrive after the last row of all
+            // expires, and whether that row is known to be the last depends on what arrived when.
+            let last = self.ready.back().and_then(|run| {
+                run.rows.clone().next_back().map(|row| run.block.frontier(&run.block.rows[row]))
+            });
+            let to = ahead.min(last.unwrap_or(at)).max(at);
             return Next::Advance { at, to };
         }
         if !row_first {

@@ -121,6 +121,15 @@ impl<B> Clone for Run<B> {
     }
 }
 
+impl Run<TickBatch> {
+    /// Cuts the run after its last row whose frontier is not after `until`: those rows, and the rest.
+    pub fn split_until(self, until: Timestamp) -> (Self, Self) {
+        let at = rows_until(&self.block, self.rows.clone(), until);
+        let head = Self { rows: self.rows.start..at, ..self.clone() };
+        (head, Self { rows: at..self.rows.end, ..self })
+    }
+}
+
 /// Several streams as one.
 #[derive(Debug)]
 pub struct Merge<B> {
