@@ -140,34 +140,6 @@ fn block_on(test: impl Future<Output = ()>) {
     runtime.shutdown_background();
 }
 
-#[test]
-fn a_kill_of_any_actor_in_mid_run_changes_nothing() {
-    let expected = expected();
-    block_on(async {
-        let mut running = Running::start(&[]).await;
-        let mut kills = 0;
-        'run: for _ in 0..3 {
-            for role in ROLES {
-                running.work().await;
-                if running.is_finished() {
-                    break 'run;
-                }
-                if let Some(actor) = running.node.directory.serving(role) {
-                    actor.kill();
-                    kills += 1;
-                }
-            }
-        }
-        assert!(kills >= ROLES.len(), "the run was over after {kills} kills");
-        let deadline = Instant::now() + PATIENCE;
-        while running.restarts() < 5 {
-            assert!(Instant::now() < deadline, "{} restarts", running.restarts());
-            running.work().await;
-        }
-        assert_eq!(running.digest().await, expected);
-    });
-}
-
 /// A message that makes the actor of `role` return an `Err`.
 fn make_err(running: &Running, role: &str) {
     let damaged = || (0, Some(vec![1, 2, 3]));

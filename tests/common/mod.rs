@@ -311,7 +311,7 @@ impl Scratch {
             assert!(ended.is_none(), "{:?}", process.said());
             assert!(Instant::now() < deadline, "nothing was ever stored");
         }
-        let early = process.ends_within(Duration::from_millis(300));
+        let early = process.ends_within(Duration::from_millis(20));
         assert!(early.is_none(), "the run is too short to be killed: {:?}", process.said());
         process.kill();
     }
