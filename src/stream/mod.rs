@@ -5,7 +5,7 @@
 //!                   ◀── subscribe(after), credit, stable(up to) ──
 //! ```
 //!
-//! Everything is by [`Key`]: a consumer subscribes after the last key it has, drops rows it has seen,
+//! Everything is by [`Key`](crate::domain::Key): a consumer subscribes after the last key it has, drops rows it has seen,
 //! returns credit for what it has taken, and calls stable what it will never ask for again. A
 //! producer that no longer holds what is asked for says from where it must be derived again, and its
 //! stage goes back to one of its own checkpoints.
