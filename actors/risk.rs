@@ -366,8 +366,11 @@ impl RiskState {
             }
         }
         self.send_if_any();
-        self.cleaners.return_credit(self.lockstep.ticks());
-        self.strategies.return_credit(self.lockstep.signals());
+        // What comes while exec waits for its members would pile up here.
+        if matches!(self.phase, Phase::Running) {
+            self.cleaners.return_credit(self.lockstep.ticks());
+            self.strategies.return_credit(self.lockstep.signals());
+        }
     }
 
     fn on_rows(&mut self, block: &TickBatch, rows: std::ops::Range<usize>) {
