@@ -28,7 +28,8 @@ fn assert_bounded(journal: &str) {
     let (short, long) = (peak(250_000, journal), peak(2_500_000, journal));
     let ratio = long / short;
     println!("{:.1} MB, then {:.1} MB: {ratio:.3}", short / 1e6, long / 1e6);
-    assert!(ratio < 1.2, "{short} bytes, then {long}");
+    // About 1.19 is usual; the allocator alone moves it by a tenth. Without the bound it was 5.7.
+    assert!(ratio < 1.4, "{short} bytes, then {long}");
     assert!(short > 1e6, "a peak of {short} bytes is no measurement");
 }
 
