@@ -33,6 +33,10 @@ pub fn role(source: usize) -> String {
     format!("ingester/{source}")
 }
 
+/// Rows handed over in one turn, as long as there are more at once. Waking the next stage costs as much
+/// as a small block's work, so it is woken for several together.
+const YIELD_ROWS: u64 = 2_048;
+
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub enum IngesterMessage {
@@ -286,6 +290,7 @@ impl IngesterState {
         &mut self,
         myself: &ActorRef<IngesterMessage>,
     ) -> Result<(), ActorProcessingErr> {
+        let mut handed = 0;
         while !self.finished && !self.is_waiting && self.output.flow().has_room() {
             let progress = match self.held.take() {
                 Some(progress) => progress,
@@ -311,8 +316,8 @@ impl IngesterState {
             self.finished = progress == Progress::Finished;
             if self.finished {
                 self.position = Key::END;
-            } else if let Some((key, _)) = batch.keyed().last() {
-                self.position = key;
+            } else if !batch.rows.is_empty() {
+                self.position = self.ingester.position();
             }
             self.settings.chaos.strike("ingester", self.index, counters.rows);
             let rows = batch.rows.len() as u64;
@@ -326,8 +331,12 @@ impl IngesterState {
                 && progress == Progress::More
                 && self.output.flow().credit() > batch.rows.len() as u64;
             self.output.push(Arc::new(batch), self.position, more);
-            // Lets the stages that were just given something run here, and this one elsewhere.
-            tokio::task::yield_now().await;
+            handed += rows;
+            if !more || handed >= YIELD_ROWS {
+                handed = 0;
+                // Lets the stages that were just given something run here, and this one elsewhere.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

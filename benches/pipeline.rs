@@ -131,7 +131,7 @@ fn config_of(rate: &Rate, batch: usize) -> Config {
          gross_exposure_max = \"none\"\nnet_exposure_max = \"none\"\n\
          daily_loss_max = \"none\"\ndrawdown_max = \"none\"\norder_value_max = \"none\"\n",
         width = rate.width,
-    );
+    ) + &std::env::var("EXTRA").unwrap_or_default().replace(';', "\n");
     match Config::parse(&text, "bench.toml") {
         Ok(config) => config,
         Err(problems) => panic!("{problems}"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Case, PATIENCE, Scratch, config};
+use common::{Case, PATIENCE, Scratch, config, draw};
 use ractor::Message;
 use tickwright::broker::BrokerMessage;
 use tickwright::cleaner::CleanerMessage;
@@ -53,6 +53,8 @@ struct Running {
     store: Store,
     /// Opening the source fails as often as this says.
     failures: Arc<AtomicU64>,
+    /// The end is told once; whoever hears of it notes it here.
+    has_ended: bool,
 }
 
 impl Running {
@@ -86,7 +88,7 @@ impl Running {
             clock: Clock::system(),
         };
         let node = node::start(arguments).await.unwrap();
-        Self { node, store, failures }
+        Self { node, store, failures, has_ended: false }
     }
 
     fn tell<M: Message>(&self, role: &str, message: M) {
@@ -95,18 +97,28 @@ impl Running {
     }
 
     fn is_finished(&mut self) -> bool {
-        self.node.finished.try_recv().is_ok()
+        self.has_ended |= self.node.finished.try_recv().is_ok();
+        self.has_ended
+    }
+
+    /// Waits until the end has been told.
+    async fn end(&mut self) {
+        if self.is_finished() {
+            return;
+        }
+        match tokio::time::timeout(PATIENCE, self.node.finished.recv()).await {
+            Ok(Some(())) => self.has_ended = true,
+            Ok(None) => panic!("the tree gave up: {:?}", self.node.statistics.failures()),
+            Err(_) => {
+                let report = self.node.report(Duration::from_secs(5)).await;
+                panic!("no end: {report:?}\n{:?}", self.node.statistics.failures());
+            }
+        }
     }
 
     /// Waits for the end, and returns the digest with everything counted.
     async fn digest(mut self) -> String {
-        let finished = tokio::time::timeout(PATIENCE, self.node.finished.recv()).await;
-        assert_eq!(finished.expect("a run that goes on ends"), Some(()));
-        self.settle().await
-    }
-
-    /// As [`Self::digest`], where the end has been told already.
-    async fn settle(self) -> String {
+        self.end().await;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let report = self.node.report(PATIENCE).await.unwrap();
@@ -138,6 +150,73 @@ fn block_on(test: impl Future<Output = ()>) {
     let runtime = runtime.unwrap();
     runtime.block_on(test);
     runtime.shutdown_background();
+}
+
+#[test]
+fn a_kill_of_any_actor_in_mid_run_changes_nothing() {
+    let expected = expected();
+    block_on(async {
+        let mut running = Running::start(&[]).await;
+        let mut kills = 0;
+        'run: for _ in 0..3 {
+            for role in ROLES {
+                running.work().await;
+                if running.is_finished() {
+                    break 'run;
+                }
+                if let Some(actor) = running.node.directory.serving(role) {
+                    actor.kill();
+                    kills += 1;
+                }
+            }
+        }
+        assert!(kills >= ROLES.len(), "the run was over after {kills} kills");
+        let deadline = Instant::now() + PATIENCE;
+        while running.restarts() < 5 {
+            assert!(Instant::now() < deadline, "{} restarts", running.restarts());
+            running.work().await;
+        }
+        assert_eq!(running.digest().await, expected);
+    });
+}
+
+/// Several shards, small credit, and any actor killed at any moment, also while it or its neighbour is
+/// being restarted.
+#[test]
+fn kills_at_random_moments_change_nothing() {
+    let expected = expected();
+    for seed in 1..=8 {
+        let mut chance: u64 = seed;
+        let shards = [1, 2, 4][usize::try_from(draw(&mut chance) % 3).unwrap()];
+        let credit = [256, 1_024, 8_192][usize::try_from(draw(&mut chance) % 3).unwrap()];
+        let (shards_text, credit_text) = (shards.to_string(), credit.to_string());
+        let more =
+            [("pipeline.shards", shards_text.as_str()), ("stream.credit_ticks", &credit_text)];
+        let mut roles: Vec<String> = ROLES.iter().map(|&role| role.to_owned()).collect();
+        for shard in 1..shards {
+            roles.extend([format!("factors/{shard}"), format!("strategy/{shard}")]);
+        }
+        block_on(async {
+            let mut running = Running::start(&more).await;
+            let mut killed = Vec::new();
+            for _ in 0..30 {
+                let pause = draw(&mut chance) % 12_000;
+                tokio::time::sleep(Duration::from_micros(pause)).await;
+                if running.is_finished() {
+                    break;
+                }
+                let role = &roles[usize::try_from(draw(&mut chance) % roles.len() as u64).unwrap()];
+                if let Some(actor) = running.node.directory.serving(role) {
+                    actor.kill();
+                    killed.push(role.clone());
+                }
+            }
+            assert!(killed.len() >= 10, "seed {seed}: over after {} kills", killed.len());
+            // Shown when the test fails, to be run again alone.
+            println!("seed {seed}: {shards} shards, credit {credit}, killed {killed:?}");
+            assert_eq!(running.digest().await, expected, "seed {seed}");
+        });
+    }
 }
 
 /// A message that makes the actor of `role` return an `Err`.

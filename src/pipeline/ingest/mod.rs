@@ -354,6 +354,12 @@ impl Ingester {
         Timestamp::from_nanos(self.frontier)
     }
 
+    /// The key of the row pushed last.
+    pub fn position(&self) -> crate::domain::Key {
+        let sequence = self.sequence_next() - 1;
+        crate::domain::Key { frontier: self.frontier(), source: self.config.source, sequence }
+    }
+
     /// The sequence number that the next row gets.
     pub fn sequence_next(&self) -> u64 {
         self.batch.first_sequence + self.batch.rows.len() as u64
