@@ -382,14 +382,6 @@ impl std::fmt::Debug for MemorySource {
 impl Source for MemorySource {
     fn read(&mut self, ingester: &mut Ingester, rows_max: usize) -> Result<Progress, SourceError> {
         let end = self.ticks.rows.len().min(self.next + rows_max);
-        if let Some(pace) = &self.pace {
-            // The block is full when its last row has come.
-            let due = pace.begun + end as u64 * 1_000_000_000 / PACED_PER_SECOND;
-            while monotonic_nanos() < due {
-                std::hint::spin_loop();
-            }
-            ingester.begin_batch(rows_max, due);
-        }
         for tick in &self.ticks.rows[self.next..end] {
             let index = tick.symbol as usize;
             let symbol = match self.ids[index] {
@@ -413,9 +405,21 @@ impl Source for MemorySource {
                 ..RawTick::default()
             });
         }
+        if let Some(pace) = &self.pace {
+            // The block is full, and handed over, when its last row has come.
+            let due = pace.begun + end as u64 * 1_000_000_000 / PACED_PER_SECOND;
+            while monotonic_nanos() < due {
+                std::hint::spin_loop();
+            }
+            ingester.begin_batch(0, due);
+        }
         self.next = end;
         let is_over = end == self.ticks.rows.len();
-        Ok(if is_over { Progress::Finished } else { Progress::More })
+        Ok(match self.pace {
+            _ if is_over => Progress::Finished,
+            Some(_) => Progress::Idle,
+            None => Progress::More,
+        })
     }
 
     fn position(&self) -> SourcePosition {
