@@ -376,10 +376,11 @@ impl CleanerState {
     /// Sends clean rows to exec, and to the factor engine if there is only one.
     fn send(&mut self, clean: TickBatch, complete: Key, more: bool) {
         let clean = Arc::new(clean);
+        self.all.push(Arc::clone(&clean), complete, more);
+        // Last, as whoever is woken last runs next: exec can do nothing before the signals come.
         if let [shard] = self.shards.as_mut_slice() {
-            shard.push(Arc::clone(&clean), complete, more);
+            shard.push(clean, complete, more);
         }
-        self.all.push(clean, complete, more);
     }
 
     fn send_dealt(&mut self, complete: Key) {

@@ -475,11 +475,12 @@ impl RiskState {
     }
 
     fn send_if_any(&mut self) {
-        if !self.inputs.is_empty() {
-            self.send(Vec::new(), Want::Nothing);
-        }
         if !self.entries.is_empty() {
             self.send_ledger(false);
+        }
+        // Last, as whoever is woken last runs next: orders are not to wait for the books.
+        if !self.inputs.is_empty() {
+            self.send(Vec::new(), Want::Nothing);
         }
     }
 

@@ -220,18 +220,17 @@ impl RouterState {
             Want::Expire | Want::State => want,
         };
         let runs = self.due_rows(runs, to_brokers);
-        let idle = placements.iter().all(Vec::is_empty)
-            && runs.is_empty()
-            && listings.is_empty()
-            && to_brokers == Want::Nothing;
-        if !idle {
-            let (listings, runs) = (Arc::new(listings), Arc::new(runs));
-            for (outlet, placements) in self.arguments.brokers.iter().zip(placements) {
-                let (listings, runs) = (Arc::clone(&listings), Arc::clone(&runs));
-                let step = BrokerStep { epoch, listings, placements, runs, want: to_brokers };
-                // A broker that is not there says hello when it is, and another epoch begins.
-                let _ = outlet.send(step);
+        let is_for_all = !runs.is_empty() || !listings.is_empty() || to_brokers != Want::Nothing;
+        let (listings, runs) = (Arc::new(listings), Arc::new(runs));
+        // The primary last, as whoever is woken last runs next.
+        for (outlet, placements) in self.arguments.brokers.iter().zip(placements).rev() {
+            if !is_for_all && placements.is_empty() {
+                continue;
             }
+            let (listings, runs) = (Arc::clone(&listings), Arc::clone(&runs));
+            let step = BrokerStep { epoch, listings, placements, runs, want: to_brokers };
+            // A broker that is not there says hello when it is, and another epoch begins.
+            let _ = outlet.send(step);
         }
         match to_brokers {
             Want::Nothing if want == Want::Verdict => self.answer(StepDone::Verdict(verdict)),
