@@ -31,7 +31,8 @@ use tickwright_core::stream::{Lockstep, LockstepSnapshot, Merging, Next, Run, Si
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
-    Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, StageReport, StageSettings, Stored,
+    Checkpoints, Consumer, Delivery, Demand, Directory, Inbox, Outlet, StageReport, StageSettings,
+    Stored,
 };
 
 /// The role of risk, and the name of exec's checkpoints.
@@ -40,11 +41,14 @@ pub const ROLE: &str = "risk";
 /// Inputs that are sent to the router together, at the most.
 const INPUTS_MAX: usize = 64;
 
+/// Lines of the ledger that may wait for a moment in which the router has nothing to do.
+const ENTRIES_MAX: usize = 64;
+
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub enum RiskMessage {
-    /// Clean rows of a source.
-    Rows(usize, Delivery<TickBatch>),
+    /// Clean rows have come that were waited for.
+    Rows,
     /// Signals of a shard.
     Signals(usize, Delivery<SignalBatch>),
     /// The cleaner of a source has started anew.
@@ -125,6 +129,8 @@ pub struct RiskState {
     limits: RiskLimits,
     checker: RiskChecker,
     lockstep: Lockstep,
+    /// Clean rows that have come.
+    inbox: Inbox<TickBatch>,
     cleaners: Consumer<TickBatch>,
     strategies: Consumer<SignalBatch>,
     router: Outlet<Step>,
@@ -145,6 +151,8 @@ pub struct RiskState {
     inputs: Vec<RouterInput>,
     /// For positions, not sent yet.
     entries: Vec<LedgerEntry>,
+    /// Whether the router was sent something since the ledger was last looked at.
+    is_router_told: bool,
     /// The last boundary at which everything was valued.
     sampled_at: Timestamp,
     /// Distinct clean rows since the last checkpoint.
@@ -208,6 +216,7 @@ impl Actor for RiskActor {
             checker: RiskChecker::new(limits.clone()),
             limits,
             lockstep: Lockstep::new(merging, latency_min, cleaners.len(), strategies.len()),
+            inbox: Inbox::default(),
             cleaners: Consumer::new(cleaners, settings.credit),
             strategies: Consumer::new(strategies, settings.credit),
             router,
@@ -225,6 +234,7 @@ impl Actor for RiskActor {
             unlisted_positions: Vec::new(),
             inputs: Vec::new(),
             entries: Vec::new(),
+            is_router_told: false,
             sampled_at: Timestamp::default(),
             rows_since: 0,
             is_announced: false,
@@ -241,12 +251,8 @@ impl Actor for RiskActor {
         state: &mut RiskState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RiskMessage::Rows(source, (session, frame)) => {
-                let block = Arc::clone(&frame.block);
-                if state.lockstep.on_ticks(source, session, frame) {
-                    state.list(&block);
-                }
-            }
+            // They are taken below, as always.
+            RiskMessage::Rows => {}
             RiskMessage::Signals(shard, (session, frame)) => {
                 state.lockstep.on_signals(shard, session, frame);
             }
@@ -306,7 +312,7 @@ impl RiskState {
 
     /// Asks a source for what follows the rows in hand or done.
     fn subscribe_ticks(&mut self, source: usize) {
-        let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Rows(source, rows));
+        let sink = Outlet::to_inbox(&self.inbox, source, &self.myself, || RiskMessage::Rows);
         self.cleaners.reconnect(self.lockstep.ticks(), source, sink);
     }
 
@@ -314,6 +320,21 @@ impl RiskState {
     fn subscribe_signals(&mut self, shard: usize) {
         let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Signals(shard, rows));
         self.strategies.reconnect(self.lockstep.signals(), shard, sink);
+    }
+
+    /// Takes in the rows that have come.
+    fn take_rows(&mut self) {
+        for (source, (session, frame)) in self.inbox.take() {
+            let block = Arc::clone(&frame.block);
+            if self.lockstep.on_ticks(source, session, frame) {
+                self.list(&block);
+            }
+        }
+    }
+
+    /// Whether there is nothing to do before the next message. One that waits for rows is sent one.
+    fn sleeps(&self) -> bool {
+        !self.lockstep.wants_rows() || self.inbox.wait()
     }
 
     /// Learns the symbols that are new in `block`.
@@ -338,6 +359,7 @@ impl RiskState {
 
     /// Handles whatever is next until there is something to wait for.
     fn go_on(&mut self) {
+        self.take_rows();
         while matches!(self.phase, Phase::Running) {
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
             if self.lockstep.is_between_keys()
@@ -359,7 +381,8 @@ impl RiskState {
                     self.ask(runs, Want::Expire);
                 }
                 Next::Finished => self.gather(),
-                Next::Starved => break,
+                Next::Starved if self.sleeps() => break,
+                Next::Starved => self.take_rows(),
             }
             if self.inputs.len() >= INPUTS_MAX {
                 self.send(Vec::new(), Want::Nothing);
@@ -475,12 +498,14 @@ impl RiskState {
     }
 
     fn send_if_any(&mut self) {
-        if !self.entries.is_empty() {
-            self.send_ledger(false);
-        }
-        // Last, as whoever is woken last runs next: orders are not to wait for the books.
         if !self.inputs.is_empty() {
             self.send(Vec::new(), Want::Nothing);
+        }
+        // Orders are not to wait for the books: what is sent later would be handled first.
+        let is_router_busy = std::mem::take(&mut self.is_router_told);
+        let can_wait = is_router_busy && self.entries.len() < ENTRIES_MAX;
+        if !self.entries.is_empty() && !can_wait {
+            self.send_ledger(false);
         }
     }
 
@@ -492,6 +517,7 @@ impl RiskState {
             runs,
             want,
         };
+        self.is_router_told = true;
         // A router that is not there says hello when it is, and another epoch begins.
         let _ = self.router.send(step);
     }

@@ -7,6 +7,7 @@
 //! | [`Checkpoints`] | a stage's state at some keys                                        |
 //! | [`Journal`]     | what a source that cannot be read again has said                    |
 //! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
+//! | [`Inbox`]       | what an actor need not be woken for                                 |
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
@@ -18,6 +19,7 @@ mod clock;
 mod control;
 mod directory;
 pub mod exec;
+mod inbox;
 mod journal;
 mod link;
 mod outlet;
@@ -31,6 +33,7 @@ pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
 pub use control::{Change, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
+pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ractor::{ActorRef, Message};
+use ractor::{ActorRef, ActorStatus, Message};
 use tokio::sync::mpsc;
 
 use super::directory::{Directory, Undelivered};
+use super::inbox::Inbox;
+use super::link::Delivery;
 
 /// Takes values of one type and delivers them to whoever is behind it, so an actor needs to know what
 /// it gives out but not who takes it.
@@ -39,6 +41,30 @@ impl<T: Send + 'static> Outlet<T> {
         Self { role, send: Arc::new(send) }
     }
 
+    /// An outlet to one stream of an actor that takes frames when it is at work anyway, and is woken by
+    /// `wake` when it waits for one.
+    pub fn to_inbox<M: Message, B>(
+        inbox: &Inbox<B>,
+        input: usize,
+        actor: &ActorRef<M>,
+        wake: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Into<Delivery<B>>,
+        B: Send + Sync + 'static,
+    {
+        let (inbox, actor) = (inbox.clone(), actor.clone());
+        let role: Arc<str> = "actor".into();
+        let gone = Undelivered { role: role.to_string() };
+        let send = move |value: T| {
+            if inbox.put(input, value.into()) {
+                return actor.cast(wake()).map_err(|_| gone.clone());
+            }
+            if is_running(&actor) { Ok(()) } else { Err(gone.clone()) }
+        };
+        Self { role, send: Arc::new(send) }
+    }
+
     /// An outlet into a channel, for tests and for code that is not an actor.
     pub fn to_channel() -> (Self, mpsc::UnboundedReceiver<T>) {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -56,6 +82,10 @@ impl<T: Send + 'static> Outlet<T> {
     pub fn send(&self, value: T) -> Result<(), Undelivered> {
         (self.send)(value)
     }
+}
+
+fn is_running<M>(actor: &ActorRef<M>) -> bool {
+    !matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
 }
 
 impl<T> Clone for Outlet<T> {

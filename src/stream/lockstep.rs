@@ -334,6 +334,12 @@ impl Lockstep {
         Next::Event(event)
     }
 
+    /// Whether rows alone can bring this on: signals are further than rows, or do not matter. Otherwise
+    /// nothing comes out before more is known of the signals.
+    pub fn wants_rows(&self) -> bool {
+        self.merging == Merging::Arrival || self.ready_through < self.waiting_through
+    }
+
     /// Counts rows with a market event that came out: for the caller who looked at them.
     pub fn count_rows(&mut self, rows: u64) {
         self.rows += rows;
