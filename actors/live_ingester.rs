@@ -39,8 +39,9 @@ use crate::kit::{
 use crate::source::SourceError;
 use crate::source::feed::{Feed, FeedItem, FeedRows};
 
-/// Blocks that are being written at a time: what shares a commit.
-const IN_FLIGHT_MAX: usize = 64;
+/// Blocks that are being written at a time: what shares a commit, and as many that gather meanwhile for
+/// the next one, so that the disk does not wait.
+const IN_FLIGHT_MAX: usize = 128;
 
 /// Items without a row after which a block is cut all the same, so that they can be forgotten.
 const ITEMS_WITHOUT_ROW_MAX: u64 = 4_096;
@@ -472,10 +473,9 @@ impl LiveIngesterState {
 
     fn has_room(&self) -> bool {
         let flow = self.output.flow();
-        let rows_max = flow.credit().max(self.settings.batch_ticks as u64);
-        flow.has_room()
-            && self.in_flight.len() < IN_FLIGHT_MAX
-            && (self.rows_in_flight as u64) < rows_max
+        // What comes back from the disk may go beyond the credit by as much again, and waits here.
+        let rows_max = (self.settings.credit as usize).max(self.settings.batch_ticks) * 4;
+        flow.has_room() && self.in_flight.len() < IN_FLIGHT_MAX && self.rows_in_flight < rows_max
     }
 
     /// Gives what was taken in to the journal.

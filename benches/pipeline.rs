@@ -14,36 +14,24 @@
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod rows;
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use rows::{RATES, Rate, SYMBOLS, Ticks, config_of, median, run_node};
 use tickwright::ingester::OpenSource;
 use tickwright::kit::{Chaos, Clock, DiskFaults, Store, monotonic_nanos};
-use tickwright::node::{self, NodeArguments, NodeReport, NodeSource};
+use tickwright::node::{NodeArguments, NodeSource};
 use tickwright::source::{Format, Progress, Source, SourceError};
 use tickwright_core::backtest::Backtest;
-use tickwright_core::config::{Config, Kinds};
-use tickwright_core::domain::{Histogram, Kind, RawTick, SourceId, Symbol, Tick, TickBatch, has};
+use tickwright_core::config::Kinds;
+use tickwright_core::domain::{Histogram, SourceId, Tick};
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig, SourcePosition};
-use tickwright_core::pipeline::simulator::{Simulator, SimulatorConfig};
-
-const SYMBOLS: usize = 100;
-const SEED: u64 = 7;
 
 /// Rows in a block where latency is measured, and rows a second.
 const PACED_BATCH: usize = 256;
 const PACED_PER_SECOND: u64 = 1_000_000;
-
-/// No run takes so long.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A share of rows that signal, and the width of the Bollinger bands that leads to it.
-struct Rate {
-    name: &'static str,
-    width: f64,
-}
-
-const RATES: [Rate; 2] = [Rate { name: "0.1 %", width: 3.02 }, Rate { name: "2 %", width: 1.9 }];
 
 /// One way to run the rows.
 #[derive(Clone, Copy, PartialEq)]
@@ -118,23 +106,6 @@ impl Options {
             }
         }
         options
-    }
-}
-
-fn config_of(rate: &Rate, batch: usize) -> Config {
-    let text = format!(
-        "[[strategy]]\nname = \"reversion\"\nkind = \"bollinger_reversion\"\n\
-         [strategy.parameters]\nwidth = {width:?}\n\
-         [pipeline]\nbatch_ticks = {batch}\n\
-         [risk]\nrate_strategy_per_second = \"none\"\nrate_account_per_second = \"none\"\n\
-         rate_venue_per_second = \"none\"\norders_per_day_max = \"none\"\n\
-         gross_exposure_max = \"none\"\nnet_exposure_max = \"none\"\n\
-         daily_loss_max = \"none\"\ndrawdown_max = \"none\"\norder_value_max = \"none\"\n",
-        width = rate.width,
-    ) + &std::env::var("EXTRA").unwrap_or_default().replace(';', "\n");
-    match Config::parse(&text, "bench.toml") {
-        Ok(config) => config,
-        Err(problems) => panic!("{problems}"),
     }
 }
 
@@ -287,71 +258,6 @@ fn run_actors(
     }
 }
 
-async fn run_node(arguments: NodeArguments) -> (f64, NodeReport) {
-    let begun = Instant::now();
-    let mut node = node::start(arguments).await.unwrap();
-    tokio::time::timeout(PATIENCE, node.finished.recv()).await.unwrap().unwrap();
-    let seconds = begun.elapsed().as_secs_f64();
-    let report = node.report(PATIENCE).await.unwrap();
-    node.supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
-    (seconds, report)
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Rows in memory, decoded.
-struct Ticks {
-    symbols: Vec<Symbol>,
-    base: u64,
-    rows: Vec<Tick>,
-}
-
-impl Ticks {
-    /// A simulated market without dirt.
-    fn make(rows: u64) -> Self {
-        let instruments = Config::default().instruments();
-        let config = SimulatorConfig {
-            rows: Some(rows),
-            dirt_per_million: 0,
-            ..SimulatorConfig::standard(SYMBOLS, &instruments)
-        };
-        let symbols = config.symbols.iter().map(|symbol| symbol.instrument().symbol.clone());
-        let symbols = symbols.collect();
-        let base = config.start.as_nanos();
-        let mut batch = TickBatch::default();
-        let mut cumulative = vec![0; SYMBOLS];
-        for (sequence, row) in (0..).zip(Simulator::new(config, SEED)) {
-            let raw = row.tick;
-            let mut tick = Tick {
-                price: raw.price,
-                volume: raw.volume,
-                bid: raw.bid,
-                ask: raw.ask,
-                bid_quantity: raw.bid_quantity,
-                ask_quantity: raw.ask_quantity,
-                kind: raw.kind,
-                has: raw.has & !(has::CUMULATIVE | has::ID),
-                symbol: u32::try_from(row.symbol).unwrap(),
-                ..Tick::default()
-            };
-            if raw.kind == Kind::Snapshot as u8 && raw.has & has::CUMULATIVE != 0 {
-                tick.volume = raw.cumulative - cumulative[row.symbol];
-                tick.has |= has::VOLUME;
-                cumulative[row.symbol] = raw.cumulative;
-            }
-            let key = tickwright_core::domain::Key::of(raw.event_time.max(base), 0, sequence);
-            if sequence == 0 {
-                batch.base_frontier = key.frontier;
-            }
-            assert!(batch.push(key, tick), "three days hold a million rows");
-        }
-        Self { symbols, base: batch.base_frontier.as_nanos(), rows: batch.rows }
-    }
-}
-
 /// When blocks are due.
 struct Pace {
     begun: u64,
@@ -391,19 +297,7 @@ impl Source for MemorySource {
                     *self.ids[index].insert(ingester.intern(name).unwrap().id.0)
                 }
             };
-            ingester.push(RawTick {
-                event_time: self.ticks.base + tick.frontier_offset(),
-                price: tick.price,
-                volume: tick.volume,
-                bid: tick.bid,
-                ask: tick.ask,
-                bid_quantity: tick.bid_quantity,
-                ask_quantity: tick.ask_quantity,
-                symbol,
-                kind: tick.kind,
-                has: tick.has,
-                ..RawTick::default()
-            });
+            ingester.push(self.ticks.raw(tick, symbol));
         }
         if let Some(pace) = &self.pace {
             // The block is full, and handed over, when its last row has come.

@@ -40,7 +40,7 @@ pub use error::{Column, HeaderError, Problem, RowError};
 pub use symbols::{SymbolEntry, SymbolTable};
 
 use crate::domain::{
-    Definition, Instruments, Kind, RawBatch, RawTick, SourceId, Span, SymbolId, Timestamp,
+    Definition, Instruments, Key, Kind, RawBatch, RawTick, SourceId, Span, SymbolId, Timestamp,
 };
 
 /// Earliest event time that is believed: 1990-01-01, in unix nanoseconds.
@@ -355,9 +355,9 @@ impl Ingester {
     }
 
     /// The key of the row pushed last.
-    pub fn position(&self) -> crate::domain::Key {
+    pub fn position(&self) -> Key {
         let sequence = self.sequence_next() - 1;
-        crate::domain::Key { frontier: self.frontier(), source: self.config.source, sequence }
+        Key { frontier: self.frontier(), source: self.config.source, sequence }
     }
 
     /// The sequence number that the next row gets.
