@@ -4,7 +4,11 @@
 //! clean rows of each source ──▶ merged by key ──▶ FactorEngine ──▶ factor rows ──▶ strategy
 //! ```
 //!
-//! *Failover.* From a checkpoint on, the same rows give the same values bit for bit.
+//! Which factors are computed changes with the parameters of strategies, at the same row as those, see
+//! [`ControlLog`]. A batch is cut there.
+//!
+//! *Failover.* From a checkpoint on, the same rows give the same values bit for bit. A checkpoint knows
+//! which changes came before it.
 //!
 //! *Delivery.* Streams, see [`tickwright_core::stream`].
 
@@ -14,15 +18,18 @@ use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
-use tickwright_core::domain::{Definition, FactorBatch, FactorSpec, Key, SourceId, TickBatch};
+use tickwright_core::domain::{
+    Definition, FactorBatch, FactorSpec, Key, SourceId, TickBatch, Timestamp,
+};
 use tickwright_core::pipeline::factors::{
     FactorConfig, FactorCounts, FactorEngine, FactorRegistry, FactorSnapshot,
 };
+use tickwright_core::pipeline::strategy::StrategyNeeds;
 use tickwright_core::stream::{Merge, Run};
 
 use crate::kit::{
-    Checkpoints, Consumer, Delivery, Demand, Directory, Outlet, Producer, StageReport,
-    StageSettings, Stored,
+    Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet, Producer,
+    StageReport, StageSettings, Stored,
 };
 
 /// The role of the factor engine of `shard`.
@@ -39,6 +46,8 @@ pub enum FactorsMessage {
     CleanerIsBack(usize),
     /// From the strategy.
     Demand(Demand<FactorBatch>),
+    /// The control log has changed.
+    Control,
     /// A checkpoint was written.
     Stored(Stored),
     /// What has been computed?
@@ -53,8 +62,12 @@ pub struct FactorsArguments {
     pub config: FactorConfig,
     /// Which there are.
     pub registry: FactorRegistry,
-    /// Which are wanted.
-    pub specs: Vec<FactorSpec>,
+    /// Which the strategies look at.
+    pub needs: StrategyNeeds,
+    /// Which are wanted besides.
+    pub also: Vec<FactorSpec>,
+    /// Changes of the strategies' parameters.
+    pub control: ControlLog,
     /// What all stages share.
     pub settings: StageSettings,
     /// Counts checkpoints.
@@ -84,7 +97,13 @@ pub struct FactorsState {
     shard: usize,
     fresh: Box<Fresh>,
     engine: FactorEngine,
+    /// What the strategies look at now.
+    needs: StrategyNeeds,
+    control_log: ControlLog,
+    control: Control,
     input: Merge<TickBatch>,
+    /// Rows that wait for a change or for room.
+    waiting: Option<Run<TickBatch>>,
     cleaners: Consumer<TickBatch>,
     output: Producer<FactorBatch>,
     /// Symbols to be made known with the next rows.
@@ -99,12 +118,18 @@ pub struct FactorsState {
 struct Fresh {
     config: FactorConfig,
     registry: FactorRegistry,
-    specs: Vec<FactorSpec>,
+    needs: StrategyNeeds,
+    also: Vec<FactorSpec>,
 }
 
 impl Fresh {
     fn engine(&self) -> Result<FactorEngine, ActorProcessingErr> {
-        Ok(FactorEngine::new(self.config.clone(), &self.registry, &self.specs)?)
+        Ok(FactorEngine::new(self.config.clone(), &self.registry, &self.specs(&self.needs))?)
+    }
+
+    /// The columns when strategies have these `needs`.
+    fn specs(&self, needs: &StrategyNeeds) -> Vec<FactorSpec> {
+        needs.factors().chain(&self.also).cloned().collect()
     }
 }
 
@@ -122,7 +147,9 @@ impl Actor for FactorsActor {
             shard,
             config,
             registry,
-            specs,
+            needs,
+            also,
+            control: control_log,
             settings,
             progress,
             directory,
@@ -131,13 +158,17 @@ impl Actor for FactorsActor {
         } = arguments;
         let stored = Outlet::to_actor(&myself, FactorsMessage::Stored);
         let checkpoints = settings.checkpoints(&role(shard), &progress, stored)?;
-        let fresh = Box::new(Fresh { config, registry, specs });
+        let fresh = Box::new(Fresh { config, registry, needs, also });
         let mut state = FactorsState {
             myself: myself.clone(),
             shard,
             engine: fresh.engine()?,
+            needs: fresh.needs.clone(),
             fresh,
+            control: control_log.current(),
+            control_log,
             input: Merge::new(cleaners.len()),
+            waiting: None,
             cleaners: Consumer::new(cleaners, settings.credit),
             output: Producer::new(Key::START, settings.retained, hello),
             definitions: Vec::new(),
@@ -166,6 +197,7 @@ impl Actor for FactorsActor {
                 }
             }
             FactorsMessage::CleanerIsBack(source) => state.subscribe(source),
+            FactorsMessage::Control => {}
             FactorsMessage::Demand(demand) => state.on_demand(demand)?,
             FactorsMessage::Stored(stored) => {
                 state.checkpoints.on_stored(stored)?;
@@ -177,8 +209,7 @@ impl Actor for FactorsActor {
                 let _ = reply.send(StageReport { complete: state.position, counts });
             }
         }
-        state.compute();
-        Ok(())
+        state.compute()
     }
 }
 
@@ -207,6 +238,12 @@ impl FactorsState {
                 self.position = Key::START;
             }
         }
+        self.control_log.refresh(&mut self.control);
+        self.control_log.pass(self.position.frontier);
+        self.needs = self.fresh.needs.clone();
+        for change in self.control.first(self.engine.layout().version) {
+            self.needs.change(change)?;
+        }
         self.definitions.clear();
         self.output.rewind(self.position);
         Ok(())
@@ -218,6 +255,9 @@ impl FactorsState {
 
     /// Asks a source for what follows the rows done; those in hand are dropped.
     fn subscribe(&mut self, source: usize) {
+        if self.waiting.as_ref().is_some_and(|run| run.input == source) {
+            self.waiting = None;
+        }
         let sink = Outlet::to_actor(&self.myself, move |rows| FactorsMessage::Rows(source, rows));
         self.cleaners.subscribe(&mut self.input, source, self.position, sink);
     }
@@ -228,15 +268,29 @@ impl FactorsState {
         }
     }
 
-    /// Computes while there is room downstream.
-    fn compute(&mut self) {
+    /// Computes while there is room downstream, cutting runs where columns change.
+    fn compute(&mut self) -> Result<(), ActorProcessingErr> {
+        self.control_log.refresh(&mut self.control);
         while self.output.flow().has_room() {
-            let Some(run) = self.input.next_run() else { break };
+            let Some(run) = self.waiting.take().or_else(|| self.input.next_run()) else { break };
+            let first = run.block.key(&run.block.rows[run.rows.start]).frontier;
+            if self.control.is_held(first) {
+                self.waiting = Some(run);
+                break;
+            }
+            self.apply_changes(first)?;
+            let (run, rest) = match self.control.next_after(first) {
+                Some(at) => run.split_before(at),
+                None => (run, None),
+            };
+            self.waiting = rest;
             self.compute_run(&run);
         }
         let complete = self.input.complete();
-        if !self.input.has_rows() && complete > self.position {
+        let has_rows = self.waiting.is_some() || self.input.has_rows();
+        if !has_rows && complete > self.position && !self.control.is_held(complete.frontier) {
             // No rows, but time has passed.
+            self.control_log.pass(complete.frontier);
             self.position = complete;
             self.output.push(Arc::default(), complete, false);
             if complete == Key::END {
@@ -244,6 +298,17 @@ impl FactorsState {
             }
         }
         self.cleaners.return_credit(&mut self.input);
+        Ok(())
+    }
+
+    /// Takes over the changes that hold at `frontier`, each by itself: a factor that one of them drops
+    /// and the next asks for begins anew.
+    fn apply_changes(&mut self, frontier: Timestamp) -> Result<(), ActorProcessingErr> {
+        for change in self.control.due(self.engine.layout().version, frontier) {
+            self.needs.change(change)?;
+            self.engine.set_specs(&self.fresh.specs(&self.needs))?;
+        }
+        Ok(())
     }
 
     /// Learns symbols. Their definitions go on with the next rows: no row of theirs can come before.
@@ -257,19 +322,23 @@ impl FactorsState {
     fn compute_run(&mut self, run: &Run<TickBatch>) {
         let block = &run.block;
         let rows = run.rows.len();
+        let layout = Arc::clone(self.engine.layout());
         let mut out = FactorBatch {
-            origin_nanos: block.origin_nanos,
+            definitions: std::mem::take(&mut self.definitions),
             rows: Vec::with_capacity(rows),
-            values: Vec::with_capacity(rows * self.engine.columns().len()),
-            ..FactorBatch::default()
+            values: Vec::with_capacity(rows * layout.columns.len()),
+            layout,
+            origin_nanos: block.origin_nanos,
         };
-        out.definitions = std::mem::take(&mut self.definitions);
+        let last = block.key(&block.rows[run.rows.end - 1]);
+        self.control_log.pass(last.frontier);
         self.engine.on_rows(block, run.rows.clone(), &mut out);
-        self.position = block.key(&block.rows[run.rows.end - 1]);
+        self.position = last;
         self.settings.chaos.strike("factors", self.shard, self.engine.counts().rows);
         if self.checkpoints.is_due(rows as u64) {
             self.checkpoints.put(self.position, &self.engine.snapshot());
         }
-        self.output.push(Arc::new(out), self.position, self.input.more());
+        let more = self.waiting.is_some() || self.input.more();
+        self.output.push(Arc::new(out), self.position, more);
     }
 }

@@ -17,12 +17,12 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorRef, Message, RpcReplyPort, SpawnErr};
 use tickwright_core::config::{Config, Kinds, Merge, Speed, Subtree};
-use tickwright_core::domain::{BrokerId, FactorSpec, Key, SourceId, Timestamp};
-use tickwright_core::pipeline::factors::FactorEngine;
+use tickwright_core::domain::{BrokerId, FactorLayout, Key, ParameterChange, SourceId, Timestamp};
+use tickwright_core::pipeline::factors::{FactorEngine, FactorError};
 use tickwright_core::pipeline::ingest::IngesterConfig;
 use tickwright_core::pipeline::router::RouterCounters;
 use tickwright_core::pipeline::strategy::{
-    StrategyCounts, StrategyEngine, StrategyError, StrategySpec,
+    StrategyCounts, StrategyError, StrategyNeeds, StrategySpec,
 };
 use tickwright_core::stream::Merging;
 use tickwright_core::supervision::{PolicyConfig, Restart, Strategy};
@@ -37,8 +37,9 @@ use crate::ingester::{
     self, IngesterActor, IngesterArguments, IngesterMessage, IngesterReport, OpenSource,
 };
 use crate::kit::{
-    Change, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet, StageReport, StageSettings,
-    Store, StoreError, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    CHANGE_COUNT_MAX, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet, StageReport,
+    StageSettings, Store, StoreError, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{
@@ -128,9 +129,15 @@ pub struct Node {
 /// Why parameters were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// They make no sense, or need factors that are not computed.
+    /// They make no sense.
     #[error(transparent)]
     Strategy(#[from] StrategyError),
+    /// They need a factor that cannot be computed.
+    #[error(transparent)]
+    Factor(#[from] FactorError),
+    /// There were too many changes in this run.
+    #[error("{CHANGE_COUNT_MAX} changes of parameters are the most that a run can take")]
+    TooMany,
     /// Event time is there already.
     #[error("event time has reached {} ns; name a later time than {} ns", reached.as_nanos(), at.as_nanos())]
     Late {
@@ -158,6 +165,7 @@ impl Drop for Hold<'_> {
         self.0.wiring.control.release();
         for shard in 0..self.0.shards {
             // One that is being restarted looks by itself.
+            let _ = self.0.directory.tell(&factors::role(shard), FactorsMessage::Control);
             let _ = self.0.directory.tell(&strategy::role(shard), StrategyMessage::Control);
         }
     }
@@ -190,7 +198,9 @@ struct Wiring {
     config: Arc<Config>,
     kinds: Kinds,
     sources: Arc<Vec<NodeSource>>,
-    columns: Arc<Vec<FactorSpec>>,
+    /// What strategies look at before any change.
+    needs: StrategyNeeds,
+    layout: Arc<FactorLayout>,
     strategies: Arc<Vec<StrategySpec>>,
     control: ControlLog,
     settings: StageSettings,
@@ -216,7 +226,9 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
     let NodeArguments { config, kinds, sources, store, chaos, clock } = arguments;
     let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
     let strategies: Vec<StrategySpec> = config.strategies.iter().map(|each| each.spec()).collect();
-    let columns = columns(&config, &kinds, &strategies).map_err(fail)?;
+    let needs = StrategyNeeds::new(&kinds.strategies, &strategies)
+        .map_err(|error| fail(Box::new(error)))?;
+    let engine = factor_engine(&config, &kinds, &needs).map_err(|error| fail(Box::new(error)))?;
     let settings = StageSettings {
         credit: u32::try_from(config.stream.credit_ticks).unwrap_or(u32::MAX),
         retained: config.stream.retained_ticks,
@@ -231,7 +243,8 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         config: Arc::new(config),
         kinds,
         sources: Arc::new(sources),
-        columns: Arc::new(columns),
+        needs,
+        layout: Arc::clone(engine.layout()),
         strategies: Arc::new(strategies),
         control,
         settings,
@@ -275,19 +288,15 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
     Ok(node)
 }
 
-/// The factor engine's columns: what the strategies look at, and what is wanted besides.
-fn columns(
+/// An engine of the columns that strategies with these `needs` look at, and of those that are wanted
+/// besides.
+fn factor_engine(
     config: &Config,
     kinds: &Kinds,
-    strategies: &[StrategySpec],
-) -> Result<Vec<FactorSpec>, Box<dyn std::error::Error + Send + Sync>> {
-    let mut specs = Vec::new();
-    for strategy in strategies {
-        specs.extend(kinds.strategies.needs(strategy)?);
-    }
-    specs.extend(config.factors_also());
-    let engine = FactorEngine::new(config.factors(), &kinds.factors, &specs)?;
-    Ok(engine.columns().to_vec())
+    needs: &StrategyNeeds,
+) -> Result<FactorEngine, FactorError> {
+    let specs: Vec<_> = needs.factors().cloned().chain(config.factors_also()).collect();
+    FactorEngine::new(config.factors(), &kinds.factors, &specs)
 }
 
 impl Wiring {
@@ -481,7 +490,9 @@ impl Wiring {
                     shard,
                     config: wiring.config.factors(),
                     registry: wiring.kinds.factors.clone(),
-                    specs: wiring.columns.to_vec(),
+                    needs: wiring.needs.clone(),
+                    also: wiring.config.factors_also(),
+                    control: wiring.control.clone(),
                     settings: wiring.settings.clone(),
                     progress,
                     directory: wiring.directory.clone(),
@@ -502,7 +513,7 @@ impl Wiring {
                 shard,
                 registry: wiring.kinds.strategies.clone(),
                 specs: wiring.strategies.to_vec(),
-                columns: wiring.columns.to_vec(),
+                layout: Arc::clone(&wiring.layout),
                 control: wiring.control.clone(),
                 settings: wiring.settings.clone(),
                 progress,
@@ -681,7 +692,9 @@ impl Node {
     /// `at`, or as soon as may be. They hold from the same row after a restart, and in every run that
     /// is given the same change at the same time. Those not given stay as they are.
     ///
-    /// The factors that are computed stay the same: a change that needs others is refused.
+    /// Factors that are needed from then on begin at the first row that the change holds for, and are
+    /// unknown until they have seen enough; those that nobody needs any longer end there, and the
+    /// others go on.
     ///
     /// # Errors
     ///
@@ -699,7 +712,8 @@ impl Node {
         let mut lead = Duration::from_secs(1);
         loop {
             let at_or_soon = at.unwrap_or_else(|| reached.after(lead));
-            let change = Change { at: at_or_soon, strategy, parameters: parameters.to_vec() };
+            let change =
+                ParameterChange { at: at_or_soon, strategy, parameters: parameters.to_vec() };
             self.try_change(&change)?;
             control.hold(change.at);
             let hold = Hold(self);
@@ -721,25 +735,36 @@ impl Node {
         }
     }
 
-    /// How far the furthest shard has decided.
+    /// The furthest that a shard, or exec by what it got from one, has come, ever.
     async fn decided(&self, patience: Duration) -> Result<Timestamp, ChangeError> {
-        let mut reached = Timestamp::default();
+        // Whoever answers has seen a hold that was set before, and says in the log how far it was.
         for shard in 0..self.shards {
+            let role = factors::role(shard);
+            let report = ask(&self.directory, &role, FactorsMessage::Report, patience).await;
+            report.map_err(ChangeError::Unanswered)?;
             let role = strategy::role(shard);
             let report = ask(&self.directory, &role, StrategyMessage::Report, patience).await;
-            reached = reached.max(report.map_err(ChangeError::Unanswered)?.complete.frontier);
+            report.map_err(ChangeError::Unanswered)?;
         }
-        Ok(reached)
+        // Its checkpoint may be ahead of those of the shards.
+        let risk = ask(&self.directory, risk::ROLE, RiskMessage::Report, patience).await;
+        let reached = risk.map_err(ChangeError::Unanswered)?.complete.frontier;
+        Ok(reached.max(self.wiring.control.passed()))
     }
 
     /// Finds out, away from the shards, whether `change` can be taken over.
-    fn try_change(&self, change: &Change) -> Result<(), StrategyError> {
-        let Wiring { kinds, strategies, columns, control, .. } = &self.wiring;
-        let mut engine = StrategyEngine::new(&kinds.strategies, strategies, columns)?;
+    fn try_change(&self, change: &ParameterChange) -> Result<(), ChangeError> {
+        let Wiring { config, kinds, needs, control, .. } = &self.wiring;
         let known = control.current();
+        if known.changes.len() >= CHANGE_COUNT_MAX {
+            return Err(ChangeError::TooMany);
+        }
+        let mut needs = needs.clone();
         let (before, after) = known.changes.split_at(known.count_at(change.at));
-        for change in before.iter().chain([change]).chain(after) {
-            engine.set_parameters(change.strategy, &change.parameters, columns)?;
+        before.iter().try_for_each(|change| needs.change(change))?;
+        for change in [change].into_iter().chain(after) {
+            needs.change(change)?;
+            factor_engine(config, kinds, &needs)?;
         }
         Ok(())
     }

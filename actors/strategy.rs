@@ -10,13 +10,12 @@
 //! *Delivery.* Streams, see [`tickwright_core::stream`].
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
-use tickwright_core::domain::{FactorBatch, FactorSpec, Key, Timestamp};
+use tickwright_core::domain::{FactorBatch, FactorLayout, Key};
 use tickwright_core::pipeline::strategy::{
     StrategyCounts, StrategyEngine, StrategyRegistry, StrategySnapshot, StrategySpec,
 };
@@ -57,8 +56,8 @@ pub struct StrategyArguments {
     pub registry: StrategyRegistry,
     /// Which run.
     pub specs: Vec<StrategySpec>,
-    /// The factor engine's columns.
-    pub columns: Vec<FactorSpec>,
+    /// The factor engine's columns before any change.
+    pub layout: Arc<FactorLayout>,
     /// Changes of parameters.
     pub control: ControlLog,
     /// What all stages share.
@@ -91,11 +90,9 @@ pub struct StrategyState {
     engine: StrategyEngine,
     control_log: ControlLog,
     control: Control,
-    /// How many of the changes the engine has taken over.
-    applied: usize,
     input: Merge<FactorBatch>,
-    /// Rows that wait for a hold to be lifted.
-    held: Option<Run<FactorBatch>>,
+    /// Rows that wait for a change or for room.
+    waiting: Option<Run<FactorBatch>>,
     factors: Consumer<FactorBatch>,
     output: Producer<SignalBatch>,
     position: Key,
@@ -109,12 +106,12 @@ pub struct StrategyState {
 struct Fresh {
     registry: StrategyRegistry,
     specs: Vec<StrategySpec>,
-    columns: Vec<FactorSpec>,
+    layout: Arc<FactorLayout>,
 }
 
 impl Fresh {
     fn engine(&self) -> Result<StrategyEngine, ActorProcessingErr> {
-        Ok(StrategyEngine::new(&self.registry, &self.specs, &self.columns)?)
+        Ok(StrategyEngine::new(&self.registry, &self.specs, &self.layout)?)
     }
 }
 
@@ -132,7 +129,7 @@ impl Actor for StrategyActor {
             shard,
             registry,
             specs,
-            columns,
+            layout,
             control: control_log,
             settings,
             progress,
@@ -142,16 +139,15 @@ impl Actor for StrategyActor {
         } = arguments;
         let stored = Outlet::to_actor(&myself, StrategyMessage::Stored);
         let checkpoints = settings.checkpoints(&role(shard), &progress, stored)?;
-        let fresh = Fresh { registry, specs, columns };
+        let fresh = Fresh { registry, specs, layout };
         let mut state = StrategyState {
             shard,
             engine: fresh.engine()?,
             fresh,
             control: control_log.current(),
             control_log,
-            applied: 0,
             input: Merge::new(1),
-            held: None,
+            waiting: None,
             factors: Consumer::new(vec![factors], settings.credit),
             output: Producer::new(Key::START, settings.retained, hello),
             position: Key::START,
@@ -213,10 +209,9 @@ impl StrategyState {
 
     /// Goes to the newest checkpoint not after `to`, or to the beginning.
     fn go_back(&mut self, to: Key) -> Result<(), ActorProcessingErr> {
-        self.control_log.refresh(&mut self.control);
         match self.checkpoints.newest::<StrategySnapshot>(to)? {
             Some((key, snapshot)) => {
-                self.engine.restore(snapshot, &self.fresh.columns)?;
+                self.engine.restore(snapshot)?;
                 self.position = key;
             }
             None => {
@@ -224,14 +219,14 @@ impl StrategyState {
                 self.position = Key::START;
             }
         }
-        self.applied = self.control.count_at(self.position.frontier);
+        self.control_log.pass(self.position.frontier);
         self.output.rewind(self.position);
         Ok(())
     }
 
     /// Asks for what follows the rows done; those in hand are dropped.
     fn subscribe(&mut self) {
-        self.held = None;
+        self.waiting = None;
         self.factors.subscribe(&mut self.input, 0, self.position, self.sink.clone());
     }
 
@@ -241,23 +236,33 @@ impl StrategyState {
         }
     }
 
-    /// Decides while there is room downstream.
+    /// Decides while there is room downstream, cutting runs where parameters change.
     fn decide(&mut self) -> Result<(), ActorProcessingErr> {
         self.control_log.refresh(&mut self.control);
         while self.output.flow().has_room() {
-            let Some(run) = self.held.take().or_else(|| self.input.next_run()) else { break };
-            self.held = self.decide_run(run)?;
-            if self.held.is_some() {
+            let Some(run) = self.waiting.take().or_else(|| self.input.next_run()) else { break };
+            let first = run.block.rows[run.rows.start].key.frontier;
+            if self.control.is_held(first) {
+                self.waiting = Some(run);
                 break;
             }
+            let changes = self.control.due(self.engine.layout_version(), first);
+            if !changes.is_empty() {
+                self.engine.change(changes, &run.block.layout)?;
+            }
+            let (run, rest) = match self.control.next_after(first) {
+                Some(at) => run.split_before(at),
+                None => (run, None),
+            };
+            self.waiting = rest;
+            self.decide_run(&run);
         }
         let complete = self.input.complete();
-        let is_held = self.control.hold.is_some_and(|hold| complete.frontier >= hold);
-        let has_rows = self.held.is_some() || self.input.has_rows();
-        if !has_rows && !is_held && complete > self.position {
+        let has_rows = self.waiting.is_some() || self.input.has_rows();
+        if !has_rows && complete > self.position && !self.control.is_held(complete.frontier) {
             // No rows, but time has passed.
+            self.control_log.pass(complete.frontier);
             self.position = complete;
-            self.apply_changes()?;
             self.output.push(Arc::default(), complete, false);
             if complete == Key::END {
                 self.checkpoints.put(Key::END, &self.engine.snapshot());
@@ -267,58 +272,20 @@ impl StrategyState {
         Ok(())
     }
 
-    /// Decides a run, cut where parameters change; returns the rows that must wait.
-    fn decide_run(
-        &mut self,
-        mut run: Run<FactorBatch>,
-    ) -> Result<Option<Run<FactorBatch>>, ActorProcessingErr> {
-        let end = run.rows.end;
-        let before = |rows: &Range<usize>, at: Timestamp| {
-            let rows_before =
-                run.block.rows[rows.clone()].partition_point(|row| row.key.frontier < at);
-            rows.start + rows_before
-        };
-        let hold = self.control.hold;
-        let last = hold.map_or(end, |hold| before(&run.rows, hold));
-        let mut rows = run.rows.start..last;
-        while !rows.is_empty() {
-            let next = self.control.changes.get(self.applied);
-            let cut = next.map_or(last, |change| before(&rows, change.at));
-            if cut > rows.start {
-                self.decide_rows(&run.block, rows.start..cut);
-            } else {
-                // The first row that the change holds for.
-                self.position = run.block.rows[cut].key;
-                self.apply_changes()?;
-            }
-            rows.start = cut;
-        }
-        run.rows.start = last;
-        Ok((last < end).then_some(run))
-    }
-
-    /// Takes over the changes that hold by now.
-    fn apply_changes(&mut self) -> Result<(), ActorProcessingErr> {
-        let count = self.control.count_at(self.position.frontier);
-        for change in self.control.changes.get(self.applied..count).unwrap_or_default() {
-            let columns = &self.fresh.columns;
-            self.engine.set_parameters(change.strategy, &change.parameters, columns)?;
-        }
-        self.applied = self.applied.max(count);
-        Ok(())
-    }
-
-    fn decide_rows(&mut self, block: &FactorBatch, rows: Range<usize>) {
+    fn decide_run(&mut self, run: &Run<FactorBatch>) {
+        let last = run.block.rows[run.rows.end - 1].key;
+        self.control_log.pass(last.frontier);
         let mut signals = Vec::new();
-        self.engine.on_batch(block, rows.clone(), &mut signals);
+        self.engine.on_batch(&run.block, run.rows.clone(), &mut signals);
         // Several symbols may signal on one boundary; shards are merged by id.
         signals.sort_unstable_by_key(|signal| signal.id);
-        self.position = block.rows[rows.end - 1].key;
+        self.position = last;
         let count = self.engine.counts().map(|counts| counts.signals).sum();
         self.settings.chaos.strike("strategy", self.shard, count);
-        if self.checkpoints.is_due(rows.len() as u64) {
+        if self.checkpoints.is_due(run.rows.len() as u64) {
             self.checkpoints.put(self.position, &self.engine.snapshot());
         }
-        self.output.push(Arc::new(SignalBatch { signals }), self.position, self.input.more());
+        let more = self.waiting.is_some() || self.input.more();
+        self.output.push(Arc::new(SignalBatch { signals }), self.position, more);
     }
 }

@@ -3,26 +3,84 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails to start is a failure")]
 
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tickwright::ingester::OpenSource;
 use tickwright::kit::{Chaos, Clock, Store};
 use tickwright::node::{self, ChangeError, Node, NodeArguments, NodeSource};
 use tickwright::source::simulated::SimulatedSource;
+use tickwright::source::{Format, Progress, Source, SourceError};
 use tickwright_core::config::{Config, Kinds};
 use tickwright_core::domain::Timestamp;
+use tickwright_core::pipeline::ingest::{Ingester, SourcePosition};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// 2024-08-08 01:33:00: half-way through the simulated market below.
 const HALF_WAY: Timestamp = Timestamp::from_nanos(1_723_080_780_000_000_000);
+const EARLY: Timestamp = Timestamp::from_nanos(1_723_080_750_000_000_000);
+const LATE: Timestamp = Timestamp::from_nanos(1_723_080_870_000_000_000);
 
-async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> Node {
+/// Rows come when it is opened, so that the changes can be made before the run has passed them.
+#[derive(Clone, Debug, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        tokio::task::block_in_place(|| {
+            let (is_open, opened) = &*self.0;
+            let closed = is_open.lock().unwrap();
+            let waited = opened.wait_timeout_while(closed, PATIENCE, |is_open| !*is_open).unwrap();
+            assert!(!waited.1.timed_out(), "the gate stays closed");
+        });
+    }
+}
+
+#[derive(Debug)]
+struct Gated(SimulatedSource, Gate);
+
+impl Source for Gated {
+    fn read(&mut self, ingester: &mut Ingester, rows_max: usize) -> Result<Progress, SourceError> {
+        self.1.wait();
+        self.0.read(ingester, rows_max)
+    }
+    fn position(&self) -> SourcePosition {
+        self.0.position()
+    }
+    fn seek(&mut self, position: &SourcePosition) -> Result<(), SourceError> {
+        self.0.seek(position)
+    }
+    fn bytes_read(&self) -> u64 {
+        self.0.bytes_read()
+    }
+    fn bytes_total(&self) -> u64 {
+        self.0.bytes_total()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn format(&self) -> Format {
+        self.0.format()
+    }
+}
+
+/// A node that reads nothing until the gate is opened.
+async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, Gate) {
     let text = format!("simulator.ticks = 50000\njournal.enabled = false\n{settings}");
     let config = Config::parse(&text, "test.toml").unwrap();
     let (market, seed) = (config.simulator(), config.pipeline.seed);
-    let open: OpenSource =
-        std::sync::Arc::new(move || Ok(Box::new(SimulatedSource::new(market.clone(), seed))));
+    let gate = Gate::default();
+    let gate_of_source = gate.clone();
+    let open: OpenSource = Arc::new(move || {
+        let market = SimulatedSource::new(market.clone(), seed);
+        Ok(Box::new(Gated(market, gate_of_source.clone())))
+    });
     let panic = |&(actor, every): &(&str, u64)| (actor.to_owned(), actor.to_owned(), every);
     if !panics.is_empty() {
         Chaos::quieten_panics();
@@ -35,7 +93,13 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> Node {
         chaos: Chaos::new(panics.iter().map(panic).collect()),
         clock: Clock::system(),
     };
-    node::start(arguments).await.unwrap()
+    (node::start(arguments).await.unwrap(), gate)
+}
+
+async fn started(settings: &str, store: Store) -> Node {
+    let (node, gate) = start(settings, &[], store).await;
+    gate.open();
+    node
 }
 
 /// The digest, and how often something was restarted.
@@ -46,49 +110,122 @@ async fn finish(mut node: Node) -> (String, u64) {
     (report.positions.positions.digest().to_string(), node.statistics.restarts())
 }
 
-/// Runs with the width of the bands changed half-way.
+/// A width, which the strategies alone look at, and periods, for which other factors are computed:
+/// two changes at one time, and one later that undoes half of them.
+const CHANGES: [(usize, &str, f64, Timestamp); 4] = [
+    (0, "width", 2.5, EARLY),
+    (0, "period", 30.0, HALF_WAY),
+    (1, "fast", 5.0, HALF_WAY),
+    (0, "period", 20.0, LATE),
+];
+
+async fn change(node: &Node, changes: &[(usize, &str, f64, Timestamp)]) {
+    for &(strategy, name, value, at) in changes {
+        let parameters = [(name.to_owned(), value)];
+        let held = node.set_parameters(strategy, &parameters, Some(at), PATIENCE).await.unwrap();
+        assert_eq!(held, at);
+    }
+}
+
+/// Runs with the parameters changed on the way.
 async fn changed(settings: &str, panics: &[(&str, u64)]) -> (String, u64) {
-    let node = start(settings, panics, Store::in_memory()).await;
-    let width = [("width".to_owned(), 2.5)];
-    let at = node.set_parameters(0, &width, Some(HALF_WAY), PATIENCE).await.unwrap();
-    assert_eq!(at, HALF_WAY);
+    let (node, gate) = start(settings, panics, Store::in_memory()).await;
+    change(&node, &CHANGES).await;
+    gate.open();
     finish(node).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_gives_the_same_orders_whatever_the_batches_shards_and_restarts() {
-    let (unchanged, _) = finish(start("", &[], Store::in_memory()).await).await;
+    let (unchanged, _) = finish(started("", Store::in_memory()).await).await;
     let (expected, _) = changed("", &[]).await;
     assert_ne!(expected, unchanged);
-    for settings in ["pipeline.batch_ticks = 16", "pipeline.shards = 4"] {
+    for settings in [
+        "pipeline.batch_ticks = 1",
+        "pipeline.batch_ticks = 16",
+        "pipeline.batch_ticks = 4096",
+        "pipeline.shards = 4",
+        "pipeline.batch_ticks = 4096\npipeline.shards = 4",
+    ] {
         assert_eq!(changed(settings, &[]).await.0, expected, "{settings}");
     }
-    let panics = [("strategy", 150), ("factors", 9_000), ("risk", 400)];
-    let (digest, restarts) = changed("pipeline.shards = 2", &panics).await;
-    assert!(restarts > 3, "{restarts} restarts");
-    assert_eq!(digest, expected);
+    let panics = [("strategy", 150), ("factors", 3_000), ("risk", 400)];
+    for settings in ["", "pipeline.shards = 2"] {
+        let (digest, restarts) = changed(settings, &panics).await;
+        assert!(restarts > 3, "{restarts} restarts");
+        assert_eq!(digest, expected, "{settings}");
+    }
+}
+
+/// Each change by itself shows: none of them is hidden by another.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_shows_in_the_orders() {
+    let (expected, _) = changed("", &[]).await;
+    for (left_out, change_left_out) in CHANGES.iter().enumerate() {
+        let (node, gate) = start("", &[], Store::in_memory()).await;
+        for (index, one) in CHANGES.iter().enumerate() {
+            if index != left_out {
+                change(&node, std::slice::from_ref(one)).await;
+            }
+        }
+        gate.open();
+        assert_ne!(finish(node).await.0, expected, "{change_left_out:?} is left out");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_made_again_by_a_node_that_finds_it_in_its_store() {
     let (expected, _) = changed("", &[]).await;
     let store = Store::in_memory();
-    let node = start("", &[], store.clone()).await;
-    let width = [("width".to_owned(), 2.5)];
-    node.set_parameters(0, &width, Some(HALF_WAY), PATIENCE).await.unwrap();
+    let (node, gate) = start("", &[], store.clone()).await;
+    change(&node, &CHANGES).await;
+    gate.open();
     let _ = node.supervisor.stop_and_wait(None, Some(PATIENCE)).await;
-    assert_eq!(finish(start("", &[], store).await).await.0, expected);
+    assert_eq!(finish(started("", store).await).await.0, expected);
+}
+
+/// Checkpoints on both sides of a change hold the columns of their side.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_after_a_change_goes_on_with_the_columns_it_had() {
+    let often = "stream.checkpoint_ticks = 500";
+    let (expected, _) = changed(often, &[]).await;
+    let store = Store::in_memory();
+    let (node, gate) = start(often, &[], store.clone()).await;
+    change(&node, &CHANGES).await;
+    gate.open();
+    tokio::time::timeout(PATIENCE, async {
+        while node.report(PATIENCE).await.unwrap().strategies[0].complete.frontier < HALF_WAY {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let _ = node.supervisor.stop_and_wait(None, Some(PATIENCE)).await;
+    let (node, gate) = start(often, &[], store).await;
+    let past = [("width".to_owned(), 3.0)];
+    let refused = node.set_parameters(0, &past, Some(EARLY), PATIENCE).await;
+    assert!(matches!(refused, Err(ChangeError::Late { .. } | ChangeError::Over)), "{refused:?}");
+    gate.open();
+    assert_eq!(finish(node).await.0, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_changed_is_refused_and_the_run_goes_on() {
-    let (unchanged, _) = finish(start("", &[], Store::in_memory()).await).await;
-    let mut node = start("", &[], Store::in_memory()).await;
-    for (strategy, name, value) in [(9, "width", 2.5), (0, "widht", 2.5), (0, "period", 30.0)] {
+    let (unchanged, _) = finish(started("", Store::in_memory()).await).await;
+    let (mut node, gate) = start("", &[], Store::in_memory()).await;
+    for (strategy, name, value, problem) in [
+        (9, "width", 2.5, "there is no strategy 9; there are 2, counted from 0"),
+        (0, "widht", 2.5, "has no parameter `widht`"),
+        (0, "period", 1.0, "parameter `period` is 1; it must be a whole number from 2 to 100000"),
+        (1, "slow", 12.0, "parameter `fast` is 12; it must be less than `slow`"),
+        (1, "window_s", 15.0, "the window of factor `ema(12)@15s` must be a multiple of 10000 ms"),
+    ] {
         let parameters = [(name.to_owned(), value)];
         let refused = node.set_parameters(strategy, &parameters, None, PATIENCE).await;
-        assert!(matches!(refused, Err(ChangeError::Strategy(_))), "{refused:?}");
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains(problem), "{message}");
     }
+    gate.open();
     tokio::time::timeout(PATIENCE, node.finished.recv()).await.unwrap().unwrap();
     let width = [("width".to_owned(), 2.5)];
     let refused = node.set_parameters(0, &width, None, PATIENCE).await;

@@ -31,7 +31,7 @@ pub mod wire;
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
-pub use control::{Change, Control, ControlLog};
+pub use control::{CHANGE_COUNT_MAX, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
 pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError};

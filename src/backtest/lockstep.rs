@@ -114,7 +114,7 @@ impl Backtest {
         specs.extend(config.factors_also);
         let factors = FactorEngine::new(config.factors, &config.factor_registry, &specs)?;
         let strategies =
-            StrategyEngine::new(&config.strategy_registry, &config.strategies, factors.columns())?;
+            StrategyEngine::new(&config.strategy_registry, &config.strategies, factors.layout())?;
         let source = || Source { cleaner: Cleaner::new(config.rules.clone()), is_finished: false };
         let [primary, backup] = config.brokers;
         let latency_min = primary.latency_min().min(backup.latency_min());

@@ -260,6 +260,7 @@ impl Found<'_> {
                 | StrategyError::Column { .. }
                 | StrategyError::TooMany { .. }
                 | StrategyError::Index { .. }
+                | StrategyError::Layout { .. }
                 | StrategyError::Snapshot { .. } => (None, error.to_string()),
             };
             let of_parameter = ["strategy", index, "parameters", name.unwrap_or_default()];

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,12 +133,24 @@ pub struct FactorRow {
     pub price: f64,
 }
 
-/// Rows in key order, and their values row by row: row `n` has
-/// `values[n * columns .. (n + 1) * columns]`. A factor that has not seen enough is `NAN`.
+/// What the values of a row are.
+///
+/// It changes only with the parameters of strategies, and each such change makes the next version
+/// out of the one before: rows of one version have the same columns in every run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FactorLayout {
+    /// How many changes of parameters came before.
+    pub version: u64,
+    /// The columns, canonical and distinct, in the order of a row's values.
+    pub columns: Vec<FactorSpec>,
+}
+
+/// Rows in key order, and their values row by row: with `n` columns, row `r` has
+/// `values[r * n .. (r + 1) * n]`. A factor that has not seen enough is `NAN`.
 #[derive(Clone, Debug, Default)]
 pub struct FactorBatch {
-    /// Values per row; the same in every batch of a run.
-    pub columns: usize,
+    /// What the values are, in all rows of this batch.
+    pub layout: Arc<FactorLayout>,
     /// Symbols that appear in this stream for the first time, with the source that defined them.
     pub definitions: Vec<(SourceId, Definition)>,
     /// The rows.
@@ -152,7 +165,8 @@ pub struct FactorBatch {
 impl FactorBatch {
     /// The values of row `index`.
     pub fn values_of(&self, index: usize) -> &[f64] {
-        &self.values[index * self.columns..(index + 1) * self.columns]
+        let columns = self.layout.columns.len();
+        &self.values[index * columns..(index + 1) * columns]
     }
 }
 

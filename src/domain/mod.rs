@@ -22,7 +22,7 @@ mod time;
 pub use amount::{Money, Price, Quantity};
 pub use backoff::Backoff;
 pub use closed::ClosedTrades;
-pub use factors::{Cadence, FactorBatch, FactorRow, FactorSpec, FactorSpecError};
+pub use factors::{Cadence, FactorBatch, FactorLayout, FactorRow, FactorSpec, FactorSpecError};
 pub use histogram::{Histogram, HistogramBucket, HistogramError};
 pub use instrument::{Class, Instrument, Session};
 pub use instruments::{InstrumentTerms, Instruments};
@@ -32,7 +32,7 @@ pub use order::{
     AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order,
     OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,
 };
-pub use parameters::ParameterError;
+pub use parameters::{ParameterChange, ParameterError};
 pub use position::Position;
 pub use symbol::{Symbol, SymbolError, SymbolId};
 pub use time::{Span, Timestamp};

@@ -1,7 +1,22 @@
 //! Numbers that factors and strategies are made from, as configuration gives them.
 
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
 /// A parameter's name and its value when configuration is silent.
 pub type Declared = (&'static str, f64);
+
+/// Other parameters for one strategy, from an event time on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterChange {
+    /// Holds from the first row whose frontier is not before this.
+    pub at: Timestamp,
+    /// The strategy's place in the configuration.
+    pub strategy: usize,
+    /// Names and values; those not given stay as they are.
+    pub parameters: Vec<(String, f64)>,
+}
 
 /// Why parameters do not suit what they were given to.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -121,6 +121,19 @@ impl<B> Clone for Run<B> {
     }
 }
 
+impl<B: Block> Run<B> {
+    /// Cuts the run before its first row whose frontier has reached `at`: the rows before, and the
+    /// rest, if any.
+    pub fn split_before(self, at: Timestamp) -> (Self, Option<Self>) {
+        let Range { start, end } = self.rows;
+        let cut = partition(self.block.as_ref(), start..end, |row| B::key_of(row).frontier < at);
+        if cut == end {
+            return (self, None);
+        }
+        (Self { rows: start..cut, ..self.clone() }, Some(Self { rows: cut..end, ..self }))
+    }
+}
+
 impl Run<TickBatch> {
     /// Cuts the run after its last row whose frontier is not after `until`: those rows, and the rest.
     pub fn split_until(self, until: Timestamp) -> (Self, Self) {

@@ -12,8 +12,8 @@ use super::plan::{FactorConfig, Plan};
 use super::registry::{FactorError, FactorRegistry};
 use super::windows::Windows;
 use crate::domain::{
-    Definition, FactorBatch, FactorRow, FactorSpec, Instrument, Key, Kind, SourceId, Symbol,
-    SymbolId, Tick, TickBatch, decimal,
+    Definition, FactorBatch, FactorLayout, FactorRow, FactorSpec, Instrument, Key, Kind, SourceId,
+    Symbol, SymbolId, Tick, TickBatch, decimal,
 };
 
 /// What an engine did so far; part of its snapshot.
@@ -33,7 +33,7 @@ const UNDEFINED: u32 = u32::MAX;
 /// Everything an engine has to remember.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FactorSnapshot {
-    columns: Vec<FactorSpec>,
+    layout: Arc<FactorLayout>,
     routes: Vec<Routes>,
     symbols: Vec<SymbolSnapshot>,
     counts: FactorCounts,
@@ -65,6 +65,8 @@ pub struct FactorEngine {
     config: FactorConfig,
     registry: FactorRegistry,
     plan: Plan,
+    /// The columns of the plan, for the batches.
+    layout: Arc<FactorLayout>,
     /// By source.
     routes: Vec<Routes>,
     /// By source: its symbols in the order of their text, with their places.
@@ -92,6 +94,7 @@ impl FactorEngine {
         Ok(Self {
             config,
             registry: registry.clone(),
+            layout: Arc::new(FactorLayout { version: 0, columns: plan.columns.clone() }),
             plan,
             routes: Vec::new(),
             by_text: Vec::new(),
@@ -102,9 +105,9 @@ impl FactorEngine {
         })
     }
 
-    /// The columns, canonical and distinct, in the order of a row's values.
-    pub fn columns(&self) -> &[FactorSpec] {
-        &self.plan.columns
+    /// The columns of a row, and how often they were [set](Self::set_specs).
+    pub fn layout(&self) -> &Arc<FactorLayout> {
+        &self.layout
     }
 
     /// What the engine did so far.
@@ -160,14 +163,16 @@ impl FactorEngine {
     ///
     /// # Panics
     ///
-    /// When a row's symbol was not defined, or `out` holds rows of another number of columns.
+    /// When a row's symbol was not defined, or `out` holds rows of another layout.
     #[inline]
     pub fn on_rows(&mut self, batch: &TickBatch, rows: Range<usize>, out: &mut FactorBatch) {
-        assert!(
-            out.rows.is_empty() || out.columns == self.plan.columns.len(),
-            "a batch of factors has one number of columns"
-        );
-        out.columns = self.plan.columns.len();
+        if !Arc::ptr_eq(&out.layout, &self.layout) {
+            assert!(
+                out.rows.is_empty() || *out.layout == *self.layout,
+                "a batch of factors has one layout"
+            );
+            out.layout = Arc::clone(&self.layout);
+        }
         self.counts.rows += rows.len() as u64;
         for row in &batch.rows[rows] {
             if row.kind == Kind::Boundary as u8 {
@@ -248,14 +253,17 @@ impl FactorEngine {
         }
     }
 
-    /// Replaces the columns while running. Families that stay keep their state; new ones have seen
-    /// nothing, and their columns are `NAN` until they have seen enough.
+    /// Replaces the columns while running, which is the next version of the layout, even if they
+    /// are the same. Families that stay keep their state; new ones have seen nothing, and their
+    /// columns are `NAN` until they have seen enough.
     ///
     /// # Errors
     ///
     /// [`FactorError`], and nothing changes.
     pub fn set_specs(&mut self, specs: &[FactorSpec]) -> Result<(), FactorError> {
         let plan = Plan::new(&self.config, &self.registry, specs)?;
+        let version = self.layout.version + 1;
+        self.layout = Arc::new(FactorLayout { version, columns: plan.columns.clone() });
         let before = std::mem::replace(&mut self.plan, plan);
         let plan = &self.plan;
         if plan.windows.is_empty() {
@@ -277,7 +285,7 @@ impl FactorEngine {
     /// Everything the engine has to remember.
     pub fn snapshot(&self) -> FactorSnapshot {
         FactorSnapshot {
-            columns: self.plan.columns.clone(),
+            layout: Arc::clone(&self.layout),
             routes: self.routes.clone(),
             symbols: (0..self.symbols.len()).map(|place| self.snapshot_of(place)).collect(),
             counts: self.counts,
@@ -306,14 +314,15 @@ impl FactorEngine {
     ///
     /// [`FactorError`] when the snapshot does not suit the registry, and nothing changes.
     pub fn restore(&mut self, snapshot: FactorSnapshot) -> Result<(), FactorError> {
-        let plan = Plan::new(&self.config, &self.registry, &snapshot.columns)?;
-        if plan.columns != snapshot.columns {
+        let plan = Plan::new(&self.config, &self.registry, &snapshot.layout.columns)?;
+        if plan.columns != snapshot.layout.columns {
             return Err(damaged("its columns are not canonical"));
         }
         let mut restored = Self {
             config: self.config.clone(),
             registry: self.registry.clone(),
             plan,
+            layout: snapshot.layout,
             routes: Vec::new(),
             by_text: Vec::new(),
             places: BTreeMap::new(),

@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::{
-    FactorView, Strategy, StrategyError, StrategyFactory, StrategyRegistry, StrategySpec,
-};
+use super::needs::Configured;
+use super::registry::{FactorView, Strategy, StrategyError, StrategyRegistry, StrategySpec};
 use super::{STRATEGY_COUNT_MAX, SYMBOL_COUNT_MAX};
-use crate::domain::parameters::resolve;
 use crate::domain::{
-    Definition, FactorBatch, FactorRow, FactorSpec, Instrument, OrderId, Signal, SourceId,
-    StrategyId, Symbol,
+    Definition, FactorBatch, FactorLayout, FactorRow, Instrument, OrderId, ParameterChange, Signal,
+    SourceId, StrategyId, Symbol,
 };
 
 /// What one strategy did so far, over all symbols; part of the snapshot.
@@ -31,6 +29,7 @@ const UNDEFINED: u32 = u32::MAX;
 /// Everything an engine has to remember.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StrategySnapshot {
+    layout: Arc<FactorLayout>,
     /// By strategy: its name, every parameter in the order declared, and its counts.
     plans: Vec<(String, Vec<f64>, StrategyCounts)>,
     routes: Vec<Vec<u32>>,
@@ -42,27 +41,14 @@ pub struct StrategySnapshot {
 type Remembered = Vec<Option<Vec<u8>>>;
 
 /// One strategy of the configuration.
+#[derive(Debug)]
 struct Plan {
-    name: String,
-    factory: Arc<dyn StrategyFactory>,
-    /// Every parameter, in the order declared.
-    parameters: Vec<f64>,
+    configured: Configured,
     /// Where the factors it needs are in a row's values.
     columns: Vec<usize>,
     /// The symbols it trades, as patterns.
     symbols: Vec<String>,
     counts: StrategyCounts,
-}
-
-impl fmt::Debug for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan")
-            .field("name", &self.name)
-            .field("parameters", &self.parameters)
-            .field("columns", &self.columns)
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
-    }
 }
 
 /// One symbol, whichever sources it comes from.
@@ -84,6 +70,8 @@ impl fmt::Debug for SymbolState {
 #[derive(Debug)]
 pub struct StrategyEngine {
     plans: Vec<Plan>,
+    /// What rows have to look like.
+    layout: Arc<FactorLayout>,
     /// By source: a symbol's number to its place; [`UNDEFINED`] for none.
     routes: Vec<Vec<u32>>,
     places: BTreeMap<Symbol, u32>,
@@ -91,8 +79,8 @@ pub struct StrategyEngine {
 }
 
 impl StrategyEngine {
-    /// An engine that has seen nothing, for strategies that find the factors they need among
-    /// `columns`, those of the factor engine.
+    /// An engine that has seen nothing, for strategies that find the factors they need in `layout`,
+    /// that of the factor engine.
     ///
     /// # Errors
     ///
@@ -101,20 +89,20 @@ impl StrategyEngine {
     pub fn new(
         registry: &StrategyRegistry,
         specs: &[StrategySpec],
-        columns: &[FactorSpec],
+        layout: &Arc<FactorLayout>,
     ) -> Result<Self, StrategyError> {
         if specs.len() > STRATEGY_COUNT_MAX {
             return Err(StrategyError::TooMany { count: specs.len() });
         }
         let plan = |spec: &StrategySpec| {
-            let (factory, parameters) = registry.resolve(spec)?;
-            let columns = find(&spec.name, &*factory, &parameters, columns)?;
-            let name = spec.name.clone();
+            let configured = Configured::new(registry, spec)?;
+            let columns = configured.find(layout)?;
             let (symbols, counts) = (spec.symbols.clone(), StrategyCounts::default());
-            Ok(Plan { name, factory, parameters, columns, symbols, counts })
+            Ok(Plan { configured, columns, symbols, counts })
         };
         Ok(Self {
             plans: specs.iter().map(plan).collect::<Result<_, _>>()?,
+            layout: Arc::clone(layout),
             routes: Vec::new(),
             places: BTreeMap::new(),
             symbols: Vec::new(),
@@ -126,11 +114,17 @@ impl StrategyEngine {
         self.plans.iter().map(|plan| plan.counts)
     }
 
+    /// How many changes of parameters it has taken over.
+    pub fn layout_version(&self) -> u64 {
+        self.layout.version
+    }
+
     /// The name and every parameter of each strategy, as they are now.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Vec<(&'static str, f64)>)> {
-        self.plans.iter().map(|plan| {
-            let names = plan.factory.parameters().iter().map(|&(name, _)| name);
-            (plan.name.as_str(), names.zip(plan.parameters.iter().copied()).collect())
+        self.plans.iter().map(|Plan { configured, .. }| {
+            let names = configured.factory.parameters().iter().map(|&(name, _)| name);
+            let parameters = names.zip(configured.parameters.iter().copied()).collect();
+            (configured.name.as_str(), parameters)
         })
     }
 
@@ -182,9 +176,14 @@ impl StrategyEngine {
     ///
     /// # Panics
     ///
-    /// When a row's symbol was not defined.
+    /// When a row's symbol was not defined, or the rows' layout is not the one of the last
+    /// [`change`](Self::change).
     #[inline]
     pub fn on_batch(&mut self, batch: &FactorBatch, rows: Range<usize>, out: &mut Vec<Signal>) {
+        if !Arc::ptr_eq(&batch.layout, &self.layout) {
+            assert!(*batch.layout == *self.layout, "rows have the layout strategies know");
+            self.layout = Arc::clone(&batch.layout);
+        }
         for index in rows {
             self.on_row(&batch.rows[index], batch.values_of(index), batch.origin_nanos, out);
         }
@@ -228,90 +227,64 @@ impl StrategyEngine {
         }
     }
 
-    /// The factors that all strategies need once strategy `index` has other `parameters`: what to
-    /// hand to the factor engine before [`set_parameters`](Self::set_parameters). Those not given
-    /// stay as they are.
+    /// Takes over `changes`, one after the other, for all symbols at once. `layout` is that of the
+    /// rows from here on: it has the factors that the strategies need after the last of them, and
+    /// its version is greater by their number.
     ///
     /// # Errors
     ///
-    /// [`StrategyError::Index`] and [`StrategyError::Parameters`].
-    pub fn needs_with(
-        &self,
-        index: usize,
-        parameters: &[(String, f64)],
-    ) -> Result<Vec<FactorSpec>, StrategyError> {
-        let changed = self.changed(index, parameters)?;
-        let mut needs = Vec::new();
-        for (other, plan) in self.plans.iter().enumerate() {
-            let values = if other == index { &changed } else { &plan.parameters };
-            let found = plan.factory.needs(values).map_err(|source| plan.wrong(source))?;
-            for need in found {
-                if !needs.contains(&need) {
-                    needs.push(need);
+    /// [`StrategyError`], and nothing changes, when there is no such strategy, parameters make no
+    /// sense, or a factor that any strategy needs is not in the layout.
+    pub fn change(
+        &mut self,
+        changes: &[ParameterChange],
+        layout: &Arc<FactorLayout>,
+    ) -> Result<(), StrategyError> {
+        let after = self.layout.version + changes.len() as u64;
+        if layout.version != after {
+            return Err(StrategyError::Layout { version: layout.version, after });
+        }
+        let mut configured: Vec<Configured> =
+            self.plans.iter().map(|plan| plan.configured.clone()).collect();
+        let mut steps = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (index, count) = (change.strategy, configured.len());
+            let known = configured.get(index).ok_or(StrategyError::Index { index, count })?;
+            let changed = known.changed(&change.parameters)?;
+            for symbol in self.symbols.iter().filter(|it| it.strategies[index].is_some()) {
+                // A factory that refuses does so before the first strategy has changed.
+                let made = changed.factory.make(&symbol.instrument, &changed.parameters);
+                made.map_err(|source| changed.wrong(source))?;
+            }
+            steps.push((index, changed.parameters.clone()));
+            configured[index] = changed;
+        }
+        let found: Vec<Vec<usize>> =
+            configured.iter().map(|it| it.find(layout)).collect::<Result<_, _>>()?;
+        // Step by step even where one undoes another: a strategy may begin anew at each.
+        for (index, parameters) in steps {
+            for symbol in &mut self.symbols {
+                if let Some(strategy) = &mut symbol.strategies[index] {
+                    strategy
+                        .set_parameters(&parameters)
+                        .map_err(|source| configured[index].wrong(source))?;
                 }
             }
         }
-        Ok(needs)
-    }
-
-    /// Changes parameters of strategy `index` while running, for all symbols at once; those not given
-    /// stay as they are. `columns` are those of the rows from here on: the same as before, unless the
-    /// factor engine was given others.
-    ///
-    /// # Errors
-    ///
-    /// [`StrategyError`], and nothing changes, when there is no such strategy, the parameters make no
-    /// sense, or a factor that any strategy needs is not among the columns.
-    pub fn set_parameters(
-        &mut self,
-        index: usize,
-        parameters: &[(String, f64)],
-        columns: &[FactorSpec],
-    ) -> Result<(), StrategyError> {
-        let changed = self.changed(index, parameters)?;
-        let mut found = Vec::new();
-        for (other, plan) in self.plans.iter().enumerate() {
-            let values = if other == index { &changed } else { &plan.parameters };
-            found.push(find(&plan.name, &*plan.factory, values, columns)?);
+        for (plan, (configured, columns)) in
+            self.plans.iter_mut().zip(configured.into_iter().zip(found))
+        {
+            (plan.configured, plan.columns) = (configured, columns);
         }
-        let plan = &self.plans[index];
-        for symbol in self.symbols.iter().filter(|symbol| symbol.strategies[index].is_some()) {
-            // A factory that refuses does so before the first strategy has changed.
-            plan.factory.make(&symbol.instrument, &changed).map_err(|source| plan.wrong(source))?;
-        }
-        for symbol in &mut self.symbols {
-            if let Some(strategy) = &mut symbol.strategies[index] {
-                strategy.set_parameters(&changed).map_err(|source| plan.wrong(source))?;
-            }
-        }
-        self.plans[index].parameters = changed;
-        for (plan, columns) in self.plans.iter_mut().zip(found) {
-            plan.columns = columns;
-        }
+        self.layout = Arc::clone(layout);
         Ok(())
-    }
-
-    /// Every parameter of strategy `index` once those given are changed.
-    fn changed(
-        &self,
-        index: usize,
-        parameters: &[(String, f64)],
-    ) -> Result<Vec<f64>, StrategyError> {
-        let count = self.plans.len();
-        let plan = self.plans.get(index).ok_or(StrategyError::Index { index, count })?;
-        let now: Vec<_> = plan
-            .factory
-            .parameters()
-            .iter()
-            .zip(&plan.parameters)
-            .map(|(&(name, _), &value)| (name, value))
-            .collect();
-        resolve(&now, parameters).map_err(|source| plan.wrong(source))
     }
 
     /// Everything the engine has to remember.
     pub fn snapshot(&self) -> StrategySnapshot {
-        let plan = |plan: &Plan| (plan.name.clone(), plan.parameters.clone(), plan.counts);
+        let plan = |plan: &Plan| {
+            (plan.configured.name.clone(), plan.configured.parameters.clone(), plan.counts)
+        };
         let symbol = |symbol: &SymbolState| {
             let strategies = symbol.strategies.iter();
             let strategies =
@@ -319,41 +292,40 @@ impl StrategyEngine {
             (Arc::clone(&symbol.instrument), strategies.collect())
         };
         StrategySnapshot {
+            layout: Arc::clone(&self.layout),
             plans: self.plans.iter().map(plan).collect(),
             routes: self.routes.clone(),
             symbols: self.symbols.iter().map(symbol).collect(),
         }
     }
 
-    /// Becomes the engine that wrote `snapshot`, parameters included: they may have been changed
-    /// while it ran. `columns` are those of the restored factor engine.
+    /// Becomes the engine that wrote `snapshot`, parameters and layout included: they may have been
+    /// changed while it ran.
     ///
     /// # Errors
     ///
     /// [`StrategyError`] when the snapshot is of other strategies, and nothing changes.
-    pub fn restore(
-        &mut self,
-        snapshot: StrategySnapshot,
-        columns: &[FactorSpec],
-    ) -> Result<(), StrategyError> {
+    pub fn restore(&mut self, snapshot: StrategySnapshot) -> Result<(), StrategyError> {
         let damaged = |problem: String| StrategyError::Snapshot { problem };
         if snapshot.plans.len() != self.plans.len() {
             return Err(damaged("it has another number of strategies".to_owned()));
         }
         let mut restored = Self {
             plans: Vec::new(),
+            layout: snapshot.layout,
             routes: snapshot.routes,
             places: BTreeMap::new(),
             symbols: Vec::new(),
         };
         for (plan, (name, parameters, counts)) in self.plans.iter().zip(snapshot.plans) {
-            if plan.name != name || plan.parameters.len() != parameters.len() {
-                return Err(damaged(format!("it has `{name}` where `{}` belongs", plan.name)));
+            let Configured { name: known, factory, parameters: as_now, .. } = &plan.configured;
+            if *known != name || as_now.len() != parameters.len() {
+                return Err(damaged(format!("it has `{name}` where `{known}` belongs")));
             }
-            let factory = Arc::clone(&plan.factory);
-            let columns = find(&name, &*factory, &parameters, columns)?;
+            let configured = Configured::with(name, Arc::clone(factory), parameters)?;
+            let columns = configured.find(&restored.layout)?;
             let symbols = plan.symbols.clone();
-            restored.plans.push(Plan { name, factory, parameters, columns, symbols, counts });
+            restored.plans.push(Plan { configured, columns, symbols, counts });
         }
         for (instrument, states) in snapshot.symbols {
             let mut symbol = SymbolState::new(instrument, &restored.plans)?;
@@ -385,10 +357,6 @@ impl Plan {
     fn trades(&self, symbol: &Symbol) -> bool {
         self.symbols.iter().any(|pattern| symbol.matches(pattern))
     }
-
-    fn wrong(&self, source: crate::domain::ParameterError) -> StrategyError {
-        StrategyError::Parameters { name: self.name.clone(), source }
-    }
 }
 
 impl SymbolState {
@@ -397,27 +365,11 @@ impl SymbolState {
             if !plan.trades(&instrument.symbol) {
                 return Ok(None);
             }
-            let made = plan.factory.make(&instrument, &plan.parameters);
-            made.map(Some).map_err(|source| plan.wrong(source))
+            let Plan { configured, .. } = plan;
+            let made = configured.factory.make(&instrument, &configured.parameters);
+            made.map(Some).map_err(|source| configured.wrong(source))
         };
         let strategies = plans.iter().map(make).collect::<Result<_, _>>()?;
         Ok(Self { instrument, strategies })
     }
-}
-
-/// Where in `columns` the factors are that a strategy needs.
-fn find(
-    name: &str,
-    factory: &dyn StrategyFactory,
-    parameters: &[f64],
-    columns: &[FactorSpec],
-) -> Result<Vec<usize>, StrategyError> {
-    let needs = factory
-        .needs(parameters)
-        .map_err(|source| StrategyError::Parameters { name: name.to_owned(), source })?;
-    let place = |spec: FactorSpec| {
-        let found = columns.iter().position(|column| *column == spec);
-        found.ok_or_else(|| StrategyError::Column { name: name.to_owned(), spec })
-    };
-    needs.into_iter().map(place).collect()
 }

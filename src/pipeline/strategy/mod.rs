@@ -102,7 +102,7 @@
 //! let spec = StrategySpec::new("momentum", vec![("steps".into(), 2.0)]);
 //! let needs = strategies.needs(&spec)?;
 //! let mut factors = FactorEngine::new(FactorConfig::default(), &factors, &needs)?;
-//! let mut strategies = StrategyEngine::new(&strategies, &[spec], factors.columns())?;
+//! let mut strategies = StrategyEngine::new(&strategies, &[spec], factors.layout())?;
 //!
 //! let instrument = Instruments::default().resolve(&Symbol::new("IBM.US")?);
 //! let definition = Definition { id: SymbolId(0), instrument: Arc::new(instrument) };
@@ -126,6 +126,7 @@
 mod bollinger_reversion;
 mod ema_crossing;
 mod engine;
+mod needs;
 mod registry;
 
 #[cfg(test)]
@@ -135,6 +136,7 @@ use crate::domain::parameters::{Declared, whole};
 use crate::domain::{Cadence, ParameterError, Span};
 
 pub use engine::{StrategyCounts, StrategyEngine, StrategySnapshot};
+pub use needs::StrategyNeeds;
 pub use registry::{
     FactorView, Intent, Strategy, StrategyError, StrategyFactory, StrategyRegistry, StrategySpec,
 };

@@ -157,6 +157,14 @@ pub enum StrategyError {
         /// Strategies there are.
         count: usize,
     },
+    /// A layout that does not follow from the one before by the changes.
+    #[error("rows have layout {version}, after the changes it should be {after}")]
+    Layout {
+        /// Which it is.
+        version: u64,
+        /// Which it should be.
+        after: u64,
+    },
     /// A snapshot that this engine cannot have written.
     #[error("the snapshot of the strategy engine cannot be taken over: {problem}")]
     Snapshot {

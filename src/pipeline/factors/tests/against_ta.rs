@@ -40,7 +40,7 @@ fn assert_column(out: &FactorBatch, column: usize, from: usize, mut of: impl FnM
 fn simple_averages_and_bands_are_those_of_ta() {
     let columns = ["sma(20)", "bollinger_middle", "bollinger_upper", "bollinger_lower"];
     let out = run(&columns, &trades(&prices()));
-    assert_eq!(out.columns, 4);
+    assert_eq!(out.layout.columns.len(), 4);
     let mut average = SimpleMovingAverage::new(20).unwrap();
     assert_column(&out, 0, 19, |price| average.next(price));
     let bands = || BollingerBands::new(20, 2.0).unwrap();

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::FactorRow;
+use crate::domain::{FactorLayout, FactorRow};
 
 /// Every built-in factor, on ticks and on windows.
 const ALL: [&str; 20] = [
@@ -276,12 +276,13 @@ fn equal_columns_are_one_and_columns_of_one_family_share_its_state() {
         "z_score",
         "sma(20)@60s",
     ]);
-    let columns: Vec<String> = engine.columns().iter().map(ToString::to_string).collect();
+    let columns: Vec<String> = engine.layout().columns.iter().map(ToString::to_string).collect();
     let expected =
         ["bollinger_lower(20,2)", "bollinger_upper(20,2)", "sma(20)", "z_score(20)", "sma(20)@60s"];
     assert_eq!(columns, expected);
     let registry = FactorRegistry::new();
-    let plan = plan::Plan::new(&FactorConfig::default(), &registry, engine.columns()).unwrap();
+    let plan =
+        plan::Plan::new(&FactorConfig::default(), &registry, &engine.layout().columns).unwrap();
     assert_eq!(plan.families.len(), 2);
     assert_eq!(plan.tick_count, 1);
 }
@@ -320,7 +321,11 @@ fn columns_change_while_running_and_those_that_stay_keep_their_state() {
         assert_eq!(out.values_of(row)[1].is_nan(), row < 2, "row {row}");
     }
     assert!(engine.set_specs(&specs(&["nonsense"])).is_err());
-    assert_eq!(engine.columns(), specs(&["sma(5)", "sma(3)"]));
+    let layout = FactorLayout { version: 1, columns: specs(&["sma(5)", "sma(3)"]) };
+    assert_eq!((&**engine.layout(), &*out.layout), (&layout, &layout));
+    let mut restored = super::engine(&["ema(9)"]);
+    restored.restore(engine.snapshot()).unwrap();
+    assert_eq!(**restored.layout(), layout);
 }
 
 #[test]
@@ -348,5 +353,5 @@ fn a_snapshot_of_something_else_is_refused_and_changes_nothing() {
     assert!(error.contains("A.SPOT: nothing can be restored"), "{error}");
     let mut other = super::engine(&["sma(5)"]);
     assert!(matches!(other.restore(snapshot), Err(FactorError::Unknown { .. })));
-    assert_eq!(other.columns(), specs(&["sma(5)"]));
+    assert_eq!(other.layout().columns, specs(&["sma(5)"]));
 }
