@@ -164,6 +164,8 @@ pub struct MemberView {
     pub status: Status,
     /// How long ago it was heard of; zero for the node itself.
     pub silence: Span,
+    /// Its highest known beat.
+    pub beat: u64,
     /// Whom it has links to, as it told this node.
     pub linked: Vec<NodeId>,
 }
@@ -324,6 +326,7 @@ impl Membership {
         let view = |member: &Member| MemberView {
             profile: member.profile.clone(),
             status: member.status,
+            beat: member.beat,
             silence: if member.profile.id == self.own {
                 Span::ZERO
             } else {

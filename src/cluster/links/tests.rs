@@ -156,7 +156,7 @@ proptest! {
         // Connection c is dialled by node c; its link number is c + 1 at both ends.
         let mut wires = [Wire::Idle; 2];
         let mut held: [Option<u64>; 2] = [None; 2];
-        let mut establish = |nodes: &mut [Links; 2], held: &mut [Option<u64>; 2], at: usize, link: u64| {
+        let establish = |nodes: &mut [Links; 2], held: &mut [Option<u64>; 2], at: usize, link: u64| {
             let fenced = nodes[at].on_established(link, &peer(names[1 - at], 1));
             prop_assert_eq!(fenced, held[at]);
             held[at] = Some(link);
