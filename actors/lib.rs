@@ -10,6 +10,7 @@
 
 pub mod broker;
 pub mod cleaner;
+pub mod cluster;
 pub mod command_line;
 pub mod factors;
 pub mod ingester;

@@ -65,6 +65,11 @@ impl ReceiveCredit {
         }
         Some(std::mem::take(&mut self.unreturned))
     }
+
+    /// What was to be given back could not be: it is due with the next.
+    pub fn put_back(&mut self, bytes: u64) {
+        self.unreturned = self.unreturned.saturating_add(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +93,8 @@ mod tests {
     fn credit_comes_back_by_the_quarter() {
         let mut credit = ReceiveCredit::new(100);
         assert_eq!([10, 10, 10].map(|bytes| credit.on_worked_off(bytes)), [None, None, Some(30)]);
+        credit.put_back(30);
+        assert_eq!(credit.on_worked_off(1), Some(31));
     }
 
     proptest! {

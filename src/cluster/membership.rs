@@ -341,8 +341,14 @@ impl Membership {
         self.members.get_mut(&self.own).expect("a node always knows itself")
     }
 
+    /// Whether all of `linked` have said that they know what this node knows.
+    pub fn is_shared_by(&self, linked: &[NodeId]) -> bool {
+        let shape = self.shape();
+        linked.iter().all(|id| self.shapes.get(id) == Some(&shape))
+    }
+
     /// A hash over who is known, in which life, with which profile and claim.
-    fn shape(&self) -> u64 {
+    pub fn shape(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
         for (id, member) in &self.members {
             hasher.update(&(id.0.len() as u64).to_le_bytes());
