@@ -18,7 +18,7 @@ const KIT: &[&str] = &["kit", "source"];
 
 /// The modules that may name actors, because joining them, or asking them at the end, is their
 /// purpose. Not one of them is an actor.
-const JOINERS: &[&str] = &["node", "run", "outcome", "program"];
+const JOINERS: &[&str] = &["node", "cluster_node", "run", "outcome", "program"];
 
 #[test]
 fn cores_only_look_down() {

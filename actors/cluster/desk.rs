@@ -168,4 +168,3 @@ fn member(member: &MemberView) -> Value {
         "linked": member.linked,
     })
 }
-

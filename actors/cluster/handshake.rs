@@ -11,9 +11,7 @@ use tickwright_core::cluster::{Peer, Ticket, Timings};
 use tickwright_core::domain::NodeAddress;
 use tokio::net::TcpStream;
 
-use super::hello::{
-    self, Cookie, Go, Hello, HelloAnswer, HelloError, Introduction, Pass, Refusal,
-};
+use super::hello::{self, Cookie, Go, Hello, HelloAnswer, HelloError, Introduction, Pass, Refusal};
 use super::links::LinksMessage;
 use super::stream::{Connection, prepare};
 use super::tls::{self, Identity, Tls};
@@ -198,7 +196,8 @@ impl Introducer {
                 return Err(DialError::Refused(refusal));
             }
         };
-        let mut ticket = HeldTicket { links: &self.links, peer: introduction.peer(), number: Some(number) };
+        let mut ticket =
+            HeldTicket { links: &self.links, peer: introduction.peer(), number: Some(number) };
         let (own_nonce, peer_pass) = (random_bytes(), random_pass());
         let nonces = [&nonce, &own_nonce];
         let welcome = HelloAnswer::Welcome {
@@ -271,4 +270,3 @@ fn random_bytes<const N: usize>() -> [u8; N] {
 fn random_pass() -> Pass {
     u128::from_le_bytes(random_bytes())
 }
-

@@ -128,9 +128,7 @@ pub enum Refusal {
         known: Incarnation,
     },
     /// It belongs to another cluster.
-    #[error(
-        "the node there belongs to cluster {expected}; correct cluster.name or cluster.seeds"
-    )]
+    #[error("the node there belongs to cluster {expected}; correct cluster.name or cluster.seeds")]
     Cluster {
         /// The cluster of the one that refuses.
         expected: String,
@@ -333,7 +331,10 @@ mod tests {
             own.refusal_of(&other)
         };
         assert_eq!(other(|_| {}), None);
-        assert_eq!(other(|b| b.cluster = "d".into()), Some(Refusal::Cluster { expected: "c".into() }));
+        assert_eq!(
+            other(|b| b.cluster = "d".into()),
+            Some(Refusal::Cluster { expected: "c".into() })
+        );
         assert_eq!(other(|b| b.schema = [1; 32]), Some(Refusal::Schema { program: "0".into() }));
         assert_eq!(other(|b| b.config = [1; 32]), Some(Refusal::Config));
     }

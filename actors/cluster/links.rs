@@ -134,7 +134,10 @@ struct Session {
 
 enum Phase {
     /// Until the session that it replaces has ended.
-    Waiting { after: LinkNumber, established: Box<Established> },
+    Waiting {
+        after: LinkNumber,
+        established: Box<Established>,
+    },
     /// `ractor_cluster` has it.
     Opening,
     Ready,
@@ -170,10 +173,8 @@ impl Actor for LinksActor {
         .with_max_inbound_frame_size(FRAME_MAX as u64 + TRANSPORT_OVERHEAD);
         let (server, _) = Actor::spawn_linked(None, server, (), myself.get_cell()).await?;
         let subscription = Box::new(Sessions(myself.clone()));
-        server.cast(NodeServerMessage::SubscribeToEvents {
-            id: "tickwright".into(),
-            subscription,
-        })?;
+        server
+            .cast(NodeServerMessage::SubscribeToEvents { id: "tickwright".into(), subscription })?;
         let links = Links::new(LinksConfig {
             own: peer.clone(),
             own_address: introduction.address.clone(),
@@ -460,9 +461,9 @@ impl LinksState {
 
     fn on_ready(&mut self, number: LinkNumber, node: u64) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        let found = pg::get_members(&gateway::GROUP.to_owned()).into_iter().find(|member| {
-            matches!(member.get_id(), ActorId::Remote { node_id, .. } if node_id == node)
-        });
+        let found = pg::get_members(&gateway::GROUP.to_owned()).into_iter().find(
+            |member| matches!(member.get_id(), ActorId::Remote { node_id, .. } if node_id == node),
+        );
         let Some(found) = found else {
             tracing::warn!(peer = %session.peer.id, "the node shows no gateway");
             self.arguments.network.close_link(&session.link);
@@ -523,7 +524,11 @@ impl LinksState {
 struct Sessions(ActorRef<LinksMessage>);
 
 impl Sessions {
-    fn tell(&self, session: &NodeServerSessionInformation, of: impl Fn(LinkNumber) -> LinksMessage) {
+    fn tell(
+        &self,
+        session: &NodeServerSessionInformation,
+        of: impl Fn(LinkNumber) -> LinksMessage,
+    ) {
         // Only connections that we handed over have a number for a label.
         if let Ok(number) = session.peer_addr.parse() {
             let _ = self.0.cast(of(number));

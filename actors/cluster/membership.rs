@@ -309,8 +309,11 @@ impl MembershipState {
         }
         self.arguments.network.on_member(&peer.id, status, &services);
         if peer.id != self.arguments.profile.id {
-            let _ =
-                self.arguments.links.send(LinksMessage::Member(peer.clone(), address.clone(), status));
+            let _ = self.arguments.links.send(LinksMessage::Member(
+                peer.clone(),
+                address.clone(),
+                status,
+            ));
             let remembered = (status != Status::Left).then_some(&address);
             if self.arguments.memory.on_member(&peer.id, remembered) {
                 self.save();

@@ -50,7 +50,7 @@ pub use memory::{Memory, MemoryError};
 pub use network::{
     DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request,
 };
-pub use tls::{Identity, NODE, TOOL, Tls, TlsError, node_name};
+pub use tls::{Identity, Tls, TlsError, node_name};
 
 use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,

@@ -354,9 +354,7 @@ impl Network {
     ) {
         let (actor, name) = (actor.clone(), role.to_owned());
         let handler = move |mut request: Request| match decode(&mut request) {
-            Ok(message) => {
-                actor.cast(message).map_err(|_| format!("`{name}` is starting anew"))
-            }
+            Ok(message) => actor.cast(message).map_err(|_| format!("`{name}` is starting anew")),
             Err(reason) => {
                 if let Some(reply) = request.reply.take() {
                     reply.refuse(reason.clone());
@@ -412,10 +410,7 @@ impl Network {
     /// Every role that is served anywhere, with its nodes.
     pub fn roles(&self) -> Vec<(String, Vec<NodeId>)> {
         let directory = read(&self.0.directory);
-        directory
-            .roles()
-            .map(|(role, nodes)| (role.to_owned(), nodes.cloned().collect()))
-            .collect()
+        directory.roles().map(|(role, nodes)| (role.to_owned(), nodes.cloned().collect())).collect()
     }
 
     /// Whom there are links to.
@@ -461,10 +456,7 @@ impl Network {
             gateway: OnceLock::new(),
             pass,
             peer_pass,
-            send: Mutex::new(Sending {
-                sequence: 0,
-                credit: SendCredit::new(self.0.credit_bytes),
-            }),
+            send: Mutex::new(Sending { sequence: 0, credit: SendCredit::new(self.0.credit_bytes) }),
             receive: Mutex::new(Receiving {
                 sequence: 0,
                 credit: ReceiveCredit::new(self.0.credit_bytes),
@@ -500,8 +492,11 @@ impl Network {
 
     /// Nothing passes between this node and that life of `id` any more.
     pub(super) fn fence(&self, peer: &Peer) {
-        let found: Vec<Arc<Link>> =
-            read(&self.0.passes).values().filter(|link| link.peer == *peer).map(Arc::clone).collect();
+        let found: Vec<Arc<Link>> = read(&self.0.passes)
+            .values()
+            .filter(|link| link.peer == *peer)
+            .map(Arc::clone)
+            .collect();
         for link in found {
             self.close_link(&link);
         }
@@ -616,7 +611,11 @@ impl Network {
         node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))
     }
 
-    fn deliver_here(&self, message: Message<'_>, reply: Option<Reply>) -> Result<(), DeliveryError> {
+    fn deliver_here(
+        &self,
+        message: Message<'_>,
+        reply: Option<Reply>,
+    ) -> Result<(), DeliveryError> {
         self.hand_over(Request {
             from: self.0.own.clone(),
             role: message.role.to_owned(),
@@ -653,7 +652,8 @@ impl Network {
             }
             return Err(DeliveryError::Refused(reason));
         }
-        let (from, role, kind) = (request.from.id.clone(), request.role.clone(), request.kind.clone());
+        let (from, role, kind) =
+            (request.from.id.clone(), request.role.clone(), request.kind.clone());
         handler(request).map_err(|reason| {
             count!(self, undecodable);
             tracing::warn!(%from, role, kind, reason, "a message could not be taken in");
@@ -694,7 +694,12 @@ impl Network {
 
     /// Queues a frame. `Err(Some)` gives it back for want of credit, `Err(None)` says that the link is
     /// gone.
-    fn try_send(&self, link: &Link, mut frame: Vec<u8>, takes_credit: bool) -> Result<(), Option<Vec<u8>>> {
+    fn try_send(
+        &self,
+        link: &Link,
+        mut frame: Vec<u8>,
+        takes_credit: bool,
+    ) -> Result<(), Option<Vec<u8>>> {
         if link.fence.is_closed() {
             return Err(None);
         }
@@ -814,11 +819,8 @@ impl Network {
                 }
             };
         }
-        let receipt = Receipt {
-            network: Arc::downgrade(&self.0),
-            link: Arc::downgrade(link),
-            bytes: size,
-        };
+        let receipt =
+            Receipt { network: Arc::downgrade(&self.0), link: Arc::downgrade(link), bytes: size };
         let answer = match header.purpose {
             Purpose::Tell | Purpose::Ask => {
                 let is_ask = header.purpose == Purpose::Ask;
@@ -829,8 +831,7 @@ impl Network {
                     message: header.message,
                     until: Instant::now() + patience,
                 };
-                let reply =
-                    is_ask.then(|| Reply { role: header.role.clone(), to: Some(to) });
+                let reply = is_ask.then(|| Reply { role: header.role.clone(), to: Some(to) });
                 let Header { role, kind, epoch, .. } = header;
                 let receipt = Some(receipt);
                 // Counted and logged where it fails; the sender of a question has been told.

@@ -1,7 +1,7 @@
 //! Who is at the other end: certificates of the cluster's own authority, on both sides.
 //!
-//! Every node's certificate carries two names: [`NODE`], which makes it a node's and is what a
-//! dialler asks for (it does not know who answers at a seed's address), and `NAME.` before it, which
+//! Every node's certificate carries two names: [`NODE`], which makes it a node's and is what a dialler
+//! asks for (it does not know who answers at a seed's address), and `NAME.` before it, which
 //! says whose it is. A tool's certificate carries [`TOOL`] instead and opens only the door for tools.
 //!
 //! The files are looked at again when they change, so certificates and authorities can be replaced
@@ -19,10 +19,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tickwright_core::config::TlsFiles;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// The name in every node's certificate.
-pub const NODE: &str = "node.tickwright";
-/// The name in every tool's certificate.
-pub const TOOL: &str = "tool.tickwright";
+use crate::kit::certificate::{NODE, TOOL};
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -180,8 +177,7 @@ fn stamps(files: &TlsFiles) -> [Option<SystemTime>; 3] {
 impl Loaded {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let stamps = stamps(files);
-        let (ca, cert, key) =
-            (Path::new(&files.ca), Path::new(&files.cert), Path::new(&files.key));
+        let (ca, cert, key) = (Path::new(&files.ca), Path::new(&files.cert), Path::new(&files.key));
         let unusable = |path: &Path, error: &dyn std::fmt::Display| TlsError::Unusable {
             path: path.into(),
             message: error.to_string(),
