@@ -61,12 +61,15 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
 }
 
 /// What is to be logged, but never what nodes say to each other: at the level of debugging
-/// `ractor_cluster` would print every message whole.
+/// `ractor_cluster` would print every message whole, and short of it warns of every link that ends.
 fn without_payloads(log: &str) -> String {
-    let is_chatty =
-        ["debug", "trace"].iter().any(|&level| log.split(',').any(|part| part == level));
-    if is_chatty && !log.contains("ractor_cluster") {
+    let is_at = |levels: &[&str]| log.split(',').any(|part| levels.contains(&part));
+    if log.contains("ractor_cluster") {
+        log.to_owned()
+    } else if is_at(&["debug", "trace"]) {
         format!("{log},ractor_cluster=info")
+    } else if is_at(&["warn", "info"]) {
+        format!("{log},ractor_cluster=error")
     } else {
         log.to_owned()
     }
@@ -257,6 +260,23 @@ fn check_data(config: &Config, file: &Path, json: bool) -> u8 {
         Err(error) => {
             eprintln!("{error}");
             EXIT_USAGE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodes_say_to_each_other_is_never_logged_unless_asked_for() {
+        for (log, expected) in [
+            ("debug", "debug,ractor_cluster=info"),
+            ("warn,tickwright=debug", "warn,tickwright=debug,ractor_cluster=error"),
+            ("off", "off"),
+            ("info,ractor_cluster=debug", "info,ractor_cluster=debug"),
+        ] {
+            assert_eq!(without_payloads(log), expected);
         }
     }
 }

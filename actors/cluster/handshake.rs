@@ -62,7 +62,7 @@ impl DialError {
         match self {
             Self::Refused(refusal) => refusal.is_final(),
             Self::Untrusted(_) | Self::Hello(HelloError::Version { .. }) => true,
-            Self::Hello(HelloError::Connection(_) | HelloError::Garbage)
+            Self::Hello(HelloError::Connection(_) | HelloError::Garbage | HelloError::HungUp)
             | Self::Timeout(_)
             | Self::Abandoned(_) => false,
         }
@@ -76,6 +76,8 @@ impl From<io::Error> for DialError {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
                 Self::Untrusted(error.to_string())
             }
+            // No TLS at all.
+            Some(rustls::Error::InvalidMessage(_)) => Self::Hello(HelloError::Garbage),
             Some(_) | None => Self::Hello(HelloError::Connection(error)),
         }
     }

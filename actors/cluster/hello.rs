@@ -188,6 +188,8 @@ pub(super) enum HelloError {
     Connection(#[from] io::Error),
     #[error("what came is no introduction of a node; does only one of the two use certificates?")]
     Garbage,
+    #[error("whoever is there hung up without a word; does only one of the two use certificates?")]
+    HungUp,
     #[error("the node there speaks version {found}, this one {VERSION}; run the same version")]
     Version { found: u8 },
 }
@@ -211,7 +213,10 @@ pub(super) async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<T, HelloError> {
     let mut head = [0; 9];
-    stream.read_exact(&mut head).await?;
+    stream.read_exact(&mut head).await.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HelloError::HungUp,
+        _ => HelloError::Connection(error),
+    })?;
     if head[..4] != MAGIC {
         return Err(HelloError::Garbage);
     }
@@ -319,7 +324,8 @@ mod tests {
         assert!(matches!(of(with(0, b'G')).await, HelloError::Garbage));
         assert!(matches!(of(with(4, 9)).await, HelloError::Version { found: 9 }));
         assert!(matches!(of(with(5, 255)).await, HelloError::Garbage), "a claim of 4 GB");
-        assert!(matches!(of(bytes[..8].to_vec()).await, HelloError::Connection(_)));
+        assert!(matches!(of(bytes[..8].to_vec()).await, HelloError::HungUp));
+        assert!(matches!(of(bytes[..9].to_vec()).await, HelloError::Connection(_)));
     }
 
     #[test]
