@@ -8,10 +8,12 @@ use ractor::rpc::CallResult;
 use ractor::{ActorRef, RpcReplyPort};
 use rustls::crypto::aws_lc_rs;
 use tickwright_core::cluster::{Peer, Ticket, Timings};
-use tickwright_core::domain::NodeAddress;
+use tickwright_core::domain::{Incarnation, NodeAddress};
 use tokio::net::TcpStream;
 
-use super::hello::{self, Cookie, Go, Hello, HelloAnswer, HelloError, Introduction, Pass, Refusal};
+use super::hello::{
+    self, Cookie, Go, Hello, HelloAnswer, HelloError, Introduction, Pass, Refusal, Welcome,
+};
 use super::links::LinksMessage;
 use super::stream::{Connection, prepare};
 use super::tls::{self, Identity, Tls};
@@ -43,7 +45,7 @@ pub(super) struct Established {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
     #[error("{0}")]
-    Hello(#[from] HelloError),
+    Hello(HelloError),
     #[error("{0}")]
     Refused(Refusal),
     /// The certificate of either side was not accepted.
@@ -65,6 +67,25 @@ impl DialError {
             Self::Hello(HelloError::Connection(_) | HelloError::Garbage | HelloError::HungUp)
             | Self::Timeout(_)
             | Self::Abandoned(_) => false,
+        }
+    }
+}
+
+impl DialError {
+    /// The later life of this node that was seen there, if that is why.
+    pub(super) fn stale(&self) -> Option<Incarnation> {
+        if let Self::Refused(Refusal::Stale { known }) = self { Some(*known) } else { None }
+    }
+}
+
+impl From<HelloError> for DialError {
+    fn from(error: HelloError) -> Self {
+        match error {
+            // Certificates may turn out not to be accepted only with the first answer.
+            HelloError::Connection(error) => error.into(),
+            HelloError::Garbage | HelloError::HungUp | HelloError::Version { .. } => {
+                Self::Hello(error)
+            }
         }
     }
 }
@@ -107,12 +128,10 @@ impl Introducer {
         let nonce = random_bytes();
         let hello = Hello { introduction: self.introduction.clone(), nonce };
         hello::write(&mut connection, &hello).await?;
-        let answer = hello::read(&mut connection).await.map_err(|error| match error {
-            HelloError::Connection(error) => error.into(),
-            other => DialError::Hello(other),
-        })?;
+        let answer = hello::read(&mut connection).await?;
         let (introduction, their_nonce, proof, pass) = match answer {
-            HelloAnswer::Welcome { introduction, nonce, proof, pass } => {
+            HelloAnswer::Welcome(welcome) => {
+                let Welcome { introduction, nonce, proof, pass } = *welcome;
                 (introduction, nonce, proof, pass)
             }
             HelloAnswer::Refused(refusal) => return Err(DialError::Refused(refusal)),
@@ -202,12 +221,12 @@ impl Introducer {
             HeldTicket { links: &self.links, peer: introduction.peer(), number: Some(number) };
         let (own_nonce, peer_pass) = (random_bytes(), random_pass());
         let nonces = [&nonce, &own_nonce];
-        let welcome = HelloAnswer::Welcome {
+        let welcome = HelloAnswer::Welcome(Box::new(Welcome {
             introduction: own.clone(),
             nonce: own_nonce,
             proof: self.cookie.proof("welcome", own, &introduction, nonces),
             pass: peer_pass,
-        };
+        }));
         hello::write(&mut connection, &welcome).await?;
         let Go { proof, pass } = hello::read(&mut connection).await?;
         if self.cookie.proof("go", &introduction, own, nonces) != proof {

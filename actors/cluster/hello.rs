@@ -86,14 +86,18 @@ pub(super) struct Hello {
 /// The acceptor's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum HelloAnswer {
-    Welcome {
-        introduction: Introduction,
-        nonce: [u8; 32],
-        proof: [u8; 32],
-        /// What the dialler's messages are to carry.
-        pass: Pass,
-    },
+    Welcome(Box<Welcome>),
     Refused(Refusal),
+}
+
+/// Come in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Welcome {
+    pub(super) introduction: Introduction,
+    pub(super) nonce: [u8; 32],
+    pub(super) proof: [u8; 32],
+    /// What the dialler's messages are to carry.
+    pub(super) pass: Pass,
 }
 
 /// The dialler's last word.
@@ -213,10 +217,12 @@ pub(super) async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<T, HelloError> {
     let mut head = [0; 9];
-    stream.read_exact(&mut head).await.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HelloError::HungUp,
-        _ => HelloError::Connection(error),
-    })?;
+    let hung_up = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+    match stream.read_exact(&mut head).await {
+        Ok(_) => {}
+        Err(error) if hung_up.contains(&error.kind()) => return Err(HelloError::HungUp),
+        Err(error) => return Err(error.into()),
+    }
     if head[..4] != MAGIC {
         return Err(HelloError::Garbage);
     }

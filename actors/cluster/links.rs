@@ -325,10 +325,7 @@ impl LinksState {
                 tracing::debug!(%address, %error, "a node was not reached");
                 failures.insert(address.clone(), error.to_string());
                 if error.is_final() {
-                    let stale = match &error {
-                        DialError::Refused(Refusal::Stale { known }) => Some(*known),
-                        _ => None,
-                    };
+                    let stale = error.stale();
                     let reason = error.to_string();
                     let refused = ClusterEvent::Refused { address: address.clone(), reason, stale };
                     let _ = self.arguments.events.send(refused);
@@ -347,9 +344,11 @@ impl LinksState {
             let _ = reply.send(Err(Refusal::Leaving));
             return;
         }
-        match self.links.on_hello(&peer) {
-            HelloVerdict::Probe => self.probe(peer, reply),
-            verdict => self.answer_hello(&peer, verdict, reply),
+        let verdict = self.links.on_hello(&peer);
+        if verdict == HelloVerdict::Probe {
+            self.probe(peer, reply);
+        } else {
+            self.answer_hello(&peer, verdict, reply);
         }
     }
 
@@ -499,8 +498,8 @@ impl LinksState {
                 self.myself.send_after(deadline, move || LinksMessage::Overdue(number));
                 self.open(number, established)
             }
-            other => {
-                session.phase = other;
+            phase @ (Phase::Opening | Phase::Ready) => {
+                session.phase = phase;
                 Ok(())
             }
         }

@@ -10,144 +10,37 @@
 //! *Delivery* is at most once. A question that fails after it was sent has an unknown outcome. Nothing
 //! is sent without credit, so a peer that stands still costs a window of memory and no more.
 
+mod counts;
+mod delivery;
+mod link;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use serde::Serialize;
-use tickwright_core::cluster::{
-    Assembly, Beat, Directory, LinkNumber, Peer, ReceiveCredit, SendCredit, Service, Status, parts,
-};
+use tickwright_core::cluster::{Beat, Directory, Peer, Service, Status, parts};
 use tickwright_core::domain::NodeId;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose};
 use super::hello::Pass;
-use super::stream::Fence;
+pub use counts::NetworkCounts;
+use counts::Statistics;
+use delivery::ReplyTo;
+pub use delivery::{DeliveryError, Handler, Message, Receipt, Reply, Request};
+pub(super) use link::{Link, LinkParts};
 
 /// Questions of this node that may await their answers at once.
 const ASKS_MAX: usize = 65_536;
 
 /// Longest name of a role or a kind.
 const NAME_MAX: usize = 256;
-
-/// Why a message was not delivered. Unless said otherwise it may have been acted on all the same.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeliveryError {
-    /// No node that is known serves the role. It was not sent.
-    #[error("nobody serves `{0}`")]
-    Nobody(String),
-    /// There is no link to the node. It was not sent.
-    #[error("there is no link to node {0}")]
-    Unlinked(NodeId),
-    /// The node takes nothing in just now. It was not sent, or not whole.
-    #[error("node {0} takes nothing in")]
-    Stalled(NodeId),
-    /// The message is too large, or its names are. It was not sent.
-    #[error("a message of {length} bytes is larger than {limit}")]
-    TooLarge {
-        /// Bytes of it.
-        length: u64,
-        /// Bytes that are taken.
-        limit: u64,
-    },
-    /// Too many questions await their answers. It was not sent.
-    #[error("too many questions await their answers")]
-    TooMany,
-    /// The one asked has refused, with this reason.
-    #[error("{0}")]
-    Refused(String),
-    /// The link broke, or the one asked ended, before there was an answer.
-    #[error("the connection to `{0}` ended before it answered")]
-    Ended(String),
-    /// No answer in time.
-    #[error("`{role}` gave no answer within {patience:?}")]
-    Timeout {
-        /// Who was asked.
-        role: String,
-        /// How long was waited.
-        patience: Duration,
-    },
-}
-
-impl DeliveryError {
-    /// Whether the message may have been acted on although this is all there is to tell.
-    pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Ended(_) | Self::Timeout { .. })
-    }
-}
-
-/// A message for a role on this node.
-#[derive(Debug)]
-pub struct Request {
-    /// Who sends it; taken from the link it came on.
-    pub from: Peer,
-    /// For whom.
-    pub role: String,
-    /// What it is.
-    pub kind: String,
-    /// The epoch of the sender's work.
-    pub epoch: u64,
-    /// Its bytes.
-    pub body: Vec<u8>,
-    /// Where an answer goes, if one is awaited.
-    pub reply: Option<Reply>,
-    /// Returns the sender's credit when it is dropped: keep it for as long as the message takes room.
-    pub receipt: Option<Receipt>,
-}
-
-/// Takes a message in, or says why not.
-pub type Handler = Arc<dyn Fn(Request) -> Result<(), String> + Send + Sync>;
-
-/// Counts what went wrong and what went through.
-#[derive(Debug, Default)]
-struct Statistics {
-    frames_sent: AtomicU64,
-    frames_received: AtomicU64,
-    bytes_sent: AtomicU64,
-    bytes_received: AtomicU64,
-    undecodable: AtomicU64,
-    stale_passes: AtomicU64,
-    out_of_order: AtomicU64,
-    stale_epochs: AtomicU64,
-    undelivered: AtomicU64,
-    stalls: AtomicU64,
-    connections_dropped: AtomicU64,
-    introductions_failed: AtomicU64,
-}
-
-/// What [`Statistics`] said at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct NetworkCounts {
-    /// Frames to peers.
-    pub frames_sent: u64,
-    /// Frames from peers.
-    pub frames_received: u64,
-    /// Bytes of them.
-    pub bytes_sent: u64,
-    /// Bytes of them.
-    pub bytes_received: u64,
-    /// Frames and messages that could not be decoded.
-    pub undecodable: u64,
-    /// Frames of links that are fenced, or of nobody we know.
-    pub stale_passes: u64,
-    /// Frames that were not the next of their link.
-    pub out_of_order: u64,
-    /// Messages of an epoch that the role does not accept.
-    pub stale_epochs: u64,
-    /// Messages for roles that nobody serves here.
-    pub undelivered: u64,
-    /// Times that a sender had to wait for credit.
-    pub stalls: u64,
-    /// Connections dropped because too many had not proved themselves.
-    pub connections_dropped: u64,
-    /// Connections that failed to introduce themselves.
-    pub introductions_failed: u64,
-}
 
 macro_rules! count {
     ($network:expr, $field:ident) => {
@@ -156,124 +49,6 @@ macro_rules! count {
     ($network:expr, $field:ident, $by:expr) => {
         $network.0.statistics.$field.fetch_add($by, Ordering::Relaxed)
     };
-}
-
-/// One connection to one peer.
-pub(super) struct Link {
-    pub(super) number: LinkNumber,
-    pub(super) peer: Peer,
-    fence: Fence,
-    /// The peer's gateway, once the session is ready. Messages of the peer may come before.
-    gateway: OnceLock<ActorRef<Vec<u8>>>,
-    /// What our messages carry.
-    pass: Pass,
-    /// What the peer's messages carry.
-    peer_pass: Pass,
-    send: Mutex<Sending>,
-    receive: Mutex<Receiving>,
-    /// Credit came back, or the link is gone.
-    credit: Notify,
-}
-
-struct Sending {
-    sequence: u64,
-    credit: SendCredit,
-}
-
-struct Receiving {
-    /// The next expected.
-    sequence: u64,
-    credit: ReceiveCredit,
-    assembly: Assembly,
-}
-
-/// What it takes to use a connection.
-pub(super) struct LinkParts {
-    pub(super) number: LinkNumber,
-    pub(super) peer: Peer,
-    pub(super) fence: Fence,
-    pub(super) pass: Pass,
-    pub(super) peer_pass: Pass,
-}
-
-/// Returns the credit of one message to its sender, once.
-pub struct Receipt {
-    network: Weak<Shared>,
-    link: Weak<Link>,
-    bytes: u64,
-}
-
-impl fmt::Debug for Receipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt").field("bytes", &self.bytes).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if let (Some(shared), Some(link)) = (self.network.upgrade(), self.link.upgrade()) {
-            Network(shared).return_credit(&link, self.bytes);
-        }
-    }
-}
-
-/// Where the answer to one question goes.
-pub struct Reply {
-    role: String,
-    to: Option<ReplyTo>,
-}
-
-enum ReplyTo {
-    Here(oneshot::Sender<Result<Vec<u8>, DeliveryError>>),
-    There { network: Network, link: Arc<Link>, message: u64, until: Instant },
-}
-
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("role", &self.role).finish_non_exhaustive()
-    }
-}
-
-impl Reply {
-    /// Answers.
-    pub fn answer(mut self, body: Vec<u8>) {
-        self.send(Ok(body));
-    }
-
-    /// Says why there is no answer.
-    pub fn refuse(mut self, reason: impl Into<String>) {
-        self.send(Err(reason.into()));
-    }
-
-    fn send(&mut self, answer: Result<Vec<u8>, String>) {
-        match self.to.take() {
-            None => {}
-            Some(ReplyTo::Here(sender)) => {
-                // Whoever asked may have given up.
-                let _ = sender.send(answer.map_err(DeliveryError::Refused));
-            }
-            Some(ReplyTo::There { network, link, message, until }) => {
-                let (purpose, body) = match answer {
-                    Ok(body) => (Purpose::Reply, body),
-                    Err(reason) => (Purpose::Failure, reason.into_bytes()),
-                };
-                tokio::spawn(async move {
-                    let header = Header::new(purpose, message);
-                    if let Err(error) = network.send(&link, header, &body, until).await {
-                        let peer = &link.peer.id;
-                        tracing::debug!(%peer, %error, "an answer was not delivered");
-                    }
-                });
-            }
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        let reason = format!("`{}` ended before it answered", self.role);
-        self.send(Err(reason));
-    }
 }
 
 struct PendingAsk {
@@ -420,22 +195,7 @@ impl Network {
 
     /// What went through and what went wrong.
     pub fn counts(&self) -> NetworkCounts {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counted = &self.0.statistics;
-        NetworkCounts {
-            frames_sent: of(&counted.frames_sent),
-            frames_received: of(&counted.frames_received),
-            bytes_sent: of(&counted.bytes_sent),
-            bytes_received: of(&counted.bytes_received),
-            undecodable: of(&counted.undecodable),
-            stale_passes: of(&counted.stale_passes),
-            out_of_order: of(&counted.out_of_order),
-            stale_epochs: of(&counted.stale_epochs),
-            undelivered: of(&counted.undelivered),
-            stalls: of(&counted.stalls),
-            connections_dropped: of(&counted.connections_dropped),
-            introductions_failed: of(&counted.introductions_failed),
-        }
+        self.0.statistics.counts()
     }
 
     pub(super) fn count_dropped_connection(&self) {
@@ -448,22 +208,8 @@ impl Network {
 
     /// A connection was established: what comes on it is taken in from now on.
     pub(super) fn add_link(&self, parts: LinkParts) -> Arc<Link> {
-        let LinkParts { number, peer, fence, pass, peer_pass } = parts;
-        let link = Arc::new(Link {
-            number,
-            peer,
-            fence,
-            gateway: OnceLock::new(),
-            pass,
-            peer_pass,
-            send: Mutex::new(Sending { sequence: 0, credit: SendCredit::new(self.0.credit_bytes) }),
-            receive: Mutex::new(Receiving {
-                sequence: 0,
-                credit: ReceiveCredit::new(self.0.credit_bytes),
-                assembly: Assembly::new(self.0.message_bytes_max),
-            }),
-            credit: Notify::new(),
-        });
+        let peer_pass = parts.peer_pass;
+        let link = Link::new(parts, self.0.credit_bytes, self.0.message_bytes_max);
         write(&self.0.passes).insert(peer_pass, Arc::clone(&link));
         link
     }
@@ -772,10 +518,8 @@ impl Network {
                 tracing::warn!(peer = %link.peer.id, "frames are missing");
             }
             receive.sequence = frame.sequence + 1;
-            match header.purpose {
-                Purpose::Credit => None,
-                _ => Some(receive.assembly.on_part(header.part(), frame.body)),
-            }
+            let is_message = header.purpose != Purpose::Credit;
+            is_message.then(|| receive.assembly.on_part(header.part(), frame.body))
         };
         match whole {
             None => {
@@ -855,37 +599,6 @@ impl Network {
     }
 }
 
-/// A message for a role.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'m> {
-    /// For whom.
-    pub role: &'m str,
-    /// What it is, so that it can be decoded.
-    pub kind: &'m str,
-    /// The epoch of the sender's work; 0 where there are none.
-    pub epoch: u64,
-    /// Its bytes.
-    pub body: &'m [u8],
-}
-
-impl<'m> Message<'m> {
-    /// A message as JSON, for roles that understand it.
-    pub fn json(role: &'m str, body: &'m str) -> Self {
-        Self { role, kind: "json", epoch: 0, body: body.as_bytes() }
-    }
-
-    fn header(&self, purpose: Purpose, message: u64, patience: Duration) -> Header {
-        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        Header {
-            epoch: self.epoch,
-            patience_ms,
-            role: self.role.to_owned(),
-            kind: self.kind.to_owned(),
-            ..Header::new(purpose, message)
-        }
-    }
-}
-
 /// Forgets a question when whoever asked goes away.
 struct Pending<'n> {
     network: &'n Network,
@@ -913,6 +626,3 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

@@ -65,7 +65,10 @@ mod tests {
         roles.iter().map(|&(role, epoch)| Service { role: role.into(), epoch }).collect()
     }
 
-    fn directory(members: &[(&str, Status, &[(&str, u64)])]) -> Directory {
+    /// A node, how it is, and its roles with their epochs.
+    type Told<'t> = (&'t str, Status, &'t [(&'t str, u64)]);
+
+    fn directory(members: &[Told<'_>]) -> Directory {
         let mut directory = Directory::default();
         for &(node, status, roles) in members {
             directory.on_member(&node.into(), status, &services(roles));
@@ -79,14 +82,14 @@ mod tests {
 
     #[test]
     fn the_newest_epoch_wins_over_everything_else() {
-        let both: &[(&str, Status, &[(&str, u64)])] =
+        let both: &[Told<'_>] =
             &[("a", Status::Up, &[("risk", 1)]), ("b", Status::Suspect, &[("risk", 2)])];
         assert_eq!(serving(&directory(both), "risk", "a"), Some("b".into()));
     }
 
     #[test]
     fn one_s_own_actor_is_preferred_then_a_healthy_node() {
-        let both: &[(&str, Status, &[(&str, u64)])] =
+        let both: &[Told<'_>] =
             &[("a", Status::Suspect, &[("x", 1)]), ("b", Status::Up, &[("x", 1)])];
         assert_eq!(serving(&directory(both), "x", "a"), Some("a".into()));
         assert_eq!(serving(&directory(both), "x", "c"), Some("b".into()));

@@ -12,32 +12,32 @@ use serde_json::Value;
 use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
 
 /// Nothing here may take longer. Generous: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program under test.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
 
 /// A port that nobody uses just now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A node that can be started, ended and started again with what it remembers.
 #[derive(Debug)]
-pub struct Node {
-    pub name: String,
-    pub port: u16,
-    pub http: u16,
-    pub directory: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) http: u16,
+    pub(crate) directory: tempfile::TempDir,
     /// More options of the command.
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
     starts: u32,
     child: Option<Child>,
 }
 
 impl Node {
     /// A node that does not run yet.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             port: free_port(),
@@ -49,24 +49,24 @@ impl Node {
         }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// With `--set KEY=VALUE`.
     #[must_use]
-    pub fn set(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.options.extend(["--set".to_owned(), format!("{key}={value}")]);
         self
     }
 
     /// With these seeds, in order.
     #[must_use]
-    pub fn seeds(self, seeds: &[&str]) -> Self {
+    pub(crate) fn seeds(self, seeds: &[&str]) -> Self {
         self.set("cluster.seeds", &seeds.join(","))
     }
 
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .args(["node", "--name", &self.name])
@@ -84,12 +84,12 @@ impl Node {
     }
 
     /// What it has written since its last start.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// Starts it; returns before it is in a cluster.
-    pub fn start(&mut self) -> &mut Self {
+    pub(crate) fn start(&mut self) -> &mut Self {
         assert!(self.child.is_none(), "{} runs already", self.name);
         self.starts += 1;
         let log = std::fs::File::create(self.log_path()).unwrap();
@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// Waits until it is in a cluster.
-    pub fn is_member(&mut self) -> &mut Self {
+    pub(crate) fn is_member(&mut self) -> &mut Self {
         until(&format!("{} joins", self.name), || {
             self.assert_runs();
             self.status().is_ok_and(|status| status["is_member"] == true)
@@ -107,13 +107,13 @@ impl Node {
         self
     }
 
-    pub fn assert_runs(&mut self) {
+    pub(crate) fn assert_runs(&mut self) {
         let ended = self.child.as_mut().unwrap().try_wait().unwrap();
         assert!(ended.is_none(), "{} ended:\n{}", self.name, self.log());
     }
 
     /// Waits until it has ended by itself.
-    pub fn wait_end(&mut self) -> ExitStatus {
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let since = Instant::now();
         loop {
@@ -129,38 +129,38 @@ impl Node {
     }
 
     /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let process = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    pub fn ask(&self, task: &CtlTask, on: Option<&str>) -> Result<Value, CtlError> {
+    pub(crate) fn ask(&self, task: &CtlTask, on: Option<&str>) -> Result<Value, CtlError> {
         let url = format!("http://127.0.0.1:{}", self.http);
         let patience = Some(Duration::from_secs(2));
         ask(task, &CtlTarget { url, on: on.map(str::to_owned), patience, tls: None })
     }
 
-    pub fn status(&self) -> Result<Value, CtlError> {
+    pub(crate) fn status(&self) -> Result<Value, CtlError> {
         self.ask(&CtlTask::Status, None)
     }
 
     /// How this node sees the one called `name`; empty if it does not know it.
-    pub fn sees(&self, name: &str) -> String {
+    pub(crate) fn sees(&self, name: &str) -> String {
         let members = self.ask(&CtlTask::Members, None).unwrap_or_default();
         let found = members.as_array().into_iter().flatten().find(|member| member["id"] == *name);
         found.and_then(|member| member["status"].as_str()).unwrap_or_default().to_owned()
     }
 
     /// Waits until this node sees `name` as `status`.
-    pub fn comes_to_see(&self, name: &str, status: &str) {
+    pub(crate) fn comes_to_see(&self, name: &str, status: &str) {
         until(&format!("{} sees {name} {status}", self.name), || self.sees(name) == status);
     }
 }
@@ -175,7 +175,7 @@ impl Drop for Node {
 }
 
 /// Waits until something holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -184,18 +184,18 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Runs the program to its end.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// What a run wrote, and how it ended.
-pub fn text(output: &Output) -> (i32, String) {
+pub(crate) fn text(output: &Output) -> (i32, String) {
     let all = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&all).into_owned())
 }
 
 /// Nodes that have all joined; the first one is everybody's first seed.
-pub fn cluster(names: &[&str]) -> Vec<Node> {
+pub(crate) fn cluster(names: &[&str]) -> Vec<Node> {
     let mut nodes: Vec<Node> = names.iter().map(|name| Node::new(name)).collect();
     let seed = nodes[0].address();
     for node in &mut nodes {

@@ -169,10 +169,11 @@ proptest! {
             wires[dialler] = match wires[dialler] {
                 Wire::Idle if nodes[dialler].is_linked(&names[acceptor].into()) => Wire::Abandoned,
                 Wire::Idle => Wire::Hello,
-                Wire::Hello => match nodes[acceptor].on_hello(&peer(names[dialler], 1)) {
-                    HelloVerdict::Welcome(ticket) => Wire::Welcome(ticket),
-                    other => panic!("{other:?}"),
-                },
+                Wire::Hello => {
+                    let verdict = nodes[acceptor].on_hello(&peer(names[dialler], 1));
+                    let HelloVerdict::Welcome(ticket) = verdict else { panic!("{verdict:?}") };
+                    Wire::Welcome(ticket)
+                }
                 Wire::Welcome(ticket) if nodes[dialler].on_welcome(&peer(names[acceptor], 1)) => {
                     establish(&mut nodes, &mut held, dialler, link)?;
                     Wire::Go(ticket)
@@ -192,7 +193,8 @@ proptest! {
                     }
                     Wire::Abandoned
                 }
-                done => done,
+                Wire::Done => Wire::Done,
+                Wire::Abandoned => Wire::Abandoned,
             };
         }
         prop_assert_eq!(held[0], held[1], "{:?}", wires);
