@@ -19,6 +19,12 @@ use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
 
 use crate::source::live::LiveConfig;
 
+mod cluster;
+
+pub use cluster::{
+    CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
+};
+
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
 /// An invariant is broken: a lost tick, a duplicate order, an injected fault that never struck.
@@ -74,10 +80,12 @@ pub enum Command {
     Run(RunOptions),
     /// Check a configuration or a data file, or list the keys of the configuration
     Check(CheckOptions),
-    /// Join a cluster (not available yet)
-    Node(NotYetOptions),
-    /// Ask or tell a running node (not available yet)
-    Ctl(NotYetOptions),
+    /// Join a cluster, and stay until Ctrl-C
+    Node(NodeOptions),
+    /// Ask or tell a running node, and through it any other
+    Ctl(CtlOptions),
+    /// Make certificates for nodes and tools
+    Certs(CertsOptions),
     /// Search for better parameters (not available yet)
     Optimize(NotYetOptions),
     /// Compare two runs (not available yet)
@@ -166,6 +174,12 @@ pub enum Task {
     CheckedConfig(PathBuf),
     /// List the keys of the configuration.
     ListKeys,
+    /// Be a member of a cluster.
+    Node,
+    /// Ask a running node.
+    Ctl(CtlOptions),
+    /// Make certificates.
+    Certs(CertsOptions),
 }
 
 /// A run of the pipeline.
@@ -228,8 +242,11 @@ impl CommandLine {
             Command::Demo(options) => prepare_run(&global, options, true, kinds),
             Command::Run(options) => prepare_run(&global, options, false, kinds),
             Command::Check(options) => prepare_check(&global, options, kinds),
-            Command::Node(_) => Err(Refusal::not_yet("`tickwright node`")),
-            Command::Ctl(_) => Err(Refusal::not_yet("`tickwright ctl`")),
+            Command::Node(options) => {
+                prepare_other(&global, &[("node.name", options.name)], Task::Node, kinds)
+            }
+            Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
+            Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
             Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
             Command::Compare(_) => Err(Refusal::not_yet("`tickwright compare`")),
         }
@@ -310,6 +327,20 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
     if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(u64::from(number) * unit)) }
+}
+
+/// A task that needs nothing but a sound configuration.
+fn prepare_other(
+    global: &GlobalOptions,
+    short_for: &[(&str, Option<String>)],
+    task: Task,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    let mut problems = Vec::new();
+    match load(global, global.config.as_deref(), short_for, kinds, &mut problems) {
+        Some(config) if problems.is_empty() => Ok(Prepared { config, json: global.json, task }),
+        Some(_) | None => Err(Refusal::usage(problems)),
+    }
 }
 
 fn prepare_check(
@@ -524,9 +555,7 @@ mod tests {
     #[test]
     fn what_does_not_exist_yet_says_so() {
         for arguments in [
-            &["node", "--seeds", "a:1"][..],
-            &["ctl", "ask", "risk/3", "{}"],
-            &["optimize"],
+            &["optimize"][..],
             &["compare", "a", "b"],
             &["demo", "--nodes", "3"],
             &["demo", "--chaos", "kill:calc-1@40%"],
@@ -535,6 +564,22 @@ mod tests {
             assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");
             assert!(problems.contains("is not available yet"), "{problems}");
         }
+    }
+
+    #[test]
+    fn a_node_takes_its_name_and_a_question_is_json() {
+        let prepared = prepare(&["node", "--name", "calc-1", "--data-dir", "d"]).unwrap();
+        assert!(matches!(prepared.task, Task::Node));
+        assert_eq!(
+            (prepared.config.node.name.as_str(), prepared.config.node.data_dir.as_str()),
+            ("calc-1", "d")
+        );
+        let asked = prepare(&["ctl", "ask", "risk/3", "{\"Exposure\":\"BTC\"}", "--on", "a"]);
+        let Task::Ctl(options) = asked.unwrap().task else { panic!("not ctl") };
+        assert_eq!(options.on, Some("a".into()));
+        let bare = ["tickwright", "ctl", "ask", "risk/3", "Status"];
+        let error = CommandLine::try_parse_from(bare).unwrap_err().to_string();
+        assert!(error.contains("a text needs its quotes"), "{error}");
     }
 
     #[test]

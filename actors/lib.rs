@@ -9,8 +9,12 @@
 //! read in that one file.
 
 pub mod broker;
+pub mod certs;
 pub mod cleaner;
+pub mod cluster;
+pub mod cluster_node;
 pub mod command_line;
+pub mod ctl;
 pub mod factors;
 pub mod ingester;
 pub mod kit;

@@ -12,10 +12,15 @@ use clap::Parser as _;
 use tickwright_core::config::{Config, Kinds};
 use tracing_subscriber::EnvFilter;
 
+use crate::certs::{CertsTask, certify};
+use crate::cluster::{Tls, node_name};
+use crate::cluster_node::run_node;
 use crate::command_line::{
-    CommandLine, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, Prepared, RunTask, Task, key_list,
+    CertsCommand, CertsOptions, CommandLine, CtlCommand, CtlOptions, EXIT_BROKEN, EXIT_OK,
+    EXIT_STOPPED, EXIT_USAGE, Prepared, RunTask, Task, key_list,
 };
-use crate::kit::DiskFaults;
+use crate::ctl::{self, CtlTarget, CtlTask};
+use crate::kit::{Clock, DiskFaults};
 use crate::outcome;
 use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
 use crate::run::{Input, RunArguments, RunError, run_until};
@@ -34,8 +39,8 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         }
     };
     let Prepared { config, json, task } = prepared;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.telemetry.log));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(without_payloads(&config.telemetry.log)));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let code = match task {
         Task::Run(task) => run_pipeline(config, kinds, task, json),
@@ -48,8 +53,95 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
             print!("{}", key_list(json));
             EXIT_OK
         }
+        Task::Node => be_a_node(&config),
+        Task::Ctl(options) => ask_a_node(&config, options, json),
+        Task::Certs(options) => make_certificates(options),
     };
     ExitCode::from(code)
+}
+
+/// What is to be logged, but never what nodes say to each other: at the level of debugging
+/// `ractor_cluster` would print every message whole, and short of it warns of every link that ends.
+fn without_payloads(log: &str) -> String {
+    let is_at = |levels: &[&str]| log.split(',').any(|part| levels.contains(&part));
+    if log.contains("ractor_cluster") {
+        log.to_owned()
+    } else if is_at(&["debug", "trace"]) {
+        format!("{log},ractor_cluster=info")
+    } else if is_at(&["warn", "info"]) {
+        format!("{log},ractor_cluster=error")
+    } else {
+        log.to_owned()
+    }
+}
+
+fn be_a_node(config: &Config) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    match runtime.block_on(run_node(config, stop(None), |line| eprintln!("{line}"))) {
+        Ok(()) => EXIT_OK,
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
+    let CtlOptions { node, on, timeout_ms, command } = options;
+    let task = match command {
+        CtlCommand::Status => CtlTask::Status,
+        CtlCommand::Members => CtlTask::Members,
+        CtlCommand::Roles => CtlTask::Roles,
+        CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
+        CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
+    };
+    let tls = match config.cluster.tls.as_ref().map(Tls::open) {
+        None => None,
+        Some(Ok(tls)) => Some((tls.client(), node_name())),
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let address = config.node.http_bind.as_deref().unwrap_or("127.0.0.1:7480");
+    let url = node.unwrap_or_else(|| format!("{scheme}://{address}"));
+    match ctl::ask(&task, &CtlTarget { url, on, patience: timeout_ms, tls }) {
+        Ok(answer) if json => println!("{answer}"),
+        Ok(answer) => print!("{}", ctl::text(&task, &answer)),
+        Err(error) => {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+    }
+    EXIT_OK
+}
+
+fn make_certificates(options: CertsOptions) -> u8 {
+    let CertsOptions { dir, days, command } = options;
+    let task = match command {
+        CertsCommand::Init => CertsTask::Init,
+        CertsCommand::Node { name } => CertsTask::Node(name),
+        CertsCommand::Tool { name } => CertsTask::Tool(name),
+        CertsCommand::Rotate => CertsTask::Rotate,
+        CertsCommand::Retire => CertsTask::Retire,
+    };
+    match certify(&task, &dir, days, &Clock::system()) {
+        Ok(told) => {
+            print!("{told}");
+            EXIT_OK
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
 }
 
 fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
@@ -168,6 +260,23 @@ fn check_data(config: &Config, file: &Path, json: bool) -> u8 {
         Err(error) => {
             eprintln!("{error}");
             EXIT_USAGE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodes_say_to_each_other_is_never_logged_unless_asked_for() {
+        for (log, expected) in [
+            ("debug", "debug,ractor_cluster=info"),
+            ("warn,tickwright=debug", "warn,tickwright=debug,ractor_cluster=error"),
+            ("off", "off"),
+            ("info,ractor_cluster=debug", "info,ractor_cluster=debug"),
+        ] {
+            assert_eq!(without_payloads(log), expected);
         }
     }
 }

@@ -20,6 +20,7 @@
 pub mod domain;
 
 // First floor: the cores. Siblings do not know each other.
+pub mod cluster;
 pub mod pipeline;
 pub mod stream;
 pub mod supervision;

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// The floors of `src/`, ground floor first. A module may use floors below its own.
 const FLOORS: &[&[&str]] =
-    &[&["domain"], &["pipeline", "stream", "supervision"], &["backtest"], &["config"]];
+    &[&["domain"], &["cluster", "pipeline", "stream", "supervision"], &["backtest"], &["config"]];
 
 /// What every actor is built with, and what none of them is.
 const KIT: &[&str] = &["kit", "source"];
 
 /// The modules that may name actors, because joining them, or asking them at the end, is their
 /// purpose. Not one of them is an actor.
-const JOINERS: &[&str] = &["node", "run", "outcome", "program"];
+const JOINERS: &[&str] = &["node", "cluster_node", "run", "outcome", "program"];
 
 #[test]
 fn cores_only_look_down() {

@@ -13,6 +13,7 @@
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
 
+pub mod certificate;
 mod chaos;
 mod checkpoints;
 mod clock;

@@ -25,6 +25,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.accounts();
     found.risk();
     found.instruments();
+    found.cluster();
     found.contradictions
 }
 
@@ -278,6 +279,39 @@ impl Found<'_> {
         is_sound
     }
 
+    fn cluster(&mut self) {
+        self.ordered(&["cluster", "redial_first_ms"], &["cluster", "redial_max_ms"]);
+        let text = |names: &[&str]| self.settings.find(names).and_then(Value::text);
+        let tls = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
+        let missing: Vec<&str> =
+            tls.into_iter().filter(|name| text(&["cluster", name]).is_none()).collect();
+        let bind = text(&["cluster", "bind"]).unwrap_or_default();
+        let is_unreachable = text(&["cluster", "advertise"]).is_none() && is_unspecified(bind);
+        let beyond: Vec<[&str; 2]> = [["cluster", "bind"], ["node", "http_bind"]]
+            .into_iter()
+            .filter(|names| text(names).is_some_and(|address| !is_loopback(address)))
+            .collect();
+        if is_unreachable {
+            let what = format!("others cannot dial {bind}");
+            let paths: [&[&str]; 2] = [&["cluster", "bind"], &["cluster", "advertise"]];
+            self.add(&paths, what, "give cluster.advertise, where they reach this node");
+        }
+        if !missing.is_empty() && missing.len() < tls.len() {
+            let what = format!("certificates are incomplete: {} is missing", missing.join(", "));
+            let paths: Vec<[&str; 2]> = tls.iter().map(|&name| ["cluster", name]).collect();
+            let paths: Vec<&[&str]> = paths.iter().map(<[&str; 2]>::as_slice).collect();
+            self.add(&paths, what, "give all three, or none of them");
+        }
+        if !missing.is_empty() {
+            for names in beyond {
+                let fix = "make certificates with `tickwright certs` and give \
+                           cluster.tls_ca_file, tls_cert_file and tls_key_file";
+                let what = "is not a loopback address, and without certificates anyone could join";
+                self.add(&[&names], what, fix);
+            }
+        }
+    }
+
     fn instruments(&mut self) {
         for class in Class::ALL {
             self.terms(&["instruments", "class", class.name()], &[]);
@@ -361,4 +395,21 @@ impl Found<'_> {
             self.contradictions.push(Contradiction { paths, what, fix });
         }
     }
+}
+
+/// The host of `HOST:PORT`, without brackets.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Whether only this machine can reach `address`. A name other than localhost might be anything.
+fn is_loopback(address: &str) -> bool {
+    let host = host(address);
+    let ip = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+fn is_unspecified(address: &str) -> bool {
+    host(address).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }

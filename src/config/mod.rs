@@ -37,7 +37,7 @@ pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
     AccountConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig, PipelineConfig,
-    Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
+    Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig, TlsFiles,
 };
 
 use problem::ConfigProblem as Problem;

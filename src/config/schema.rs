@@ -143,6 +143,7 @@ pub const KEYS: &[KeySpec] = &[
     text("node.name", NAME).operational(),
     list("node.roles", ROLE).operational(),
     text("node.data_dir", PATH).operational(),
+    text("node.http_bind", ADDRESS).optional().operational(),
     //
     count("pipeline.batch_ticks", "ticks", 1, 65_536).operational(),
     count("pipeline.shards", "factor engines", 1, 64).operational(),
@@ -355,9 +356,23 @@ pub const KEYS: &[KeySpec] = &[
     count("telemetry.charts_max", "instruments", 0, 100).operational(),
     count("telemetry.chart_points_max", "points", 2, 100_000).operational(),
     //
-    text("cluster.listen", ADDRESS).operational(),
+    text("cluster.name", NAME).operational(),
+    text("cluster.bind", ADDRESS).operational(),
+    text("cluster.advertise", ADDRESS).optional().operational(),
     list("cluster.seeds", ADDRESS).operational(),
     count("cluster.heartbeat_ms", "ms", 10, 60_000).operational(),
+    text("cluster.cookie_file", PATH).optional().operational(),
+    text("cluster.tls_ca_file", PATH).optional().operational(),
+    text("cluster.tls_cert_file", PATH).optional().operational(),
+    text("cluster.tls_key_file", PATH).optional().operational(),
+    count("cluster.handshake_timeout_ms", "ms", 100, 60_000).operational(),
+    count("cluster.unproven_max", "connections", 1, 65_536).operational(),
+    count("cluster.redial_first_ms", "ms", 1, 60_000).operational(),
+    count("cluster.redial_max_ms", "ms", 1, 3_600_000).operational(),
+    count("cluster.credit_bytes", "bytes", 1 << 16, 1 << 30).operational(),
+    count("cluster.message_bytes_max", "bytes", 1 << 20, 1 << 30).operational(),
+    count("cluster.ask_timeout_ms", "ms", 1, 3_600_000).operational(),
+    count("cluster.leave_timeout_ms", "ms", 1, 3_600_000).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];

@@ -21,6 +21,8 @@ pub struct NodeConfig {
     pub roles: Vec<&'static str>,
     /// Where its journals are.
     pub data_dir: String,
+    /// Where tools reach it; none, if they do not.
+    pub http_bind: Option<String>,
 }
 
 /// In which order exec takes its inputs.
@@ -187,15 +189,48 @@ pub struct TelemetryConfig {
     pub log: String,
 }
 
-/// `[cluster]`: used from the cluster release on.
+/// `[cluster]`: other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
+    /// What the cluster is called; nodes of another one are refused.
+    pub name: String,
     /// Where this node listens.
-    pub listen: String,
-    /// Nodes to join through.
+    pub bind: String,
+    /// Where others reach it; without one, where it listens.
+    pub advertise: Option<String>,
+    /// Nodes to join through, in order; the first may found the cluster.
     pub seeds: Vec<String>,
     /// Between two signs of life.
     pub heartbeat: Span,
+    /// The file of the secret that all nodes share.
+    pub cookie_file: Option<String>,
+    /// Certificates and key; without them nodes speak in the clear.
+    pub tls: Option<TlsFiles>,
+    /// How long a connection may take to prove who it is.
+    pub handshake_timeout: Span,
+    /// Connections that have not proved who they are, at most.
+    pub unproven_max: usize,
+    /// Between two attempts to reach a node.
+    pub redial: Backoff,
+    /// Bytes on the way to one node, at most.
+    pub credit_bytes: u64,
+    /// Largest message between nodes.
+    pub message_bytes_max: u64,
+    /// How long a question to another node may take.
+    pub ask_timeout: Span,
+    /// How long leaving may take.
+    pub leave_timeout: Span,
+}
+
+/// Where a node's certificates are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities that are trusted.
+    pub ca: String,
+    /// This node's certificate.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
 }
 
 /// Settings by full path, with the conversions that types need.
@@ -218,6 +253,7 @@ pub(super) fn config(settings: Settings) -> Config {
             name: s.text(&["node", "name"]).to_owned(),
             roles: ROLES.into_iter().filter(|role| roles.iter().any(|r| r == role)).collect(),
             data_dir: s.text(&["node", "data_dir"]).to_owned(),
+            http_bind: s.find(&["node", "http_bind"]).and_then(Value::text).map(str::to_owned),
         },
         pipeline: PipelineConfig {
             batch_ticks: s.size(&["pipeline", "batch_ticks"]),
@@ -270,12 +306,36 @@ pub(super) fn config(settings: Settings) -> Config {
             progress: s.span_ms(&["telemetry", "progress_ms"]),
             log: s.text(&["telemetry", "log"]).to_owned(),
         },
-        cluster: ClusterConfig {
-            listen: s.text(&["cluster", "listen"]).to_owned(),
-            seeds: s.list(&["cluster", "seeds"]).to_vec(),
-            heartbeat: s.span_ms(&["cluster", "heartbeat_ms"]),
-        },
+        cluster: cluster(s),
         settings,
+    }
+}
+
+/// `[cluster]`.
+fn cluster(s: &Settings) -> ClusterConfig {
+    let optional = |name| s.find(&["cluster", name]).and_then(Value::text).map(str::to_owned);
+    let tls = (optional("tls_ca_file"), optional("tls_cert_file"), optional("tls_key_file"));
+    ClusterConfig {
+        name: s.text(&["cluster", "name"]).to_owned(),
+        bind: s.text(&["cluster", "bind"]).to_owned(),
+        advertise: optional("advertise"),
+        seeds: s.list(&["cluster", "seeds"]).to_vec(),
+        heartbeat: s.span_ms(&["cluster", "heartbeat_ms"]),
+        cookie_file: optional("cookie_file"),
+        tls: match tls {
+            (Some(ca), Some(cert), Some(key)) => Some(TlsFiles { ca, cert, key }),
+            _ => None,
+        },
+        handshake_timeout: s.span_ms(&["cluster", "handshake_timeout_ms"]),
+        unproven_max: s.size(&["cluster", "unproven_max"]),
+        redial: Backoff {
+            first: s.span_ms(&["cluster", "redial_first_ms"]),
+            max: s.span_ms(&["cluster", "redial_max_ms"]),
+        },
+        credit_bytes: s.count(&["cluster", "credit_bytes"]),
+        message_bytes_max: s.count(&["cluster", "message_bytes_max"]),
+        ask_timeout: s.span_ms(&["cluster", "ask_timeout_ms"]),
+        leave_timeout: s.span_ms(&["cluster", "leave_timeout_ms"]),
     }
 }
 

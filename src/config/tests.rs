@@ -93,7 +93,9 @@ fn an_unknown_key_names_the_nearest_right_one() {
     assert_eq!(hint("[risk]\nposition_max = 1"), "risk.position_max_lots?");
     assert_eq!(hint("[supervision.exce]\njitter = 0"), "supervision.exec?");
     assert_eq!(hint("[instruments.class.cypto_spot]\nlot = 1"), "instruments.class.crypto_spot?");
-    assert!(problem("[node]\nzzzzzzz = 1").ends_with("known here: name, roles, data_dir"));
+    assert!(
+        problem("[node]\nzzzzzzz = 1").ends_with("known here: name, roles, data_dir, http_bind")
+    );
 }
 
 #[test]
@@ -430,4 +432,22 @@ mod properties {
             let _ = set(&[(&key, &value)]);
         }
     }
+}
+
+#[test]
+fn a_node_that_can_be_reached_from_elsewhere_needs_certificates() {
+    let message = problem("[cluster]\nbind = \"10.0.0.1:7400\"");
+    assert!(message.starts_with("my.toml:2:8: cluster.bind: is not a loopback address"));
+    assert!(message.contains("tickwright certs"), "{message}");
+    let with = "tls_ca_file = \"ca\"\ntls_cert_file = \"cert\"\ntls_key_file = \"key\"\n";
+    let sound = |cluster: &str| Config::parse(&format!("[cluster]\n{cluster}"), "my.toml");
+    assert!(sound(&format!("bind = \"10.0.0.1:7400\"\n{with}")).is_ok());
+    for loopback in ["localhost:1", "127.8.8.8:1", "[::1]:1"] {
+        assert!(sound(&format!("bind = \"{loopback}\"")).is_ok(), "{loopback}");
+    }
+    assert!(problem("[node]\nhttp_bind = \"[::2]:80\"").contains("is not a loopback address"));
+    let partly = problem("[cluster]\ntls_key_file = \"key\"");
+    assert!(partly.contains("tls_ca_file, tls_cert_file is missing"), "{partly}");
+    let everywhere = format!("[cluster]\nbind = \"0.0.0.0:7400\"\n{with}");
+    assert!(problem(&everywhere).contains("others cannot dial 0.0.0.0:7400"));
 }

@@ -13,6 +13,7 @@ mod instrument;
 mod instruments;
 mod key;
 mod market;
+mod node;
 mod order;
 pub mod parameters;
 mod position;
@@ -28,6 +29,7 @@ pub use instrument::{Class, Instrument, Session};
 pub use instruments::{InstrumentTerms, Instruments};
 pub use key::{Key, SourceId};
 pub use market::{Definition, Kind, RawBatch, RawTick, Tick, TickBatch, flag, has};
+pub use node::{Incarnation, NodeAddress, NodeId};
 pub use order::{
     AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order,
     OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,

@@ -1,0 +1,337 @@
+//! The door for tools: HTTP and JSON on every node, relayed to any role on any node.
+//!
+//! ```text
+//! GET  /health               200 in a cluster, 503 outside
+//! GET  /status?node=NAME     how a node is; this one, without a name
+//! GET  /members?node=NAME    who is in the cluster, as that node sees it
+//! GET  /roles?node=NAME      who serves which role
+//! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
+//! POST /tell/ROLE?node=NAME  the same without an answer
+//! ```
+//!
+//! On a loopback address it speaks HTTP. With certificates it speaks HTTPS and lets in whoever has one
+//! of the cluster's authority, a tool's or a node's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tickwright_core::domain::NodeId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
+
+use super::desk;
+use super::membership::View;
+use super::network::{DeliveryError, Message, Network};
+use super::stream::Connection;
+use super::tls::{self, Identity, Tls};
+
+/// Tools that may be connected at once.
+const CONNECTIONS_MAX: usize = 256;
+
+/// Largest question of a tool, in bytes.
+const BODY_MAX: usize = 1 << 20;
+
+/// How long a tool may take to prove who it is.
+const PROOF_MAX: Duration = Duration::from_secs(5);
+
+/// Longest that a tool may let a question take.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a tool may say nothing; longer than any question takes, or waiting for an answer would
+/// count as silence.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// Why tools cannot be let in.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for tools on {address}: {message}; give another node.http_bind")]
+pub struct AdminError {
+    address: String,
+    message: String,
+}
+
+/// The running door.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Admin {
+    /// Opens the door on `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] when nobody can listen there.
+    pub async fn open(
+        address: &str,
+        tls: Option<Tls>,
+        network: Network,
+        view: watch::Receiver<View>,
+        ask_timeout: Duration,
+    ) -> Result<Self, AdminError> {
+        let fail = |error: io::Error| AdminError {
+            address: address.to_owned(),
+            message: error.to_string(),
+        };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        let (sender, receiver) = mpsc::channel(16);
+        let accepting = tokio::spawn(accept(listener, tls, sender));
+        let router = router(Desk { network, view, ask_timeout });
+        let door = Door { address: bound, receiver };
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(door, router).await {
+                tracing::error!(%error, "tools are not served any more");
+            }
+        });
+        Ok(Self { address: bound, tasks: [accepting, serving] })
+    }
+
+    /// Where tools are let in.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Desk {
+    network: Network,
+    view: watch::Receiver<View>,
+    ask_timeout: Duration,
+}
+
+fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/status", get(|desk, to| about(desk, to, "\"Status\"")))
+        .route("/members", get(|desk, to| about(desk, to, "\"Members\"")))
+        .route("/roles", get(|desk, to| about(desk, to, "\"Roles\"")))
+        .route("/ask/{*role}", post(ask))
+        .route("/tell/{*role}", post(tell))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(Arc::new(desk))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct To {
+    /// Which node; without one, whichever serves the role.
+    node: Option<String>,
+    timeout_ms: Option<u64>,
+}
+
+impl To {
+    fn node(&self) -> Option<NodeId> {
+        self.node.clone().map(NodeId)
+    }
+
+    fn patience(&self, otherwise: Duration) -> Duration {
+        self.timeout_ms.map_or(otherwise, Duration::from_millis).min(PATIENCE_MAX)
+    }
+}
+
+async fn health(State(desk): State<Arc<Desk>>) -> Response {
+    let is_member = desk.view.borrow().is_member;
+    let code = if is_member { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(code, format!("{{\"is_member\":{is_member}}}").into_bytes())
+}
+
+async fn about(
+    State(desk): State<Arc<Desk>>,
+    Query(to): Query<To>,
+    question: &'static str,
+) -> Response {
+    let node = to.node().unwrap_or_else(|| desk.network.own().id.clone());
+    let role = desk::role(&node.0);
+    let message = Message::json(&role, question);
+    let patience = to.patience(desk.ask_timeout);
+    respond(desk.network.ask(Some(&node), message, patience).await)
+}
+
+async fn ask(
+    State(desk): State<Arc<Desk>>,
+    Path(role): Path<String>,
+    Query(to): Query<To>,
+    body: Bytes,
+) -> Response {
+    let message = Message { role: &role, kind: "json", epoch: 0, body: &body };
+    let patience = to.patience(desk.ask_timeout);
+    respond(desk.network.ask(to.node().as_ref(), message, patience).await)
+}
+
+async fn tell(
+    State(desk): State<Arc<Desk>>,
+    Path(role): Path<String>,
+    Query(to): Query<To>,
+    body: Bytes,
+) -> Response {
+    let message = Message { role: &role, kind: "json", epoch: 0, body: &body };
+    let patience = to.patience(desk.ask_timeout);
+    let told = desk.network.tell(to.node().as_ref(), message, patience).await;
+    respond(told.map(|()| b"{\"told\":true}".to_vec()))
+}
+
+fn respond(answer: Result<Vec<u8>, DeliveryError>) -> Response {
+    match answer {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(error) => {
+            let code = match error {
+                DeliveryError::Nobody(_) => StatusCode::NOT_FOUND,
+                DeliveryError::Unlinked(_) | DeliveryError::Stalled(_) => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                DeliveryError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                DeliveryError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                DeliveryError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                DeliveryError::Ended(_) | DeliveryError::Timeout { .. } => {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
+            };
+            let body = serde_json::json!({
+                "error": error.to_string(),
+                "is_outcome_unknown": error.is_outcome_unknown(),
+            });
+            json(code, body.to_string().into_bytes())
+        }
+    }
+}
+
+fn json(code: StatusCode, body: Vec<u8>) -> Response {
+    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Accepts, lets prove who they are those who have to, and hands over; each in a task of its own.
+async fn accept(listener: TcpListener, tls: Option<Tls>, sender: mpsc::Sender<(Tool, SocketAddr)>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a tool's connection cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, sender) = (tls.clone(), sender.clone());
+        tokio::spawn(async move {
+            let proved = tokio::time::timeout(PROOF_MAX, prove(stream, tls)).await;
+            match proved {
+                Ok(Ok(connection)) => {
+                    let _ = sender.send((Tool::new(connection, place), from)).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%from, %error, "a tool was not let in"),
+                Err(_) => tracing::debug!(%from, "a tool did not say who it is"),
+            }
+        });
+    }
+}
+
+async fn prove(stream: TcpStream, tls: Option<Tls>) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Connection::Plain(stream)) };
+    let stream = tls.acceptor().accept(stream).await?;
+    let connection = Connection::Tls(Box::new(stream.into()));
+    match connection.peer_certificate().map(tls::identity) {
+        Some(Identity::Node(_) | Identity::Tool) => Ok(connection),
+        Some(Identity::Other) | None => Err(io::Error::other("neither a tool nor a node")),
+    }
+}
+
+struct Door {
+    address: SocketAddr,
+    receiver: mpsc::Receiver<(Tool, SocketAddr)>,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = Tool;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Tool, SocketAddr) {
+        match self.receiver.recv().await {
+            Some(accepted) => accepted,
+            // Nobody accepts any more: the node is about to stop.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// A tool's connection, which ends when nothing is said for long.
+struct Tool {
+    connection: Connection,
+    silence: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tool {
+    fn new(connection: Connection, place: OwnedSemaphorePermit) -> Self {
+        let silence = Box::pin(tokio::time::sleep(SILENCE_MAX));
+        Self { connection, silence, _place: place }
+    }
+}
+
+impl AsyncRead for Tool {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.connection).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+                Poll::Ready(read)
+            }
+            Poll::Pending if this.silence.as_mut().poll(cx).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Tool {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+        Pin::new(&mut this.connection).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().connection).poll_shutdown(cx)
+    }
+}

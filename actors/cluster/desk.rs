@@ -1,0 +1,170 @@
+//! The desk: answers, for tools and other nodes, what one node knows of itself and of the cluster.
+//!
+//! It serves the role `node/NAME`, so that any node can be asked through any other.
+//!
+//! *Failover.* It keeps nothing.
+
+use std::sync::PoisonError;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor_cluster::RactorMessage;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tickwright_core::cluster::{MemberView, Timings};
+use tokio::sync::watch;
+
+use super::hello::Introduction;
+use super::links::Failures;
+use super::membership::View;
+use super::network::{Network, Reply, Request};
+use crate::kit::{SupervisionStatistics, monotonic_nanos};
+
+/// The role under which `node` answers.
+pub fn role(node: &str) -> String {
+    format!("node/{node}")
+}
+
+/// What can be asked, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeskCall {
+    /// How is this node?
+    Status,
+    /// Who is in the cluster, as this node sees it?
+    Members,
+    /// Who serves which role, as this node sees it?
+    Roles,
+}
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub(super) enum DeskMessage {
+    Call(DeskCall, Option<Reply>),
+}
+
+/// What the actor is started with.
+#[derive(Clone, Debug)]
+pub(super) struct DeskArguments {
+    pub(super) introduction: Introduction,
+    pub(super) http: String,
+    pub(super) duties: Vec<String>,
+    pub(super) timings: Timings,
+    pub(super) network: Network,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) failures: Failures,
+    pub(super) statistics: SupervisionStatistics,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub(super) struct DeskActor;
+
+impl Actor for DeskActor {
+    type Msg = DeskMessage;
+    type State = DeskArguments;
+    type Arguments = DeskArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<DeskMessage>,
+        arguments: DeskArguments,
+    ) -> Result<DeskArguments, ActorProcessingErr> {
+        let role = role(&arguments.introduction.id.0);
+        arguments.network.register_actor(&role, None, &myself, decode);
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<DeskMessage>,
+        message: DeskMessage,
+        state: &mut DeskArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            DeskMessage::Call(call, Some(reply)) => {
+                let answer = state.answer(call);
+                reply.answer(answer.to_string().into_bytes());
+            }
+            // Whoever tells a question awaits nothing.
+            DeskMessage::Call(_, None) => {}
+        }
+        Ok(())
+    }
+}
+
+fn decode(request: &mut Request) -> Result<DeskMessage, String> {
+    if request.kind != "json" {
+        return Err(format!("messages of kind {} are not understood here", request.kind));
+    }
+    let call = serde_json::from_slice(&request.body)
+        .map_err(|error| format!("{error}; ask \"Status\", \"Members\" or \"Roles\""))?;
+    Ok(DeskMessage::Call(call, request.reply.take()))
+}
+
+impl DeskArguments {
+    fn answer(&self, call: DeskCall) -> Value {
+        match call {
+            DeskCall::Status => self.status(),
+            DeskCall::Members => self.view.borrow().members.iter().map(member).collect(),
+            DeskCall::Roles => {
+                let of = |(role, nodes)| json!({ "role": role, "nodes": nodes });
+                self.network.roles().into_iter().map(of).collect()
+            }
+        }
+    }
+
+    fn status(&self) -> Value {
+        let view = self.view.borrow();
+        let own = &self.introduction;
+        let mut counts = serde_json::Map::new();
+        for member in &view.members {
+            let count = counts.entry(member.status.name()).or_insert(Value::from(0));
+            *count = Value::from(count.as_u64().unwrap_or(0) + 1);
+        }
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreached: Value = failures
+            .iter()
+            .map(|(address, reason)| json!({ "address": address, "reason": reason }))
+            .collect();
+        let timings = &self.timings;
+        let milliseconds =
+            |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        json!({
+            "node": own.id,
+            "cluster": own.cluster,
+            "incarnation": own.incarnation,
+            "address": own.address,
+            "http": self.http,
+            "duties": self.duties,
+            "program": own.program,
+            "is_member": view.is_member,
+            "members": counts,
+            "linked": self.network.linked(),
+            "unreached": unreached,
+            "uptime_ms": monotonic_nanos() / 1_000_000,
+            "restarts": self.statistics.restarts(),
+            "stretch": view.stretch,
+            "timings_ms": {
+                "heartbeat": milliseconds(timings.heartbeat),
+                "suspicion": milliseconds(timings.suspicion),
+                "session_ttl": milliseconds(timings.session_ttl),
+                "election_min": milliseconds(timings.election_min),
+                "election_max": milliseconds(timings.election_max),
+            },
+            "network": self.network.counts(),
+        })
+    }
+}
+
+fn member(member: &MemberView) -> Value {
+    let profile = &member.profile;
+    json!({
+        "id": profile.id,
+        "status": member.status,
+        "incarnation": profile.incarnation,
+        "address": profile.address,
+        "http": profile.http,
+        "duties": profile.duties,
+        "silent_ms": u64::try_from(member.silence.as_millis()).unwrap_or(u64::MAX),
+        "linked": member.linked,
+    })
+}

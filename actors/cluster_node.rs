@@ -1,0 +1,179 @@
+//! `tickwright node`: a member of a cluster, from joining to leaving in order.
+//!
+//! ```text
+//! Memory ─▶ ClusterServices ─▶ Admin ─▶ until Ctrl-C, or until the cluster will not have it
+//! ```
+
+use std::path::Path;
+use std::time::Duration;
+
+use tickwright_core::cluster::Status;
+use tickwright_core::config::Config;
+use tickwright_core::domain::Incarnation;
+
+use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
+use crate::kit::Clock;
+
+/// How often a node that finds no cluster says so.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// How often a node may begin a later life because its last one was seen already.
+const LIVES_MAX: u32 = 3;
+
+/// Why a node is not a member any more.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The services cannot be started.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Tools cannot be let in.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A member will not have this node.
+    #[error("refused by the node at {address}: {reason}")]
+    Refused {
+        /// Where it listens.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// Another node has its name.
+    #[error(
+        "another node called {name} was started later and has taken its place; give one of them \
+         another name (--name, or node.name)"
+    )]
+    Replaced {
+        /// The name.
+        name: String,
+    },
+    /// The services gave up.
+    #[error("the cluster's services have ended; the log says why")]
+    Ended,
+}
+
+enum End {
+    Stopped,
+    BeginAfter(Incarnation),
+}
+
+/// Runs the node that `config` describes until `stop` is over. What happens goes to `tell`, a line at a
+/// time.
+///
+/// # Errors
+///
+/// [`NodeError`], with the remedy.
+pub async fn run_node(
+    config: &Config,
+    stop: impl Future<Output = ()>,
+    mut tell: impl FnMut(String),
+) -> Result<(), NodeError> {
+    let clock = Clock::system();
+    let clock_ms = clock.now().as_nanos() / 1_000_000;
+    let memory = Memory::open(Path::new(&config.node.data_dir), &config.cluster.name, clock_ms)
+        .map_err(ClusterError::from)?;
+    tokio::pin!(stop);
+    for _ in 0..LIVES_MAX {
+        let (services, events) =
+            ClusterServices::start(config, memory.clone(), clock.clone()).await?;
+        match live(config, services, events, stop.as_mut(), &mut tell).await? {
+            End::Stopped => return Ok(()),
+            End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
+        }
+    }
+    Err(NodeError::Replaced { name: config.node.name.clone() })
+}
+
+async fn live(
+    config: &Config,
+    mut services: ClusterServices,
+    mut events: Events,
+    mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
+    tell: &mut impl FnMut(String),
+) -> Result<End, NodeError> {
+    let admin = match &config.node.http_bind {
+        Some(address) => match services.open_admin(address).await {
+            Ok(admin) => Some(admin),
+            Err(error) => {
+                services.stop().await;
+                return Err(error.into());
+            }
+        },
+        None => None,
+    };
+    let own = services.introduction().clone();
+    let tools = admin.as_ref().map(|admin| format!(", tools at {}", admin.address()));
+    tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
+    let mut waiting = tokio::time::interval(WAITING);
+    waiting.tick().await;
+    loop {
+        let event = tokio::select! {
+            () = stop.as_mut() => {
+                tell(format!("{} leaves", own.id));
+                services.leave().await;
+                return Ok(End::Stopped);
+            }
+            () = services.ended() => return Err(NodeError::Ended),
+            _ = waiting.tick() => {
+                if !services.view().borrow().is_member {
+                    tell(why_waiting(config, &services));
+                }
+                continue;
+            }
+            event = events.recv() => match event {
+                Some(event) => event,
+                None => return Err(NodeError::Ended),
+            },
+        };
+        let is_member = services.view().borrow().is_member;
+        match event {
+            ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
+            ClusterEvent::Joined { through } => {
+                tell(format!("{} joined cluster {} through {through}", own.id, own.cluster));
+            }
+            ClusterEvent::Member { peer, .. } if peer.id == own.id => {}
+            ClusterEvent::Member { peer, address, status, .. } => {
+                // A suspicion is often over before anyone has read of it.
+                if status != Status::Suspect {
+                    tell(format!("{} at {address} is {}", peer.id, status.name()));
+                }
+            }
+            ClusterEvent::Refused { stale: Some(known), .. } if !is_member => {
+                services.stop().await;
+                return Ok(End::BeginAfter(known));
+            }
+            ClusterEvent::Refused { address, reason, .. } if !is_member => {
+                services.stop().await;
+                return Err(NodeError::Refused { address: address.0, reason });
+            }
+            ClusterEvent::Refused { address, reason, .. } => {
+                tracing::warn!(%address, reason, "a node refuses this one");
+            }
+            ClusterEvent::Replaced { .. } => {
+                services.stop().await;
+                return Err(NodeError::Replaced { name: own.id.0 });
+            }
+        }
+    }
+}
+
+fn why_waiting(config: &Config, services: &ClusterServices) -> String {
+    let mut text = "looking for a member of the cluster".to_owned();
+    for (address, reason) in services.failures() {
+        text.push_str(&format!("\n  {address}: {reason}"));
+    }
+    let members = services.members();
+    let others = members.iter().filter(|member| member.silence > Duration::ZERO);
+    let joining: Vec<&str> = others
+        .filter(|member| member.status == Status::Joining)
+        .map(|member| member.profile.id.0.as_str())
+        .collect();
+    if !joining.is_empty() {
+        text.push_str(&format!("\n  also looking: {}", joining.join(", ")));
+    }
+    text.push_str(&format!(
+        "\n  the first of cluster.seeds founds one; a node that has seen others waits for more than \
+         half of them, unless {}/cluster/known.json is deleted",
+        config.node.data_dir
+    ));
+    text
+}

@@ -1,0 +1,105 @@
+//! What a user types about clusters: `node`, `ctl`, `certs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+/// Options of `node`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// What this node is called [short for --set node.name=NAME]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Options of `ctl`.
+#[derive(Args, Clone, Debug)]
+pub struct CtlOptions {
+    /// A running node [default: http://, or https:// with certificates, and node.http_bind]
+    #[arg(long, value_name = "URL", global = true)]
+    pub node: Option<String>,
+    /// The node that is meant, if it is another than the one that is reached
+    #[arg(long, value_name = "NAME", global = true)]
+    pub on: Option<String>,
+    /// How long the answer may take
+    #[arg(long, value_name = "MS", global = true, value_parser = milliseconds)]
+    pub timeout_ms: Option<Duration>,
+    /// What to ask.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// What to ask a running node.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CtlCommand {
+    /// How a node is
+    Status,
+    /// Who is in the cluster, as the node sees it
+    Members,
+    /// Who serves which role, as the node sees it
+    Roles,
+    /// Ask a role on any node, and print its answer
+    Ask(MessageOptions),
+    /// Tell a role on any node something
+    Tell(MessageOptions),
+}
+
+/// A message to a role.
+#[derive(Args, Clone, Debug)]
+pub struct MessageOptions {
+    /// Whom, such as node/calc-1
+    #[arg(value_name = "ROLE")]
+    pub role: String,
+    /// What, as JSON
+    #[arg(value_name = "JSON", value_parser = json)]
+    pub body: String,
+}
+
+/// Options of `certs`.
+#[derive(Args, Clone, Debug)]
+pub struct CertsOptions {
+    /// Where the authority and the certificates are
+    #[arg(long, value_name = "DIR", default_value = "certs", global = true)]
+    pub dir: PathBuf,
+    /// How long a certificate of a node or tool is good for
+    #[arg(long, value_name = "N", default_value_t = 365, global = true,
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    pub days: u32,
+    /// What to make.
+    #[command(subcommand)]
+    pub command: CertsCommand,
+}
+
+/// What to make.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CertsCommand {
+    /// Make an authority, and a secret that all nodes share
+    Init,
+    /// Certify a node
+    Node {
+        /// What it is called: its node.name
+        name: String,
+    },
+    /// Certify a tool, such as `tickwright ctl`
+    Tool {
+        /// What it is called
+        name: String,
+    },
+    /// Make another authority, trusted beside the last
+    Rotate,
+    /// Trust the last authority no more
+    Retire,
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number: u64 = text.parse().map_err(|_| "is not a number of milliseconds".to_owned())?;
+    Ok(Duration::from_millis(number))
+}
+
+fn json(text: &str) -> Result<String, String> {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("is not JSON: {error}; a text needs its quotes: '\"Status\"'")),
+    }
+}

@@ -1,0 +1,292 @@
+//! `tickwright ctl`: asks a running node, and through it any other, over HTTP and JSON.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::Value;
+
+/// How long reaching a node may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longer than a node lets any question take.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Largest answer that is read, in bytes.
+const ANSWER_MAX: u64 = 256 << 20;
+
+/// What is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CtlTask {
+    /// How is a node?
+    Status,
+    /// Who is in the cluster?
+    Members,
+    /// Who serves which role?
+    Roles,
+    /// A question to a role.
+    Ask {
+        /// Whom.
+        role: String,
+        /// What, as JSON.
+        body: String,
+    },
+    /// A message to a role.
+    Tell {
+        /// Whom.
+        role: String,
+        /// What, as JSON.
+        body: String,
+    },
+}
+
+/// How to reach a node, and which one is meant.
+#[derive(Clone, Debug)]
+pub struct CtlTarget {
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    pub url: String,
+    /// The node that is meant, if it is another than the one that is reached.
+    pub on: Option<String>,
+    /// How long the node may take.
+    pub patience: Option<Duration>,
+    /// Who we are, for HTTPS, and the name to expect there.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CtlError {
+    /// Not an address.
+    #[error("{0:?} is no address of a node; write it as http://HOST:PORT")]
+    Url(String),
+    /// HTTPS without certificates.
+    #[error(
+        "{0} wants a certificate: give cluster.tls_ca_file, tls_cert_file and tls_key_file by \
+         --config or --set; `tickwright certs tool NAME` makes one"
+    )]
+    Certificate(String),
+    /// Nobody there.
+    #[error(
+        "no node answers at {url}: {message}\n\
+         is one running? `tickwright node` starts one; node.http_bind says where it answers, and \
+         --node URL asks there"
+    )]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the system said.
+        message: String,
+    },
+    /// The node says no.
+    #[error("{0}")]
+    Refused(String),
+    /// What came is no answer of a node.
+    #[error("what answers at {0} is not a node of this version")]
+    Garbage(String),
+}
+
+/// Asks, and returns the answer as JSON.
+///
+/// # Errors
+///
+/// [`CtlError`], with the remedy.
+pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
+    let (method, path, body) = match task {
+        CtlTask::Status => ("GET", "/status".to_owned(), ""),
+        CtlTask::Members => ("GET", "/members".to_owned(), ""),
+        CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
+        CtlTask::Ask { role, body } => ("POST", format!("/ask/{}", escape(role)), body.as_str()),
+        CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),
+    };
+    let node = target.on.as_ref().map(|node| format!("node={}", escape(node)));
+    let patience = target.patience.map(|patience| format!("timeout_ms={}", patience.as_millis()));
+    let query: Vec<String> = node.into_iter().chain(patience).collect();
+    let path = if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) };
+    let (code, answer) = request(target, method, &path, body)?;
+    let garbage = || CtlError::Garbage(target.url.clone());
+    let answer: Value = serde_json::from_slice(&answer).map_err(|_| garbage())?;
+    if code == 200 {
+        return Ok(answer);
+    }
+    let reason = answer.get("error").and_then(Value::as_str).ok_or_else(garbage)?;
+    Err(CtlError::Refused(reason.to_owned()))
+}
+
+/// One request on a connection of its own.
+fn request(
+    target: &CtlTarget,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<(u16, Vec<u8>), CtlError> {
+    let url = &target.url;
+    let (is_https, host) = match url.trim_end_matches('/').split_once("://") {
+        Some(("http", host)) => (false, host),
+        Some(("https", host)) => (true, host),
+        _ => return Err(CtlError::Url(url.clone())),
+    };
+    let unreachable =
+        |error: io::Error| CtlError::Unreachable { url: url.clone(), message: error.to_string() };
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let stream = connect(host).map_err(unreachable)?;
+    stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(unreachable)?;
+    let answer = if is_https {
+        let (config, name) =
+            target.tls.clone().ok_or_else(|| CtlError::Certificate(url.clone()))?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other);
+        exchange(StreamOwned::new(connection.map_err(unreachable)?, stream), &text)
+    } else {
+        exchange(stream, &text)
+    };
+    parse(&answer.map_err(unreachable)?).ok_or_else(|| CtlError::Garbage(url.clone()))
+}
+
+fn connect(host: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name means no address");
+    for address in host.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut answer = Vec::new();
+    match stream.take(ANSWER_MAX).read_to_end(&mut answer) {
+        // An end without TLS's goodbye; the length in the answer tells whether it is whole.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => {}
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    Ok(answer)
+}
+
+/// Code and body of an answer that says how long it is, as the node's do.
+fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let code = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())?.ok()
+    })?;
+    let body = answer.get(end + 4..end + 4 + length)?;
+    Some((code, body.to_vec()))
+}
+
+/// `text` as part of a path or query; slashes stay.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// An answer as a person reads it.
+pub fn text(task: &CtlTask, answer: &Value) -> String {
+    match task {
+        CtlTask::Members => {
+            let columns = ["id", "status", "address", "http", "silent_ms", "duties", "linked"];
+            table(&columns, answer)
+        }
+        CtlTask::Roles => table(&["role", "nodes"], answer),
+        CtlTask::Status => {
+            let mut text = String::new();
+            for (name, value) in answer.as_object().into_iter().flatten() {
+                text.push_str(&format!("{name:<12} {}\n", plain(value)));
+            }
+            text
+        }
+        CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
+            format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
+        }
+    }
+}
+
+fn table(columns: &[&str], rows: &Value) -> String {
+    let mut lines = vec![columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
+    for row in rows.as_array().into_iter().flatten() {
+        lines.push(
+            columns.iter().map(|&name| plain(row.get(name).unwrap_or(&Value::Null))).collect(),
+        );
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A value in one cell.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let cell = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
+            fields.iter().map(cell).collect::<Vec<_>>().join(" ")
+        }
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_by_the_length_it_says() {
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nx: y\r\n\r\n{}rest";
+        assert_eq!(parse(answer), Some((404, b"{}".to_vec())));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"), None, "cut short");
+        assert_eq!(parse(b"SSH-2.0-OpenSSH\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn roles_with_slashes_are_paths_and_anything_else_is_escaped() {
+        assert_eq!(escape("risk/3"), "risk/3");
+        assert_eq!(escape("a b&c?d"), "a%20b%26c%3Fd");
+    }
+
+    #[test]
+    fn nobody_there_says_what_to_do() {
+        let target =
+            CtlTarget { url: "http://127.0.0.1:1".into(), on: None, patience: None, tls: None };
+        let error = ask(&CtlTask::Status, &target).unwrap_err().to_string();
+        assert!(error.contains("no node answers at http://127.0.0.1:1"), "{error}");
+        assert!(error.contains("`tickwright node` starts one"), "{error}");
+    }
+
+    #[test]
+    fn members_are_a_table() {
+        let members = serde_json::json!([{ "id": "calc-1", "status": "up", "linked": ["a", "b"] }]);
+        let text = text(&CtlTask::Members, &members);
+        assert!(text.starts_with("id      status  address"), "{text}");
+        assert!(text.contains("calc-1  up      -        -     -          -       a,b"), "{text}");
+    }
+}

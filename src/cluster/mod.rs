@@ -1,0 +1,38 @@
+//! The decisions of a cluster: who is in it, who is alive, who is linked to whom.
+//!
+//! Each core is fed what happened and returns what to do; sockets, timers and certificates are the
+//! business of the actors of the same names.
+//!
+//! | Core             | Decides                                                        |
+//! |------------------|----------------------------------------------------------------|
+//! | [`Timings`]      | every time-out, from `cluster.heartbeat_ms`                    |
+//! | [`Join`]         | which seed to ask next, and who may found a cluster            |
+//! | [`Links`]        | whom to dial, which of two connections stays                   |
+//! | [`Admission`]    | which unproven connection has to go when there are too many    |
+//! | [`Membership`]   | what is known of every member, and how two views are merged    |
+//! | [`Arrivals`]     | whether a silence means anything                               |
+//! | [`Directory`]    | which node serves a role                                       |
+//! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
+//! | [`Assembly`]     | how a large message is put together again                      |
+
+mod admission;
+mod chunks;
+mod credit;
+mod detector;
+mod directory;
+mod join;
+mod links;
+mod membership;
+mod timings;
+
+pub use admission::Admission;
+pub use chunks::{Assembly, ChunkError, Part, parts};
+pub use credit::{ReceiveCredit, SendCredit};
+pub use detector::{Arrivals, LocalHealth, SUSPICION_PHI};
+pub use directory::{Directory, Service};
+pub use join::{Answer, Join, JoinConfig, JoinEffect};
+pub use links::{HelloVerdict, LinkNumber, Links, LinksConfig, LinksEffect, Peer, Ticket};
+pub use membership::{
+    Beat, BeatBody, Claim, MemberView, Membership, MembershipEffect, Profile, Record, Status,
+};
+pub use timings::Timings;

@@ -1,0 +1,215 @@
+//! Real nodes on loopback, each a process of its own, for tests to start, stop and question.
+#![allow(dead_code, reason = "every test file uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
+
+/// Nothing here may take longer. Generous: the machine may be busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
+
+/// A port that nobody uses just now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A node that can be started, ended and started again with what it remembers.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) http: u16,
+    pub(crate) directory: tempfile::TempDir,
+    /// More options of the command.
+    pub(crate) options: Vec<String>,
+    starts: u32,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that does not run yet.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            port: free_port(),
+            http: free_port(),
+            directory: tempfile::tempdir().unwrap(),
+            options: Vec::new(),
+            starts: 0,
+            child: None,
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// With `--set KEY=VALUE`.
+    #[must_use]
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        self
+    }
+
+    /// With these seeds, in order.
+    #[must_use]
+    pub(crate) fn seeds(self, seeds: &[&str]) -> Self {
+        self.set("cluster.seeds", &seeds.join(","))
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["node", "--name", &self.name])
+            .arg("--data-dir")
+            .arg(self.directory.path().join("data"))
+            .args(["--set", &format!("cluster.bind={}", self.address())])
+            .args(["--set", &format!("node.http_bind=127.0.0.1:{}", self.http)])
+            .args(["--set", "cluster.heartbeat_ms=200"])
+            .args(&self.options);
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join(format!("log-{}", self.starts))
+    }
+
+    /// What it has written since its last start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Starts it; returns before it is in a cluster.
+    pub(crate) fn start(&mut self) -> &mut Self {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        self.starts += 1;
+        let log = std::fs::File::create(self.log_path()).unwrap();
+        let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.unwrap());
+        self
+    }
+
+    /// Waits until it is in a cluster.
+    pub(crate) fn is_member(&mut self) -> &mut Self {
+        until(&format!("{} joins", self.name), || {
+            self.assert_runs();
+            self.status().is_ok_and(|status| status["is_member"] == true)
+        });
+        self
+    }
+
+    pub(crate) fn assert_runs(&mut self) {
+        let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+        assert!(ended.is_none(), "{} ended:\n{}", self.name, self.log());
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let since = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if since.elapsed() > PATIENCE {
+                let _ = child.kill();
+                panic!("{} does not end:\n{}", self.name, self.log());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(crate) fn ask(&self, task: &CtlTask, on: Option<&str>) -> Result<Value, CtlError> {
+        let url = format!("http://127.0.0.1:{}", self.http);
+        let patience = Some(Duration::from_secs(2));
+        ask(task, &CtlTarget { url, on: on.map(str::to_owned), patience, tls: None })
+    }
+
+    pub(crate) fn status(&self) -> Result<Value, CtlError> {
+        self.ask(&CtlTask::Status, None)
+    }
+
+    /// How this node sees the one called `name`; empty if it does not know it.
+    pub(crate) fn sees(&self, name: &str) -> String {
+        let members = self.ask(&CtlTask::Members, None).unwrap_or_default();
+        let found = members.as_array().into_iter().flatten().find(|member| member["id"] == *name);
+        found.and_then(|member| member["status"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until this node sees `name` as `status`.
+    pub(crate) fn comes_to_see(&self, name: &str, status: &str) {
+        until(&format!("{} sees {name} {status}", self.name), || self.sees(name) == status);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- {}\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Waits until something holds.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// What a run wrote, and how it ended.
+pub(crate) fn text(output: &Output) -> (i32, String) {
+    let all = [output.stdout.as_slice(), &output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&all).into_owned())
+}
+
+/// Nodes that have all joined; the first one is everybody's first seed.
+pub(crate) fn cluster(names: &[&str]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = names.iter().map(|name| Node::new(name)).collect();
+    let seed = nodes[0].address();
+    for node in &mut nodes {
+        let options = ["--set".to_owned(), format!("cluster.seeds={seed}")];
+        node.options.extend(options);
+        node.start();
+    }
+    for node in &mut nodes {
+        node.is_member();
+    }
+    for node in &nodes {
+        for name in names {
+            node.comes_to_see(name, "up");
+        }
+    }
+    nodes
+}
