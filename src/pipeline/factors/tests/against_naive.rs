@@ -208,7 +208,6 @@ fn moments_stay_exact_over_a_million_updates_at_a_high_price() {
 }
 
 #[test]
-#[ignore = "ten seconds without optimisation; run with --release -- --ignored"]
 fn moments_stay_exact_over_ten_million_updates_at_a_high_price() {
     let (mean, deviation) = errors_after(10_000_000);
     assert!(mean <= 1e-14 && deviation <= 1e-9, "errors {mean} and {deviation}");
