@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::cluster::gateway::{GatewayActor, GatewayArguments};
+use crate::cluster::stream::Fence;
 use crate::kit::{Directory as Roles, Outlet};
 
 const PATIENCE: Duration = Duration::from_secs(10);
