@@ -21,7 +21,7 @@ pub(super) struct Statistics {
     pub(super) introductions_failed: AtomicU64,
 }
 
-/// What [`Statistics`] said at one moment.
+/// What a network had counted at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NetworkCounts {
     /// Frames to peers.
