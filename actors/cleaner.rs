@@ -64,7 +64,7 @@ pub enum CleanerMessage {
 }
 
 /// What a cleaner has judged.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CleanerReport {
     /// By symbol.
     pub symbols: Vec<(Symbol, CleanCounts)>,

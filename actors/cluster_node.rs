@@ -1,18 +1,22 @@
-//! `tickwright node`: a member of a cluster, from joining to leaving in order.
+//! `tickwright node`: a member of a cluster, from joining to leaving in order, and its share of the
+//! pipeline meanwhile.
 //!
 //! ```text
-//! Memory ─▶ ClusterServices ─▶ Admin ─▶ until Ctrl-C, or until the cluster will not have it
+//! Memory ─▶ ClusterServices ─▶ Admin ─▶ joined ─▶ Share ─▶ until Ctrl-C, or until the cluster will
+//!                                                          not have it
 //! ```
 
 use std::path::Path;
 use std::time::Duration;
 
 use tickwright_core::cluster::Status;
-use tickwright_core::config::Config;
-use tickwright_core::domain::Incarnation;
+use tickwright_core::config::{Chaos as Faults, Config, Kinds};
+use tickwright_core::domain::{Incarnation, NodeId};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
 use crate::kit::Clock;
+use crate::share::{Share, ShareError, ShareEvent};
 
 /// How often a node that finds no cluster says so.
 const WAITING: Duration = Duration::from_secs(5);
@@ -29,6 +33,9 @@ pub enum NodeError {
     /// Tools cannot be let in.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Its share of the pipeline cannot begin.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// A member will not have this node.
     #[error("refused by the node at {address}: {reason}")]
     Refused {
@@ -56,17 +63,28 @@ enum End {
     BeginAfter(Incarnation),
 }
 
-/// Runs the node that `config` describes until `stop` is over. What happens goes to `tell`, a line at a
-/// time.
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeTask {
+    /// `cluster.toml`.
+    pub config: Config,
+    /// The strategies and factors there are.
+    pub kinds: Kinds,
+    /// Faults to inject.
+    pub faults: Faults,
+}
+
+/// Runs a node until `stop` is over. What happens goes to `tell`, a line at a time.
 ///
 /// # Errors
 ///
 /// [`NodeError`], with the remedy.
 pub async fn run_node(
-    config: &Config,
+    task: &NodeTask,
     stop: impl Future<Output = ()>,
     mut tell: impl FnMut(String),
 ) -> Result<(), NodeError> {
+    let config = &task.config;
     let clock = Clock::system();
     let clock_ms = clock.now().as_nanos() / 1_000_000;
     let memory = Memory::open(Path::new(&config.node.data_dir), &config.cluster.name, clock_ms)
@@ -75,7 +93,7 @@ pub async fn run_node(
     for _ in 0..LIVES_MAX {
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
-        match live(config, services, events, stop.as_mut(), &mut tell).await? {
+        match live(task, services, events, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
         }
@@ -84,12 +102,13 @@ pub async fn run_node(
 }
 
 async fn live(
-    config: &Config,
+    task: &NodeTask,
     mut services: ClusterServices,
     mut events: Events,
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
+    let config = &task.config;
     let admin = match &config.node.http_bind {
         Some(address) => match services.open_admin(address).await {
             Ok(admin) => Some(admin),
@@ -105,12 +124,21 @@ async fn live(
     tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
+    let mut share: Option<Share> = None;
+    let mut share_events: Option<UnboundedReceiver<ShareEvent>> = None;
     loop {
         let event = tokio::select! {
             () = stop.as_mut() => {
                 tell(format!("{} leaves", own.id));
+                if let Some(share) = share {
+                    share.stop().await;
+                }
                 services.leave().await;
                 return Ok(End::Stopped);
+            }
+            Some(event) = next(&mut share_events) => {
+                tell(share_line(&own.id, &event));
+                continue;
             }
             () = services.ended() => return Err(NodeError::Ended),
             _ = waiting.tick() => {
@@ -125,6 +153,16 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
+        if is_member && share.is_none() && share_events.is_none() {
+            match Share::start(config, task.kinds.clone(), &task.faults, services.network()).await {
+                Ok(None) => {}
+                Ok(Some((begun, events))) => (share, share_events) = (Some(begun), Some(events)),
+                Err(error) => {
+                    services.leave().await;
+                    return Err(error.into());
+                }
+            }
+        }
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
             ClusterEvent::Joined { through } => {
@@ -153,6 +191,27 @@ async fn live(
                 return Err(NodeError::Replaced { name: own.id.0 });
             }
         }
+    }
+}
+
+async fn next(events: &mut Option<UnboundedReceiver<ShareEvent>>) -> Option<ShareEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn share_line(own: &NodeId, event: &ShareEvent) -> String {
+    match event {
+        ShareEvent::Began(units) if units.is_empty() => format!("{own} has no unit"),
+        ShareEvent::Began(units) => {
+            let units: Vec<String> = units.iter().map(ToString::to_string).collect();
+            format!("{own} has {}", units.join(" "))
+        }
+        ShareEvent::Finished => {
+            format!("{own} has the report: `tickwright ctl ask run/{own} '\"Report\"'`")
+        }
+        ShareEvent::Failed(reason) => format!("{own} cannot go on: {reason}"),
     }
 }
 

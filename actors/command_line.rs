@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
+use tickwright_core::config::{Chaos, ChaosKind, ChaosSpec, Config, ConfigInput, Kinds, keys};
 
 use crate::source::live::LiveConfig;
 
@@ -175,11 +175,20 @@ pub enum Task {
     /// List the keys of the configuration.
     ListKeys,
     /// Be a member of a cluster.
-    Node,
+    Node(NodeRun),
     /// Ask a running node.
     Ctl(CtlOptions),
     /// Make certificates.
     Certs(CertsOptions),
+}
+
+/// A member of a cluster.
+#[derive(Clone, Debug)]
+pub struct NodeRun {
+    /// Faults to inject.
+    pub chaos: Chaos,
+    /// Whether it ends when standard input is closed.
+    pub is_attached: bool,
 }
 
 /// A run of the pipeline.
@@ -199,6 +208,12 @@ pub struct RunTask {
     pub html: Option<PathBuf>,
     /// Faults to inject.
     pub chaos: Chaos,
+    /// Processes on this machine.
+    pub nodes: u16,
+    /// The configuration's file.
+    pub config_file: Option<PathBuf>,
+    /// What was laid over it: keys and values.
+    pub overrides: Vec<(String, String)>,
 }
 
 /// Why a command cannot be carried out.
@@ -242,9 +257,7 @@ impl CommandLine {
             Command::Demo(options) => prepare_run(&global, options, true, kinds),
             Command::Run(options) => prepare_run(&global, options, false, kinds),
             Command::Check(options) => prepare_check(&global, options, kinds),
-            Command::Node(options) => {
-                prepare_other(&global, &[("node.name", options.name)], Task::Node, kinds)
-            }
+            Command::Node(options) => prepare_node(&global, options, kinds),
             Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
             Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
@@ -291,15 +304,34 @@ fn prepare_run(
     let Some(config) = config.filter(|_| problems.is_empty()) else {
         return Err(Refusal::usage(problems));
     };
-    if options.nodes > 1 {
-        return Err(Refusal::not_yet(&format!("--nodes {}", options.nodes)));
+    if options.nodes > 1 && live.is_some() {
+        return Err(Refusal::not_yet("listening to a venue with --nodes"));
     }
-    if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes()) {
-        return Err(Refusal::not_yet(&format!("--chaos {spec}, which needs --nodes,")));
+    let is_unknown =
+        |spec: &&ChaosSpec| matches!(spec.kind, ChaosKind::Kill { .. } | ChaosKind::Cut { .. });
+    if let Some(spec) = chaos.specs.iter().find(is_unknown) {
+        return Err(Refusal::not_yet(&format!("--chaos {spec}")));
     }
-    let RunOptions { data, report, html, listen_for, .. } = options;
+    if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes() && options.nodes == 1) {
+        return Err(Refusal::usage(vec![format!("--chaos {spec} needs --nodes N")]));
+    }
+    let overrides = overrides(global, &short_for, &mut problems);
+    let RunOptions { data, report, html, listen_for, nodes, .. } = options;
     let live = live.map(Box::new);
-    let task = Task::Run(RunTask { is_demo, data, live, listen_for, report, html, chaos });
+    let config_file = global.config.clone();
+    let task = RunTask {
+        is_demo,
+        data,
+        live,
+        listen_for,
+        report,
+        html,
+        chaos,
+        nodes,
+        config_file,
+        overrides,
+    };
+    let task = Task::Run(task);
     Ok(Prepared { config, json: global.json, task })
 }
 
@@ -327,6 +359,17 @@ fn parse_span(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
     if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(u64::from(number) * unit)) }
+}
+
+fn prepare_node(
+    global: &GlobalOptions,
+    options: NodeOptions,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    let chaos = Chaos::parse(&options.chaos.join(","));
+    let chaos = chaos.map_err(|wrong| Refusal::usage(wrong.0))?;
+    let task = Task::Node(NodeRun { chaos, is_attached: options.attached });
+    prepare_other(global, &[("node.name", options.name)], task, kinds)
 }
 
 /// A task that needs nothing but a sound configuration.
@@ -374,18 +417,7 @@ fn load(
     kinds: Kinds,
     problems: &mut Vec<String>,
 ) -> Option<Config> {
-    let mut overrides = Vec::new();
-    for set in &global.set {
-        match set.split_once('=') {
-            Some((key, value)) => overrides.push((key.trim().to_owned(), value.trim().to_owned())),
-            None => problems.push(format!("--set {set}: has no value; write it as KEY=VALUE")),
-        }
-    }
-    let common =
-        [("node.data_dir", global.data_dir.clone()), ("pipeline.seed", global.seed.clone())];
-    for (key, value) in common.iter().chain(short_for) {
-        overrides.extend(value.clone().map(|value| ((*key).to_owned(), value)));
-    }
+    let overrides = overrides(global, short_for, problems);
     let text = match file.map(|file| (file.display().to_string(), read(file))) {
         None => None,
         Some((name, Ok(text))) => Some((name, text)),
@@ -406,6 +438,27 @@ fn load(
             None
         }
     }
+}
+
+/// What is laid over the configuration: keys and values.
+fn overrides(
+    global: &GlobalOptions,
+    short_for: &[(&str, Option<String>)],
+    problems: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let mut overrides = Vec::new();
+    for set in &global.set {
+        match set.split_once('=') {
+            Some((key, value)) => overrides.push((key.trim().to_owned(), value.trim().to_owned())),
+            None => problems.push(format!("--set {set}: has no value; write it as KEY=VALUE")),
+        }
+    }
+    let common =
+        [("node.data_dir", global.data_dir.clone()), ("pipeline.seed", global.seed.clone())];
+    for (key, value) in common.iter().chain(short_for) {
+        overrides.extend(value.clone().map(|value| ((*key).to_owned(), value)));
+    }
+    overrides
 }
 
 /// The text of a configuration file, or why it cannot be had.
@@ -557,8 +610,7 @@ mod tests {
         for arguments in [
             &["optimize"][..],
             &["compare", "a", "b"],
-            &["demo", "--nodes", "3"],
-            &["demo", "--chaos", "kill:calc-1@40%"],
+            &["demo", "--nodes", "3", "--chaos", "kill:calc-1@40%"],
         ] {
             let (exit_code, problems) = refused(arguments);
             assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");
@@ -569,7 +621,7 @@ mod tests {
     #[test]
     fn a_node_takes_its_name_and_a_question_is_json() {
         let prepared = prepare(&["node", "--name", "calc-1", "--data-dir", "d"]).unwrap();
-        assert!(matches!(prepared.task, Task::Node));
+        assert!(matches!(prepared.task, Task::Node(_)));
         assert_eq!(
             (prepared.config.node.name.as_str(), prepared.config.node.data_dir.as_str()),
             ("calc-1", "d")

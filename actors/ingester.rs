@@ -37,6 +37,9 @@ pub fn role(source: usize) -> String {
 /// as a small block's work, so it is woken for several together.
 const YIELD_ROWS: u64 = 2_048;
 
+/// How long a source that is held waits before it looks again.
+const HELD: Duration = Duration::from_millis(5);
+
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub enum IngesterMessage {
@@ -55,7 +58,7 @@ pub enum IngesterMessage {
 }
 
 /// What an ingester has read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IngesterReport {
     /// Path, or what it is.
     pub source: String,
@@ -69,6 +72,8 @@ pub struct IngesterReport {
     pub bytes_read: u64,
     /// Bytes of the file.
     pub bytes_total: u64,
+    /// Whether it is held until a fault has struck.
+    pub is_held: bool,
     /// Of a live source: what became of its connections and frames.
     pub live: Option<LiveTotals>,
 }
@@ -292,6 +297,11 @@ impl IngesterState {
     ) -> Result<(), ActorProcessingErr> {
         let mut handed = 0;
         while !self.finished && !self.is_waiting && self.output.flow().has_room() {
+            if self.is_held() {
+                self.is_waiting = true;
+                myself.send_after(HELD, || IngesterMessage::ReadOn);
+                return Ok(());
+            }
             let progress = match self.held.take() {
                 Some(progress) => progress,
                 None => match self.read() {
@@ -341,6 +351,11 @@ impl IngesterState {
         Ok(())
     }
 
+    fn is_held(&self) -> bool {
+        let gate = self.settings.chaos.gate();
+        !self.finished && gate.holds(self.source.bytes_read(), self.source.bytes_total())
+    }
+
     fn read(&mut self) -> Result<Progress, SourceError> {
         let rows = if self.pace.is_some() { 1 } else { self.batch_ticks };
         self.ingester.begin_batch(rows, monotonic_nanos());
@@ -370,6 +385,7 @@ impl IngesterState {
             malformed_first: self.ingester.malformed_first().to_vec(),
             bytes_read: self.source.bytes_read(),
             bytes_total: self.source.bytes_total(),
+            is_held: self.is_held(),
             live: None,
         };
         StageReport { complete: self.position, counts }

@@ -559,6 +559,7 @@ impl LiveIngesterState {
             malformed_first: self.ingester.malformed_first().to_vec(),
             bytes_read: self.bytes(),
             bytes_total: 0,
+            is_held: false,
             live: is_live.then(|| self.totals()),
         };
         let complete = if self.is_end_sent { Key::END } else { self.committed };

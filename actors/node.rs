@@ -9,43 +9,45 @@
 //! ├── calc            one_for_one     per shard: factor engine, strategies
 //! └── exec            one_for_all     positions, brokers, router, risk
 //! ```
+//!
+//! In a cluster each source, each shard and exec is a [`Unit`] that may be on any node; then a node has
+//! one such tree for each unit of its own, see [`Units`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ractor::rpc::CallResult;
-use ractor::{Actor, ActorRef, Message, RpcReplyPort, SpawnErr};
+use ractor::{Actor, ActorRef, Message, SpawnErr};
+use tickwright_core::cluster::Unit;
 use tickwright_core::config::{Config, Kinds, Merge, Speed, Subtree};
-use tickwright_core::domain::{BrokerId, FactorLayout, Key, ParameterChange, SourceId, Timestamp};
+use tickwright_core::domain::{BrokerId, FactorLayout, SourceId, TickBatch};
 use tickwright_core::pipeline::factors::{FactorEngine, FactorError};
 use tickwright_core::pipeline::ingest::IngesterConfig;
-use tickwright_core::pipeline::router::RouterCounters;
-use tickwright_core::pipeline::strategy::{
-    StrategyCounts, StrategyError, StrategyNeeds, StrategySpec,
-};
-use tickwright_core::stream::Merging;
+use tickwright_core::pipeline::strategy::{StrategyNeeds, StrategySpec};
+use tickwright_core::stream::{Merging, SignalBatch};
 use tickwright_core::supervision::{PolicyConfig, Restart, Strategy};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::broker::{self, BrokerActor, BrokerArguments, BrokerMessage, BrokerReport};
-use crate::cleaner::{
-    self, CleanStream, CleanerActor, CleanerArguments, CleanerMessage, CleanerReport,
-};
+mod parameters;
+mod report;
+pub(crate) mod units;
+
+pub use parameters::ChangeError;
+pub use report::NodeReport;
+pub use units::{NodePart, UnitPart, Units};
+
+use crate::broker::{self, BrokerActor, BrokerArguments, BrokerMessage};
+use crate::cleaner::{self, CleanStream, CleanerActor, CleanerArguments, CleanerMessage};
+use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
-use crate::ingester::{
-    self, IngesterActor, IngesterArguments, IngesterMessage, IngesterReport, OpenSource,
-};
+use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
-    CHANGE_COUNT_MAX, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet, StageReport,
-    StageSettings, Store, StoreError, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
+    Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageSettings, Store,
+    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
-use crate::positions::{
-    self, PositionsActor, PositionsArguments, PositionsMessage, PositionsReport,
-};
-use crate::risk::{self, RiskActor, RiskArguments, RiskMessage, RiskReport};
+use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
+use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
 use crate::source::SourceError;
 use crate::source::feed::Feed;
@@ -126,72 +128,6 @@ pub struct Node {
     wiring: Wiring,
 }
 
-/// Why parameters were not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// They make no sense.
-    #[error(transparent)]
-    Strategy(#[from] StrategyError),
-    /// They need a factor that cannot be computed.
-    #[error(transparent)]
-    Factor(#[from] FactorError),
-    /// There were too many changes in this run.
-    #[error("{CHANGE_COUNT_MAX} changes of parameters are the most that a run can take")]
-    TooMany,
-    /// Event time is there already.
-    #[error("event time has reached {} ns; name a later time than {} ns", reached.as_nanos(), at.as_nanos())]
-    Late {
-        /// When they were to hold.
-        at: Timestamp,
-        /// How far a shard has come.
-        reached: Timestamp,
-    },
-    /// Everything has been decided.
-    #[error("the run is over")]
-    Over,
-    /// A shard does not answer.
-    #[error("{0}")]
-    Unanswered(String),
-    /// The change cannot be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Keeps every shard before a time, until it is dropped.
-struct Hold<'a>(&'a Node);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.wiring.control.release();
-        for shard in 0..self.0.shards {
-            // One that is being restarted looks by itself.
-            let _ = self.0.directory.tell(&factors::role(shard), FactorsMessage::Control);
-            let _ = self.0.directory.tell(&strategy::role(shard), StrategyMessage::Control);
-        }
-    }
-}
-
-/// What every stage has counted.
-#[derive(Debug)]
-pub struct NodeReport {
-    /// By source.
-    pub ingesters: Vec<StageReport<IngesterReport>>,
-    /// By source.
-    pub cleaners: Vec<StageReport<CleanerReport>>,
-    /// By shard: factor values computed.
-    pub factors: Vec<StageReport<tickwright_core::pipeline::factors::FactorCounts>>,
-    /// By shard, then strategy.
-    pub strategies: Vec<StageReport<Vec<StrategyCounts>>>,
-    /// Risk.
-    pub risk: StageReport<RiskReport>,
-    /// The router.
-    pub router: RouterCounters,
-    /// The brokers, the primary first.
-    pub brokers: Vec<BrokerReport>,
-    /// Positions.
-    pub positions: PositionsReport,
-}
-
 /// Builds and wires the actors of one node.
 #[derive(Clone)]
 struct Wiring {
@@ -209,6 +145,8 @@ struct Wiring {
     directory: Directory,
     statistics: SupervisionStatistics,
     shards: usize,
+    /// How units on other nodes are reached; none, when all are here.
+    transport: Option<Transport>,
 }
 
 impl std::fmt::Debug for Wiring {
@@ -223,37 +161,8 @@ impl std::fmt::Debug for Wiring {
 ///
 /// [`SpawnErr`] from the first actor that could not start; none is left running.
 pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
-    let NodeArguments { config, kinds, sources, store, chaos, clock } = arguments;
-    let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
-    let strategies: Vec<StrategySpec> = config.strategies.iter().map(|each| each.spec()).collect();
-    let needs = StrategyNeeds::new(&kinds.strategies, &strategies)
-        .map_err(|error| fail(Box::new(error)))?;
-    let engine = factor_engine(&config, &kinds, &needs).map_err(|error| fail(Box::new(error)))?;
-    let settings = StageSettings {
-        credit: u32::try_from(config.stream.credit_ticks).unwrap_or(u32::MAX),
-        retained: config.stream.retained_ticks,
-        spacing: config.stream.checkpoint_ticks as u64,
-        batch_ticks: config.pipeline.batch_ticks,
-        store,
-        chaos: chaos.clone(),
-    };
-    let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
-    let (shards, source_count) = (config.pipeline.shards, sources.len());
-    let wiring = Wiring {
-        config: Arc::new(config),
-        kinds,
-        sources: Arc::new(sources),
-        needs,
-        layout: Arc::clone(engine.layout()),
-        strategies: Arc::new(strategies),
-        control,
-        settings,
-        chaos,
-        clock: clock.clone(),
-        directory: Directory::default(),
-        statistics: SupervisionStatistics::default(),
-        shards,
-    };
+    let clock = arguments.clock.clone();
+    let wiring = Wiring::new(arguments, None)?;
     let (finished_outlet, finished) = Outlet::to_channel();
     let (fatal_outlet, fatal) = Outlet::to_channel();
     let (samples_outlet, samples) = Outlet::to_channel();
@@ -273,7 +182,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
     };
     let (supervisor, _) = Supervisor::spawn(None, Supervisor, arguments).await?;
     let (directory, statistics) = (wiring.directory.clone(), wiring.statistics.clone());
-    let sources = source_count;
+    let (sources, shards) = (wiring.sources.len(), wiring.shards);
     let node = Node {
         supervisor,
         directory,
@@ -286,6 +195,50 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         wiring,
     };
     Ok(node)
+}
+
+impl Wiring {
+    fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
+        let NodeArguments { config, kinds, sources, store, chaos, clock } = arguments;
+        let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
+        let strategies: Vec<StrategySpec> =
+            config.strategies.iter().map(|each| each.spec()).collect();
+        let needs = StrategyNeeds::new(&kinds.strategies, &strategies)
+            .map_err(|error| fail(Box::new(error)))?;
+        let engine =
+            factor_engine(&config, &kinds, &needs).map_err(|error| fail(Box::new(error)))?;
+        let settings = StageSettings {
+            credit: u32::try_from(config.stream.credit_ticks).unwrap_or(u32::MAX),
+            retained: config.stream.retained_ticks,
+            spacing: config.stream.checkpoint_ticks as u64,
+            batch_ticks: config.pipeline.batch_ticks,
+            store,
+            chaos: chaos.clone(),
+        };
+        let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
+        let shards = config.pipeline.shards;
+        Ok(Self {
+            config: Arc::new(config),
+            kinds,
+            sources: Arc::new(sources),
+            needs,
+            layout: Arc::clone(engine.layout()),
+            strategies: Arc::new(strategies),
+            control,
+            settings,
+            chaos,
+            clock,
+            directory: Directory::default(),
+            statistics: SupervisionStatistics::default(),
+            shards,
+            transport,
+        })
+    }
+}
+
+/// A place as units are numbered; there are never so many.
+fn number(place: usize) -> u16 {
+    u16::try_from(place).unwrap_or(u16::MAX)
 }
 
 /// An engine of the columns that strategies with these `needs` look at, and of those that are wanted
@@ -343,6 +296,49 @@ impl Wiring {
         PolicyConfig { strategy: Strategy::OneForOne, ..self.config.policy(subtree) }
     }
 
+    // --- streams between units --------------------------------------------------------------------
+
+    /// Clean rows of a source, for a shard or for exec.
+    fn ticks(&self, source: usize, to: Unit) -> Edge<TickBatch> {
+        let (stream, hello) = match to {
+            Unit::Shard(shard) => {
+                let shard = usize::from(shard);
+                let is_back = move |()| FactorsMessage::CleanerIsBack(source);
+                (CleanStream::Shard(shard), self.to(&factors::role(shard), is_back))
+            }
+            Unit::Exec | Unit::Source(_) => {
+                let is_back = move |()| RiskMessage::CleanerIsBack(source);
+                (CleanStream::All, self.to(risk::ROLE, is_back))
+            }
+        };
+        let demand = move |demand| CleanerMessage::Demand(stream, demand);
+        let demand = self.to(&cleaner::role(source), demand);
+        Edge { from: Unit::Source(number(source)), to, demand, hello }
+    }
+
+    /// Signals of a shard, for exec.
+    fn signals(&self, shard: usize) -> Edge<SignalBatch> {
+        let demand = self.to(&strategy::role(shard), StrategyMessage::Demand);
+        let hello = self.to(risk::ROLE, move |()| RiskMessage::StrategyIsBack(shard));
+        Edge { from: Unit::Shard(number(shard)), to: Unit::Exec, demand, hello }
+    }
+
+    /// What reaches the producer of a stream, wherever it is.
+    fn consume<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<Demand<B>> {
+        match &self.transport {
+            Some(transport) => transport.consume(edge),
+            None => edge.demand,
+        }
+    }
+
+    /// What reaches the consumer of a stream, wherever it is.
+    fn produce<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<()> {
+        match &self.transport {
+            Some(transport) => transport.produce(edge),
+            None => edge.hello,
+        }
+    }
+
     fn telemetry(&self, samples: Outlet<Sample>) -> ChildSpec {
         let interval = self.config.telemetry.progress;
         let (directory, sources) = (self.directory.clone(), self.sources.len());
@@ -350,7 +346,7 @@ impl Wiring {
             let directory = directory.clone();
             let probe: telemetry::Probe = Box::new(move || {
                 let directory = directory.clone();
-                Box::pin(async move { sample(&directory, sources).await })
+                Box::pin(async move { report::sample(&directory, 0..sources).await })
             });
             let arguments = TelemetryArguments { interval, probe, samples: samples.clone() };
             async move { Ok(parent.spawn_linked(None, TelemetryActor, arguments).await?.0.get_cell()) }
@@ -437,10 +433,8 @@ impl Wiring {
             || CleanerActor,
             progress,
             move |progress| {
-                let hello_shard = |shard| {
-                    wiring
-                        .to(&factors::role(shard), move |()| FactorsMessage::CleanerIsBack(source))
-                };
+                let hello_shard =
+                    |shard| wiring.produce(wiring.ticks(source, Unit::Shard(number(shard))));
                 CleanerArguments {
                     source,
                     rules: wiring.config.clean_rules(),
@@ -449,7 +443,7 @@ impl Wiring {
                     progress,
                     directory: wiring.directory.clone(),
                     ingester: wiring.to(&ingester::role(source), IngesterMessage::Demand),
-                    hello_exec: wiring.to(risk::ROLE, move |()| RiskMessage::CleanerIsBack(source)),
+                    hello_exec: wiring.produce(wiring.ticks(source, Unit::Exec)),
                     hello_shards: (0..wiring.shards).map(hello_shard).collect(),
                 }
             },
@@ -481,11 +475,8 @@ impl Wiring {
             || FactorsActor,
             progress,
             move |progress| {
-                let cleaner = |source| {
-                    wiring.to(&cleaner::role(source), move |demand| {
-                        CleanerMessage::Demand(CleanStream::Shard(shard), demand)
-                    })
-                };
+                let cleaner =
+                    |source| wiring.consume(wiring.ticks(source, Unit::Shard(number(shard))));
                 FactorsArguments {
                     shard,
                     config: wiring.config.factors(),
@@ -519,7 +510,7 @@ impl Wiring {
                 progress,
                 directory: wiring.directory.clone(),
                 factors: wiring.to(&factors::role(shard), FactorsMessage::Demand),
-                hello: wiring.to(risk::ROLE, move |()| RiskMessage::StrategyIsBack(shard)),
+                hello: wiring.produce(wiring.signals(shard)),
             },
         )
     }
@@ -622,12 +613,8 @@ impl Wiring {
             || RiskActor,
             progress,
             move |progress| {
-                let cleaner = |source| {
-                    wiring.to(&cleaner::role(source), |demand| {
-                        CleanerMessage::Demand(CleanStream::All, demand)
-                    })
-                };
-                let strategy = |shard| wiring.to(&strategy::role(shard), StrategyMessage::Demand);
+                let cleaner = |source| wiring.consume(wiring.ticks(source, Unit::Exec));
+                let strategy = |shard| wiring.consume(wiring.signals(shard));
                 RiskArguments {
                     limits: wiring.config.risk_limits(),
                     merging: match wiring.config.pipeline.merge {
@@ -657,176 +644,5 @@ impl Wiring {
     fn latency_min(&self) -> Duration {
         let of = |broker| self.config.paper_broker(BrokerId(broker)).latency_min();
         of(0).min(of(1))
-    }
-}
-
-/// How far the run has come. What does not answer soon counts as nothing.
-async fn sample(directory: &Directory, sources: usize) -> Sample {
-    let mut sample = Sample::default();
-    for source in 0..sources {
-        let role = ingester::role(source);
-        let report = ask(directory, &role, IngesterMessage::Report, telemetry::PATIENCE).await;
-        if let Ok(report) = report {
-            sample.bytes += report.counts.bytes_read;
-            sample.rows += report.counts.counters.rows;
-        }
-    }
-    let risk = ask(directory, risk::ROLE, RiskMessage::Report, telemetry::PATIENCE).await;
-    sample.orders = risk.map_or(0, |risk| risk.counts.approved);
-    sample
-}
-
-impl Node {
-    /// Rows read so far, over all sources. What does not answer within `patience` counts as nothing.
-    pub async fn rows_read(&self, patience: Duration) -> u64 {
-        let mut rows = 0;
-        for source in 0..self.sources {
-            let role = ingester::role(source);
-            let report = ask(&self.directory, &role, IngesterMessage::Report, patience).await;
-            rows += report.map_or(0, |report| report.counts.counters.rows);
-        }
-        rows
-    }
-
-    /// Changes parameters of a strategy while it runs; returns the event time from which they hold:
-    /// `at`, or as soon as may be. They hold from the same row after a restart, and in every run that
-    /// is given the same change at the same time. Those not given stay as they are.
-    ///
-    /// Factors that are needed from then on begin at the first row that the change holds for, and are
-    /// unknown until they have seen enough; those that nobody needs any longer end there, and the
-    /// others go on.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError`], and nothing has changed.
-    pub async fn set_parameters(
-        &self,
-        strategy: usize,
-        parameters: &[(String, f64)],
-        at: Option<Timestamp>,
-        patience: Duration,
-    ) -> Result<Timestamp, ChangeError> {
-        let control = &self.wiring.control;
-        let _turn = control.turn().await;
-        let mut reached = self.decided(patience).await?;
-        let mut lead = Duration::from_secs(1);
-        loop {
-            let at_or_soon = at.unwrap_or_else(|| reached.after(lead));
-            let change =
-                ParameterChange { at: at_or_soon, strategy, parameters: parameters.to_vec() };
-            self.try_change(&change)?;
-            control.hold(change.at);
-            let hold = Hold(self);
-            reached = self.decided(patience).await?;
-            if reached < change.at {
-                // Blocks for one write: were this to be waited for, and the waiting given up, the
-                // hold would be lifted before it is known whether the change was stored.
-                control.record(change)?;
-                return Ok(at_or_soon);
-            }
-            drop(hold);
-            if reached == Key::END.frontier {
-                return Err(ChangeError::Over);
-            }
-            if let Some(at) = at {
-                return Err(ChangeError::Late { at, reached });
-            }
-            lead *= 4;
-        }
-    }
-
-    /// The furthest that a shard, or exec by what it got from one, has come, ever.
-    async fn decided(&self, patience: Duration) -> Result<Timestamp, ChangeError> {
-        // Whoever answers has seen a hold that was set before, and says in the log how far it was.
-        for shard in 0..self.shards {
-            let role = factors::role(shard);
-            let report = ask(&self.directory, &role, FactorsMessage::Report, patience).await;
-            report.map_err(ChangeError::Unanswered)?;
-            let role = strategy::role(shard);
-            let report = ask(&self.directory, &role, StrategyMessage::Report, patience).await;
-            report.map_err(ChangeError::Unanswered)?;
-        }
-        // Its checkpoint may be ahead of those of the shards.
-        let risk = ask(&self.directory, risk::ROLE, RiskMessage::Report, patience).await;
-        let reached = risk.map_err(ChangeError::Unanswered)?.complete.frontier;
-        Ok(reached.max(self.wiring.control.passed()))
-    }
-
-    /// Finds out, away from the shards, whether `change` can be taken over.
-    fn try_change(&self, change: &ParameterChange) -> Result<(), ChangeError> {
-        let Wiring { config, kinds, needs, control, .. } = &self.wiring;
-        let known = control.current();
-        if known.changes.len() >= CHANGE_COUNT_MAX {
-            return Err(ChangeError::TooMany);
-        }
-        let mut needs = needs.clone();
-        let (before, after) = known.changes.split_at(known.count_at(change.at));
-        before.iter().try_for_each(|change| needs.change(change))?;
-        for change in [change].into_iter().chain(after) {
-            needs.change(change)?;
-            factor_engine(config, kinds, &needs)?;
-        }
-        Ok(())
-    }
-
-    /// Everything the stages have counted. A stage that is being restarted is asked again.
-    ///
-    /// # Errors
-    ///
-    /// Which stage gave no answer within `patience`.
-    pub async fn report(&self, patience: Duration) -> Result<NodeReport, String> {
-        let directory = &self.directory;
-        let mut report = NodeReport {
-            ingesters: Vec::new(),
-            cleaners: Vec::new(),
-            factors: Vec::new(),
-            strategies: Vec::new(),
-            risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
-            router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
-            brokers: Vec::new(),
-            positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
-        };
-        for source in 0..self.sources {
-            let role = ingester::role(source);
-            report.ingesters.push(ask(directory, &role, IngesterMessage::Report, patience).await?);
-            let role = cleaner::role(source);
-            report.cleaners.push(ask(directory, &role, CleanerMessage::Report, patience).await?);
-        }
-        for shard in 0..self.shards {
-            let role = factors::role(shard);
-            report.factors.push(ask(directory, &role, FactorsMessage::Report, patience).await?);
-            let role = strategy::role(shard);
-            let strategies = ask(directory, &role, StrategyMessage::Report, patience).await?;
-            report.strategies.push(strategies);
-        }
-        for broker in 0..router::BROKERS {
-            let role = broker::role(broker);
-            report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
-        }
-        Ok(report)
-    }
-}
-
-/// Asks whoever serves `role`, again after a restart, until `patience` is over.
-async fn ask<M: Message, R: Send + 'static>(
-    directory: &Directory,
-    role: &str,
-    question: impl Fn(RpcReplyPort<R>) -> M,
-    patience: Duration,
-) -> Result<R, String> {
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        if let Some(actor) = directory.serving(role) {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let actor = ActorRef::<M>::from(actor);
-            let call = actor.call(&question, Some(left)).await;
-            if let Ok(CallResult::Success(answer)) = call {
-                return Ok(answer);
-            }
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(format!("`{role}` gave no answer within {patience:?}"));
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

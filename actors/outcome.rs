@@ -18,7 +18,6 @@ use tickwright_core::pipeline::positions::{Chart, ChartOrder, EquityPoint, Posit
 
 use crate::node::NodeReport;
 use crate::run::Outcome;
-use crate::telemetry;
 
 /// How many instruments get a chart.
 const CHARTS_MAX: usize = 8;
@@ -27,7 +26,7 @@ const CHARTS_MAX: usize = 8;
 pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
     let node = &outcome.report;
     let mut report = RunReport {
-        nodes: 1,
+        nodes: u32::try_from(outcome.rss_by_node.len()).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: config.pipeline.seed,
         config_fingerprint: blake3::Hash::from(config.fingerprint()).to_hex().to_string(),
@@ -49,8 +48,8 @@ pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
     node.brokers.iter().for_each(|broker| latency.merge(&broker.latency));
     report.set_latency(&latency);
     report.set_duration(outcome.duration, outcome.resumed_rows);
-    report.peak_rss_bytes = telemetry::peak_rss_bytes();
-    report.rss_by_node = BTreeMap::from([(config.node.name.clone(), report.peak_rss_bytes)]);
+    report.peak_rss_bytes = outcome.rss_by_node.values().copied().max().unwrap_or(0);
+    report.rss_by_node = outcome.rss_by_node.clone();
     report
 }
 

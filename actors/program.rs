@@ -9,18 +9,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Config, Kinds};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::certs::{CertsTask, certify};
 use crate::cluster::{Tls, node_name};
-use crate::cluster_node::run_node;
+use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     CertsCommand, CertsOptions, CommandLine, CtlCommand, CtlOptions, EXIT_BROKEN, EXIT_OK,
-    EXIT_STOPPED, EXIT_USAGE, Prepared, RunTask, Task, key_list,
+    EXIT_STOPPED, EXIT_USAGE, NodeRun, Prepared, RunTask, Task, key_list,
 };
 use crate::ctl::{self, CtlTarget, CtlTask};
 use crate::kit::{Clock, DiskFaults};
+use crate::local_cluster::{
+    LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
+};
 use crate::outcome;
 use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
 use crate::run::{Input, RunArguments, RunError, run_until};
@@ -53,7 +58,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
             print!("{}", key_list(json));
             EXIT_OK
         }
-        Task::Node => be_a_node(&config),
+        Task::Node(run) => be_a_node(config, kinds, run),
         Task::Ctl(options) => ask_a_node(&config, options, json),
         Task::Certs(options) => make_certificates(options),
     };
@@ -75,7 +80,10 @@ fn without_payloads(log: &str) -> String {
     }
 }
 
-fn be_a_node(config: &Config) -> u8 {
+fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
+    let NodeRun { chaos: faults, is_attached } = run;
+    let task = NodeTask { config, kinds, faults };
+    let closed = if is_attached { Some(input_closed()) } else { None };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -83,7 +91,7 @@ fn be_a_node(config: &Config) -> u8 {
             return EXIT_USAGE;
         }
     };
-    match runtime.block_on(run_node(config, stop(None), |line| eprintln!("{line}"))) {
+    match runtime.block_on(run_node(&task, stop_or(closed), |line| eprintln!("{line}"))) {
         Ok(()) => EXIT_OK,
         Err(error) => {
             eprintln!("{error}");
@@ -145,22 +153,14 @@ fn make_certificates(options: CertsOptions) -> u8 {
 }
 
 fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
-    let RunTask { data, live, listen_for, report: report_file, html, chaos, .. } = task;
-    let bytes: u64 =
-        data.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
-    let input = match live {
-        Some(live) => Input::Live(*live),
-        None if data.is_empty() => Input::Simulated,
-        None => Input::Files(data),
-    };
-    let mut shown = (!json).then(|| Progress::new(std::io::stderr().is_terminal(), bytes));
-    let arguments = RunArguments {
-        config: config.clone(),
-        kinds,
-        input,
-        faults: chaos,
-        disk: DiskFaults::default(),
-    };
+    let (report_file, html) = (task.report.clone(), task.html.clone());
+    let bytes: u64 = task
+        .data
+        .iter()
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|file| file.len())
+        .sum();
+    let shown = (!json).then(|| Progress::new(std::io::stderr().is_terminal(), bytes));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -168,39 +168,105 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
             return EXIT_USAGE;
         }
     };
+    let report = if task.nodes > 1 {
+        runtime.block_on(run_on_nodes(config, task, shown))
+    } else {
+        runtime.block_on(run_here(config, kinds, task, shown))
+    };
+    match report {
+        Ok(report) => conclude(&report, report_file.as_deref(), html.as_deref(), json),
+        Err(code) => code,
+    }
+}
+
+/// Runs the pipeline in this process.
+async fn run_here(
+    config: Config,
+    kinds: Kinds,
+    task: RunTask,
+    mut shown: Option<Progress>,
+) -> Result<RunReport, u8> {
+    let RunTask { data, live, listen_for, chaos, .. } = task;
+    let input = match live {
+        Some(live) => Input::Live(*live),
+        None if data.is_empty() => Input::Simulated,
+        None => Input::Files(data),
+    };
+    let arguments = RunArguments {
+        config: config.clone(),
+        kinds,
+        input,
+        faults: chaos,
+        disk: DiskFaults::default(),
+    };
     let show = |sample: &Sample| {
         if let Some(shown) = &mut shown {
-            let sample =
-                ProgressSample { bytes: sample.bytes, rows: sample.rows, orders: sample.orders };
-            shown.update(&sample);
+            shown.update(&progress_sample(sample));
         }
     };
-    let outcome = runtime.block_on(run_until(arguments, show, stop(listen_for)));
+    let outcome = run_until(arguments, show, stop(listen_for)).await;
     if let Some(shown) = shown {
         shown.finish();
     }
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
+    match outcome {
+        Ok(outcome) => {
+            if let Some(path) = &outcome.set_aside {
+                let path = path.display();
+                eprintln!("a damaged journal was moved to {path}; the run began anew");
+            }
+            Ok(outcome::report(&outcome, &config))
+        }
         Err(error) => {
             eprintln!("{error}");
             let is_stopped = matches!(error, RunError::Stopped { .. });
-            return if is_stopped { EXIT_STOPPED } else { EXIT_USAGE };
+            Err(if is_stopped { EXIT_STOPPED } else { EXIT_USAGE })
         }
-    };
-    if let Some(path) = &outcome.set_aside {
-        eprintln!("a damaged journal was moved to {}; the run began anew", path.display());
     }
-    let report = outcome::report(&outcome, &config);
+}
+
+/// Runs the pipeline in several processes on this machine.
+async fn run_on_nodes(
+    config: Config,
+    task: RunTask,
+    mut shown: Option<Progress>,
+) -> Result<RunReport, u8> {
+    let RunTask { data, chaos, nodes, config_file, overrides, .. } = task;
+    let arguments =
+        LocalClusterArguments { nodes, config, config_file, overrides, data, faults: chaos };
+    let show = |event: LocalClusterEvent| match (&mut shown, event) {
+        (Some(shown), LocalClusterEvent::Progress(sample)) => {
+            shown.update(&progress_sample(&sample));
+        }
+        (Some(shown), LocalClusterEvent::Line(line)) => shown.line(&line),
+        (None, _) => {}
+    };
+    let report = run_nodes(arguments, show, stop(None)).await;
+    if let Some(shown) = shown {
+        shown.finish();
+    }
+    report.map_err(|error| {
+        eprintln!("{error}");
+        let is_stopped = matches!(error, LocalClusterError::Stopped);
+        if is_stopped { EXIT_STOPPED } else { EXIT_USAGE }
+    })
+}
+
+fn progress_sample(sample: &Sample) -> ProgressSample {
+    ProgressSample { bytes: sample.bytes, rows: sample.rows, orders: sample.orders }
+}
+
+/// Writes the report, tells what it says, and whether the promises were kept.
+fn conclude(report: &RunReport, report_file: Option<&Path>, html: Option<&Path>, json: bool) -> u8 {
     let mut files: Vec<(&str, &Path)> = Vec::new();
-    if let Some(path) = &report_file {
-        if let Err(error) = write_json(&report, path) {
+    if let Some(path) = report_file {
+        if let Err(error) = write_json(report, path) {
             eprintln!("{error}");
             return EXIT_USAGE;
         }
         files.push(("report", path));
     }
-    if let Some(path) = &html {
-        if let Err(error) = write_html(&report, path) {
+    if let Some(path) = html {
+        if let Err(error) = write_html(report, path) {
             eprintln!("{error}");
             return EXIT_USAGE;
         }
@@ -209,13 +275,35 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
     if json {
         print!("{}", report.to_json());
     } else {
-        print!("{}", summary(&report, &files, Style::of_stdout()));
+        print!("{}", summary(report, &files, Style::of_stdout()));
     }
     let violations = report.violations();
     for violation in &violations {
         eprintln!("broken: {violation}");
     }
     if violations.is_empty() { EXIT_OK } else { EXIT_BROKEN }
+}
+
+/// Waits until standard input is closed: whoever started this process is gone.
+fn input_closed() -> oneshot::Receiver<()> {
+    let (closed, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        // What is said there is for nobody; an error is an end as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = closed.send(());
+    });
+    receiver
+}
+
+/// Waits for Ctrl-C, or for `closed`.
+async fn stop_or(closed: Option<oneshot::Receiver<()>>) {
+    match closed {
+        None => stop(None).await,
+        Some(closed) => tokio::select! {
+            () = stop(None) => {}
+            _ = closed => {}
+        },
+    }
 }
 
 /// Waits for Ctrl-C, or until `span` is over. From then on a Ctrl-C ends the process at once.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tickwright_core::config::{Chaos as Faults, ChaosKind, Config, Kinds};
+use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds};
 use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
@@ -19,16 +19,16 @@ use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
-use crate::telemetry::Sample;
+use crate::telemetry::{self, Sample};
 
 /// How long a stage may take to say what it has counted once the run is over.
-const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const REPORT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the tree may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the store can still be written.
-const FAILURE_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const FAILURE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The tree and key of the record that says what a data directory belongs to.
 const RECORD: (&str, &[u8]) = ("run", b"record");
@@ -118,6 +118,8 @@ pub struct Outcome {
     pub restarts_by_child: BTreeMap<String, u64>,
     /// Each fault and how often it struck.
     pub fired: Vec<(String, u64)>,
+    /// The most memory that each node has had, in bytes.
+    pub rss_by_node: BTreeMap<String, u64>,
 }
 
 /// What a data directory belongs to.
@@ -156,6 +158,7 @@ pub async fn run_until(
 ) -> Result<Outcome, RunError> {
     let RunArguments { config, kinds, input, faults, disk } = arguments;
     let begun = Instant::now();
+    let name = config.node.name.clone();
     let sources = open_sources(&config, &input)?;
     let (store, resumed, set_aside) = prepare_store(&config, &input, disk)?;
     let (sources, feeds) = with_feeds(sources, &input)?;
@@ -194,10 +197,11 @@ pub async fn run_until(
         restarts: node.statistics.restarts(),
         restarts_by_child: node.statistics.restarts_by_child(),
         fired: chaos.fired(),
+        rss_by_node: BTreeMap::from([(name, telemetry::peak_rss_bytes())]),
     })
 }
 
-fn start_error(error: &ractor::SpawnErr, store: &Store) -> RunError {
+pub(crate) fn start_error(error: &ractor::SpawnErr, store: &Store) -> RunError {
     match store.failure() {
         Some(failure) => RunError::Store(failure),
         None => RunError::Start(error.to_string()),
@@ -275,7 +279,7 @@ async fn complete_report(node: &Node) -> Result<NodeReport, RunError> {
 
 /// How each source is opened. Each is opened once now, so that what is wrong is said before anything
 /// starts.
-fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSource>, RunError> {
+pub(crate) fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSource>, RunError> {
     match input {
         Input::Files(paths) => {
             let options =
@@ -299,7 +303,7 @@ fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSource>, RunEr
 }
 
 /// The sources with the feeds among them, which are connected now.
-fn with_feeds(
+pub(crate) fn with_feeds(
     readable: Vec<OpenSource>,
     input: &Input,
 ) -> Result<(Vec<NodeSource>, Vec<Feed>), RunError> {
@@ -314,7 +318,7 @@ fn with_feeds(
 }
 
 /// Opens the data directory and finds out whether it holds a run to go on with.
-fn prepare_store(
+pub(crate) fn prepare_store(
     config: &Config,
     input: &Input,
     disk: DiskFaults,
@@ -368,7 +372,7 @@ fn prepare_store(
     Ok((store, resumed, set_aside))
 }
 
-fn mark_finished(store: &Store) -> Result<(), RunError> {
+pub(crate) fn mark_finished(store: &Store) -> Result<(), RunError> {
     let (tree, key) = RECORD;
     if let Some(bytes) = store.get(tree, key)? {
         let record: Record = wire::decode(&bytes)
@@ -419,8 +423,8 @@ fn identify_file(path: &Path) -> Result<(String, [u8; 32]), SourceError> {
 }
 
 /// The panics among the faults, as the actors know them.
-fn panics(faults: &Faults) -> Vec<(String, String, u64)> {
-    let panic = |spec: &tickwright_core::config::ChaosSpec| match &spec.kind {
+pub(crate) fn panics(faults: &Faults) -> Vec<(String, String, u64)> {
+    let panic = |spec: &ChaosSpec| match &spec.kind {
         ChaosKind::Panic { actor, every } => {
             Some((spec.text.clone(), actor.name().to_owned(), *every))
         }
@@ -430,4 +434,16 @@ fn panics(faults: &Faults) -> Vec<(String, String, u64)> {
         | ChaosKind::Cut { .. } => None,
     };
     faults.specs.iter().filter_map(panic).collect()
+}
+
+/// The faults that befall nodes: which, and at how many percent of the input.
+pub(crate) fn node_faults(faults: &Faults) -> impl Iterator<Item = (&ChaosSpec, u8)> {
+    let percent = |spec: &ChaosSpec| match spec.kind {
+        ChaosKind::Panic { .. } => None,
+        ChaosKind::Kill { percent, .. }
+        | ChaosKind::Restart { percent, .. }
+        | ChaosKind::Pause { percent, .. }
+        | ChaosKind::Cut { percent, .. } => Some(percent),
+    };
+    faults.specs.iter().filter_map(move |spec| Some((spec, percent(spec)?)))
 }

@@ -22,6 +22,8 @@ pub struct Sample {
     pub rows: u64,
     /// Orders let through.
     pub orders: u64,
+    /// Sources that are held until a fault has struck.
+    pub held: usize,
 }
 
 /// A question to be answered soon.

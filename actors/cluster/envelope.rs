@@ -29,7 +29,8 @@ const FIXED: usize = 1 + 16 + 8;
 /// What kinds of messages there are between roles, each with its version. A node whose list differs
 /// is refused at the door, so a message that arrives can be read. Whoever adds a kind, or changes
 /// what is in one, adds or raises its line here.
-pub const SCHEMA: &[(&str, u16)] = &[("envelope", 1), ("beat", 1), ("credit", 1), ("json", 1)];
+pub const SCHEMA: &[(&str, u16)] =
+    &[("envelope", 1), ("beat", 1), ("credit", 1), ("json", 1), ("stream", 1), ("part", 1)];
 
 /// A hash over [`SCHEMA`].
 pub fn schema_hash() -> [u8; 32] {

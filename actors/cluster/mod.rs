@@ -25,6 +25,7 @@ mod memory;
 mod network;
 mod stream;
 mod tls;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,9 +49,11 @@ pub use hello::{Cookie, Introduction, Refusal};
 pub use membership::View;
 pub use memory::{Memory, MemoryError};
 pub use network::{
-    DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request,
+    DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route,
 };
 pub use tls::{Identity, Tls, TlsError, node_name};
+pub(crate) use transport::WireBlock;
+pub use transport::{Edge, KIND as STREAM_KIND, Transport};
 
 use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,

@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tickwright_core::cluster::{Beat, Directory, Peer, Service, Status, parts};
+use tickwright_core::cluster::{Beat, Directory, LinkNumber, Peer, Service, Status, parts};
 use tickwright_core::domain::NodeId;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose};
@@ -63,6 +63,24 @@ struct Local {
     handler: Handler,
 }
 
+/// How a role is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it is served.
+    pub node: NodeId,
+    /// Since which epoch of the allocation; 0 where there are none.
+    pub epoch: u64,
+    /// By which link; none, if it is served here. What was sent by another may have been lost.
+    link: Option<LinkNumber>,
+}
+
+impl Route {
+    /// Whether the role is served by another node.
+    pub fn is_remote(&self) -> bool {
+        self.link.is_some()
+    }
+}
+
 /// See the module. Clones share everything.
 #[derive(Clone)]
 pub struct Network(Arc<Shared>);
@@ -80,6 +98,8 @@ pub(super) struct Shared {
     statistics: Statistics,
     /// Roles served here have changed.
     services_changed: Notify,
+    /// Counts what may change how a role is reached: links, and who serves what.
+    routes: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Network {
@@ -103,6 +123,7 @@ impl Network {
             next_message: AtomicU64::new(1),
             statistics: Statistics::default(),
             services_changed: Notify::new(),
+            routes: watch::channel(0).0,
         }))
     }
 
@@ -117,6 +138,7 @@ impl Network {
         let local = Local { epoch, handler };
         write(&self.0.local).insert(role.to_owned(), local);
         self.0.services_changed.notify_one();
+        self.reroute();
     }
 
     /// The same for an actor: `decode` makes its message of a request, or says why it cannot.
@@ -144,6 +166,7 @@ impl Network {
     pub fn unregister(&self, role: &str) {
         write(&self.0.local).remove(role);
         self.0.services_changed.notify_one();
+        self.reroute();
     }
 
     /// What is served here.
@@ -163,23 +186,46 @@ impl Network {
     /// What the membership knows of a node's services.
     pub(super) fn on_member(&self, node: &NodeId, status: Status, services: &[Service]) {
         write(&self.0.directory).on_member(node, status, services);
+        self.reroute();
     }
 
     /// The node that serves `role`.
     pub fn serving(&self, role: &str) -> Option<NodeId> {
-        if read(&self.0.local).contains_key(role) {
-            // Another node may own it by a newer epoch and this one not know yet that it lost it.
-            let own_epoch = read(&self.0.local).get(role).and_then(|local| local.epoch);
-            let directory = read(&self.0.directory);
-            let newer = directory
-                .serving(role, &self.0.own.id)
-                .filter(|&(_, epoch)| own_epoch.is_some_and(|own| epoch > own));
-            return Some(newer.map_or_else(|| self.0.own.id.clone(), |(node, _)| node.clone()));
-        }
-        let directory = read(&self.0.directory);
+        self.owner(role).map(|(node, _)| node)
+    }
+
+    /// How `role` is reached now, if it is.
+    pub fn route(&self, role: &str) -> Option<Route> {
+        let (node, epoch) = self.owner(role)?;
+        let link = if node == self.0.own.id {
+            None
+        } else {
+            Some(read(&self.0.links).get(&node).map(|link| link.number)?)
+        };
+        Some(Route { node, epoch, link })
+    }
+
+    fn owner(&self, role: &str) -> Option<(NodeId, u64)> {
         let own = &self.0.own.id;
-        // What this node itself once announced is not what it serves now.
-        directory.serving(role, own).map(|(node, _)| node.clone()).filter(|node| node != own)
+        let here = read(&self.0.local).get(role).map(|local| local.epoch);
+        let directory = read(&self.0.directory);
+        let known = directory.serving(role, own).map(|(node, epoch)| (node.clone(), epoch));
+        match (here, known) {
+            // Another node may own it by a newer epoch and this one not know yet that it lost it.
+            (Some(Some(epoch)), Some(newer)) if newer.1 > epoch => Some(newer),
+            (Some(epoch), _) => Some((own.clone(), epoch.unwrap_or(0))),
+            // What this node itself once announced is not what it serves now.
+            (None, known) => known.filter(|(node, _)| node != own),
+        }
+    }
+
+    /// Changes whenever a role may be reached in another way than before.
+    pub fn routes(&self) -> watch::Receiver<u64> {
+        self.0.routes.subscribe()
+    }
+
+    fn reroute(&self) {
+        self.0.routes.send_modify(|count| *count += 1);
     }
 
     /// Every role that is served anywhere, with its nodes.
@@ -223,6 +269,7 @@ impl Network {
         if let Some(before) = before.filter(|before| before.number != link.number) {
             self.cut(&before);
         }
+        self.reroute();
     }
 
     /// Nothing passes a link after this.
@@ -234,6 +281,7 @@ impl Network {
             }
         }
         self.cut(link);
+        self.reroute();
     }
 
     /// Nothing passes between this node and that life of `id` any more.

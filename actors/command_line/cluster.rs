@@ -11,6 +11,12 @@ pub struct NodeOptions {
     /// What this node is called [short for --set node.name=NAME]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Inject faults: panic:ACTOR@N, ... Sources are held where a fault of a node is to strike
+    #[arg(long, value_name = "SPEC,...")]
+    pub chaos: Vec<String>,
+    /// End when standard input is closed
+    #[arg(long)]
+    pub attached: bool,
 }
 
 /// Options of `ctl`.

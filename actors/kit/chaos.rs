@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::gate::Gate;
+
 /// The faults of one run.
 #[derive(Clone, Default)]
 pub struct Chaos {
     rules: Arc<Vec<Rule>>,
+    gate: Gate,
 }
 
 struct Rule {
@@ -32,7 +35,18 @@ impl Chaos {
     /// Panics for each `(specification, actor, every)`.
     pub fn new(rules: Vec<(String, String, u64)>) -> Self {
         let rule = |(spec, actor, every)| Rule { spec, actor, every, fired: Mutex::default() };
-        Self { rules: Arc::new(rules.into_iter().map(rule).collect()) }
+        Self { rules: Arc::new(rules.into_iter().map(rule).collect()), gate: Gate::default() }
+    }
+
+    /// The same, with sources held at `gate`.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// Where sources are held.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The smallest distance between two faults of `actor`: its checkpoints must be closer.

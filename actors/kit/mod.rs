@@ -12,6 +12,7 @@
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
+//! | [`Gate`]        | holds sources where a node is to be harmed                          |
 
 pub mod certificate;
 mod chaos;
@@ -20,6 +21,7 @@ mod clock;
 mod control;
 mod directory;
 pub mod exec;
+mod gate;
 mod inbox;
 mod journal;
 mod link;
@@ -34,6 +36,7 @@ pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
 pub use control::{CHANGE_COUNT_MAX, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
+pub use gate::Gate;
 pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};

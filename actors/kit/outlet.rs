@@ -74,6 +74,14 @@ impl<T: Send + 'static> Outlet<T> {
         (Self { role, send: Arc::new(send) }, receiver)
     }
 
+    /// An outlet to whatever `send` does with a value.
+    pub fn to_function(
+        role: &str,
+        send: impl Fn(T) -> Result<(), Undelivered> + Send + Sync + 'static,
+    ) -> Self {
+        Self { role: role.into(), send: Arc::new(send) }
+    }
+
     /// Queues `value` with the receiver. Delivery is at most once.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use serde::{Deserialize, Serialize};
 use tickwright_core::domain::Key;
 
 use super::{Chaos, Checkpoints, Outlet, Store, StoreError, Stored};
@@ -46,7 +47,7 @@ impl StageSettings {
 }
 
 /// How far a stage has come and what it has counted, for whoever asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageReport<T> {
     /// Everything up to here is done.
     pub complete: Key,

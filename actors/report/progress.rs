@@ -75,6 +75,14 @@ impl Progress {
         }
     }
 
+    /// Writes a line of its own, above the bar if there is one.
+    pub fn line(&self, line: &str) {
+        match &self.display {
+            Display::Bar(bar) => bar.println(line),
+            Display::Lines { .. } => eprintln!("{line}"),
+        }
+    }
+
     /// Takes the bar away. Plain lines end with one more, if there were any.
     pub fn finish(self) {
         match self.display {

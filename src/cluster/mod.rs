@@ -12,10 +12,12 @@
 //! | [`Membership`]   | what is known of every member, and how two views are merged    |
 //! | [`Arrivals`]     | whether a silence means anything                               |
 //! | [`Directory`]    | which node serves a role                                       |
+//! | [`fixed`]        | which node has which [`Unit`] of the pipeline                  |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
 
 mod admission;
+mod allocation;
 mod chunks;
 mod credit;
 mod detector;
@@ -26,6 +28,7 @@ mod membership;
 mod timings;
 
 pub use admission::Admission;
+pub use allocation::{Assignment, Unit, fixed};
 pub use chunks::{Assembly, ChunkError, Part, parts};
 pub use credit::{ReceiveCredit, SendCredit};
 pub use detector::{Arrivals, LocalHealth, SUSPICION_PHI};

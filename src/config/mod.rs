@@ -36,8 +36,9 @@ pub use listing::{KeyDescription, keys};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
-    AccountConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig, PipelineConfig,
-    Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig, TlsFiles,
+    AccountConfig, AllocationConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig,
+    PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
+    TlsFiles,
 };
 
 use problem::ConfigProblem as Problem;
@@ -75,6 +76,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// `[cluster]`.
     pub cluster: ClusterConfig,
+    /// `[allocation]`.
+    pub allocation: AllocationConfig,
 }
 
 /// Where a configuration comes from.

@@ -3,6 +3,7 @@
 //! Default values and explanations stand in `cluster.toml`, which is compiled in. A test holds the
 //! two together: no key without a default or an example, none that this table lacks.
 
+use crate::cluster::Assignment;
 use crate::domain::{Class, FactorSpec, Symbol};
 
 /// What a key may hold.
@@ -145,6 +146,8 @@ pub const KEYS: &[KeySpec] = &[
     text("node.data_dir", PATH).operational(),
     text("node.http_bind", ADDRESS).optional().operational(),
     //
+    choice("pipeline.input", &["none", "files", "simulator"]).operational(),
+    list("pipeline.data", PATH).operational(),
     count("pipeline.batch_ticks", "ticks", 1, 65_536).operational(),
     count("pipeline.shards", "factor engines", 1, 64).operational(),
     choice("pipeline.merge", &["key", "arrival"]),
@@ -373,6 +376,8 @@ pub const KEYS: &[KeySpec] = &[
     count("cluster.message_bytes_max", "bytes", 1 << 20, 1 << 30).operational(),
     count("cluster.ask_timeout_ms", "ms", 1, 3_600_000).operational(),
     count("cluster.leave_timeout_ms", "ms", 1, 3_600_000).operational(),
+    //
+    list("allocation.static", ASSIGNMENT).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];
@@ -440,6 +445,13 @@ const LIVE_STREAM: Form = Form {
         } else {
             Err(format!("{text:?} is not the name of a stream"))
         }
+    },
+};
+const ASSIGNMENT: Form = Form {
+    expects: "units and their node, such as \"source/*=data-1\", \"shard/3=calc-1\", \"exec=exec-1\"",
+    check: |text| match Assignment::parse(text) {
+        Some(_) => Ok(()),
+        None => Err(format!("{text:?} does not say which unit is whose")),
     },
 };
 const LOG_FILTER: Form =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Config;
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
+use crate::cluster::Assignment;
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
@@ -58,9 +59,24 @@ impl Speed {
     }
 }
 
+/// What the nodes of a cluster work on together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PipelineInput {
+    /// Nothing: they only run the cluster.
+    None,
+    /// The files of [`PipelineConfig::data`].
+    Files,
+    /// The simulated market.
+    Simulator,
+}
+
 /// `[pipeline]`: how rows go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineConfig {
+    /// What the nodes of a cluster work on together.
+    pub input: PipelineInput,
+    /// Paths of the files they work on.
+    pub data: Vec<String>,
     /// Rows in a block.
     pub batch_ticks: usize,
     /// Factor engines on this node.
@@ -222,6 +238,13 @@ pub struct ClusterConfig {
     pub leave_timeout: Span,
 }
 
+/// `[allocation]`: which node does what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocationConfig {
+    /// Units that have a node for good.
+    pub assignments: Vec<Assignment>,
+}
+
 /// Where a node's certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -256,6 +279,12 @@ pub(super) fn config(settings: Settings) -> Config {
             http_bind: s.find(&["node", "http_bind"]).and_then(Value::text).map(str::to_owned),
         },
         pipeline: PipelineConfig {
+            input: match s.text(&["pipeline", "input"]) {
+                "files" => PipelineInput::Files,
+                "simulator" => PipelineInput::Simulator,
+                _ => PipelineInput::None,
+            },
+            data: s.list(&["pipeline", "data"]).to_vec(),
             batch_ticks: s.size(&["pipeline", "batch_ticks"]),
             shards: s.size(&["pipeline", "shards"]),
             merge: match s.text(&["pipeline", "merge"]) {
@@ -307,6 +336,13 @@ pub(super) fn config(settings: Settings) -> Config {
             log: s.text(&["telemetry", "log"]).to_owned(),
         },
         cluster: cluster(s),
+        allocation: AllocationConfig {
+            assignments: s
+                .list(&["allocation", "static"])
+                .iter()
+                .filter_map(|line| Assignment::parse(line))
+                .collect(),
+        },
         settings,
     }
 }

@@ -1,0 +1,557 @@
+//! A cluster of processes on this machine, for `demo` and `run --nodes N`: starts them, shows what
+//! happens to them, harms them as ordered, and collects the report.
+//!
+//! ```text
+//! LocalCluster ─ starts ─▶ tickwright node …   (one process a node, on loopback)
+//!       ├──────── asks ──▶ run/NODE: Progress, Report   (HTTP, as any tool)
+//!       └─ kill, stop, continue, start again ─▶ the processes, at given shares of the input
+//! ```
+//!
+//! The nodes end with this process however it ends: each watches its standard input.
+
+mod process;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tickwright_core::backtest::report::{ChaosReport, RunReport};
+use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use crate::ctl::{CtlTarget, CtlTask, ask};
+use crate::run::node_faults;
+use crate::share::ShareProgress;
+use crate::telemetry::Sample;
+use process::NodeProcess;
+
+/// Between two looks at the nodes.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a node may take to say how far it is.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long all nodes may take to find each other.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks without a byte read after which sources that are not held wait for one that is.
+const STILL_LOOKS: u32 = 3;
+
+/// Shards for each node that computes, so that several can share the work evenly.
+const SHARDS_PER_NODE: usize = 2;
+
+/// What a run over several processes is made of.
+#[derive(Clone, Debug)]
+pub struct LocalClusterArguments {
+    /// How many nodes.
+    pub nodes: u16,
+    /// `cluster.toml`.
+    pub config: Config,
+    /// The file of it, and what was laid over it, as given.
+    pub config_file: Option<PathBuf>,
+    /// Keys and values.
+    pub overrides: Vec<(String, String)>,
+    /// The files; none are the simulated market.
+    pub data: Vec<PathBuf>,
+    /// Faults to inject.
+    pub faults: Faults,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalClusterError {
+    /// A process cannot be started, stopped or reached.
+    #[error("{what}: {error}")]
+    Process {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A node has ended by itself.
+    #[error("{node} has ended ({status}); what it said last:\n{log}")]
+    Ended {
+        /// Which.
+        node: String,
+        /// How.
+        status: String,
+        /// Its last lines.
+        log: String,
+    },
+    /// The nodes do not find each other.
+    #[error("the nodes have not found each other within {JOIN_PATIENCE:?}: {0}")]
+    Apart(String),
+    /// A node cannot go on with its share.
+    #[error("{node}: {reason}")]
+    Failed {
+        /// Which.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// A fault names a node that there is not.
+    #[error("--chaos {spec}: there is no node {node:?}; there are {}", known.join(", "))]
+    UnknownNode {
+        /// The fault.
+        spec: String,
+        /// The name.
+        node: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// The report cannot be read.
+    #[error("the report of {node} cannot be read: {reason}")]
+    Report {
+        /// Who has it.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The run was stopped before the end of its sources.
+    #[error("stopped before the end; the same command goes on from here")]
+    Stopped,
+}
+
+/// What happens, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum LocalClusterEvent {
+    /// How far the run has come.
+    Progress(Sample),
+    /// A line about the nodes.
+    Line(String),
+}
+
+/// The names of `count` nodes, each with what it is there for in the first place.
+pub fn layout(count: u16) -> Vec<(String, &'static str)> {
+    let named = |names: &[(&str, &'static str)]| {
+        names.iter().map(|&(name, duty)| (name.to_owned(), duty)).collect()
+    };
+    match count {
+        0 | 1 => named(&[("node-1", "data,calc,exec,control")]),
+        2 => named(&[("data-1", "data,exec,control"), ("calc-1", "calc,control")]),
+        3 | 4 => {
+            let mut nodes: Vec<_> =
+                named(&[("data-1", "data,control"), ("calc-1", "calc,control")]);
+            nodes.extend((2..count - 1).map(|number| (format!("calc-{number}"), "calc,control")));
+            nodes.push(("exec-1".to_owned(), "exec,control"));
+            nodes
+        }
+        _ => {
+            let mut nodes = vec![("data-1".to_owned(), "data,control")];
+            nodes.extend((1..count - 2).map(|number| (format!("calc-{number}"), "calc,control")));
+            nodes.push(("exec-1".to_owned(), "exec,control"));
+            nodes.push(("control-1".to_owned(), "control"));
+            nodes
+        }
+    }
+}
+
+/// The lines of `allocation.static` that spread `shards` over the nodes of a layout.
+fn allocation(layout: &[(String, &'static str)], shards: usize) -> Vec<String> {
+    let having = |duty: &str| -> Vec<&str> {
+        let has = |duties: &str| duties.split(',').any(|each| each == duty);
+        layout.iter().filter(|(_, duties)| has(duties)).map(|(name, _)| name.as_str()).collect()
+    };
+    let calc = having("calc");
+    let mut lines: Vec<String> = having("data").iter().map(|n| format!("source/*={n}")).collect();
+    let shard = |shard: usize| format!("shard/{shard}={}", calc[shard % calc.len()]);
+    lines.extend((0..shards).map(shard));
+    lines.extend(having("exec").iter().map(|node| format!("exec={node}")));
+    lines
+}
+
+/// Runs the pipeline over several processes to its end. `show` is told what happens.
+///
+/// # Errors
+///
+/// [`LocalClusterError`]. What was stored by then is kept, and the same run can be resumed.
+pub async fn run_nodes(
+    arguments: LocalClusterArguments,
+    mut show: impl FnMut(LocalClusterEvent),
+    stop: impl Future<Output = ()>,
+) -> Result<RunReport, LocalClusterError> {
+    let mut cluster = LocalCluster::new(arguments)?;
+    tokio::pin!(stop);
+    let ended = tokio::select! {
+        ended = cluster.run(&mut show) => ended,
+        () = &mut stop => Err(LocalClusterError::Stopped),
+    };
+    cluster.end(&mut show).await;
+    ended
+}
+
+struct LocalCluster {
+    nodes: Vec<NodeProcess>,
+    faults: Vec<Fault>,
+    all_faults: Faults,
+    /// Sources may pass so many of the places at which faults strike.
+    opened: usize,
+    /// Bytes read, and for how many looks there were no more.
+    still: (u64, u32),
+}
+
+/// A fault of a node, in the order of the input.
+struct Fault {
+    spec: ChaosSpec,
+    node: usize,
+    struck: bool,
+    /// When the node is to be as before.
+    mend_at: Option<Instant>,
+}
+
+impl LocalCluster {
+    fn new(arguments: LocalClusterArguments) -> Result<Self, LocalClusterError> {
+        let layout = layout(arguments.nodes);
+        let names: Vec<String> = layout.iter().map(|(name, _)| name.clone()).collect();
+        let mut faults: Vec<(u8, Fault)> = Vec::new();
+        for (spec, percent) in node_faults(&arguments.faults) {
+            let wanted = node_of(&spec.kind);
+            let node = names.iter().position(|name| name == wanted);
+            let node = node.ok_or_else(|| LocalClusterError::UnknownNode {
+                spec: spec.text.clone(),
+                node: wanted.to_owned(),
+                known: names.clone(),
+            })?;
+            let fault = Fault { spec: spec.clone(), node, struck: false, mend_at: None };
+            faults.push((percent, fault));
+        }
+        // Stable, as the gates of the nodes are.
+        faults.sort_by_key(|&(percent, _)| percent);
+        let nodes = processes(&arguments, &layout)?;
+        let faults = faults.into_iter().map(|(_, fault)| fault).collect();
+        let all_faults = arguments.faults;
+        Ok(Self { nodes, faults, all_faults, opened: 0, still: (0, 0) })
+    }
+
+    async fn run(
+        &mut self,
+        show: &mut impl FnMut(LocalClusterEvent),
+    ) -> Result<RunReport, LocalClusterError> {
+        for node in &mut self.nodes {
+            node.start()?;
+        }
+        self.wait_joined().await?;
+        let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+        show(LocalClusterEvent::Line(format!("up: {}", names.join(", "))));
+        let begun = Instant::now();
+        let mut look = interval(LOOK);
+        let mut told = BTreeSet::new();
+        loop {
+            look.tick().await;
+            self.mend(show)?;
+            self.check_running()?;
+            let progress = self.progress().await;
+            let mut sample = Sample::default();
+            for (node, progress) in self.nodes.iter().zip(&progress) {
+                let Some(progress) = progress else { continue };
+                if let Some(reason) = &progress.failure {
+                    let (node, reason) = (node.name.clone(), reason.clone());
+                    return Err(LocalClusterError::Failed { node, reason });
+                }
+                if told.insert((node.name.clone(), progress.units.clone())) {
+                    let units = match progress.units.as_slice() {
+                        [] => "nothing, and stands by".to_owned(),
+                        units => units.join(" "),
+                    };
+                    show(LocalClusterEvent::Line(format!("{} has {units}", node.name)));
+                }
+                sample.bytes += progress.bytes_read;
+                sample.rows += progress.rows;
+                sample.orders += progress.orders;
+                sample.held += progress.held;
+            }
+            show(LocalClusterEvent::Progress(sample));
+            let reporter = progress
+                .iter()
+                .position(|progress| progress.as_ref().is_some_and(|progress| progress.has_report));
+            if let Some(node) = reporter {
+                let mut report = self.report(node).await?;
+                report.nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+                report.restarts += self.nodes.iter().map(NodeProcess::restarts).sum::<u64>();
+                report.set_duration(begun.elapsed(), 0);
+                self.add_faults(&mut report);
+                return Ok(report);
+            }
+            self.harm(&sample, show).await?;
+        }
+    }
+
+    /// Every node, at once; none from one that does not answer.
+    async fn progress(&self) -> Vec<Option<ShareProgress>> {
+        let mut asked = JoinSet::new();
+        for (place, node) in self.nodes.iter().enumerate() {
+            let role = format!("run/{}", node.name);
+            let asking = node.ask(CtlTask::Ask { role, body: "\"Progress\"".into() });
+            asked.spawn(async move { (place, asking.await) });
+        }
+        let mut all = vec![None; self.nodes.len()];
+        while let Some(Ok((place, answer))) = asked.join_next().await {
+            all[place] = answer.ok().and_then(|answer| serde_json::from_value(answer).ok());
+        }
+        all
+    }
+
+    async fn report(&self, node: usize) -> Result<RunReport, LocalClusterError> {
+        let node = &self.nodes[node];
+        let role = format!("run/{}", node.name);
+        let answer = node.ask(CtlTask::Ask { role, body: "\"Report\"".into() }).await;
+        let report = answer.and_then(|answer: Value| {
+            serde_json::from_value::<RunReport>(answer).map_err(|error| error.to_string())
+        });
+        report.map_err(|reason| LocalClusterError::Report { node: node.name.clone(), reason })
+    }
+
+    /// Waits until every node sees every other one.
+    async fn wait_joined(&mut self) -> Result<(), LocalClusterError> {
+        let deadline = Instant::now() + JOIN_PATIENCE;
+        let mut missing: BTreeSet<usize> = (0..self.nodes.len()).collect();
+        let mut last = String::new();
+        while !missing.is_empty() {
+            self.check_running()?;
+            if Instant::now() >= deadline {
+                return Err(LocalClusterError::Apart(last));
+            }
+            for place in missing.clone() {
+                let seen = self.nodes[place].ask(CtlTask::Members).await;
+                let up = |members: &Value| {
+                    let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
+                    members.iter().filter(|member| member["status"] == "up").count()
+                };
+                match seen {
+                    Ok(members) if up(&members) == self.nodes.len() => {
+                        missing.remove(&place);
+                    }
+                    Ok(members) => {
+                        let name = &self.nodes[place].name;
+                        last = format!("{name} sees {} of {}", up(&members), self.nodes.len());
+                    }
+                    Err(reason) => last = reason,
+                }
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// A node that has ended without an order to is the end of the run.
+    fn check_running(&mut self) -> Result<(), LocalClusterError> {
+        for node in &mut self.nodes {
+            if let Some(status) = node.has_ended()? {
+                let (node, log) = (node.name.clone(), node.last_lines());
+                return Err(LocalClusterError::Ended { node, status, log });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the next fault strike when the input has come to its place.
+    async fn harm(
+        &mut self,
+        sample: &Sample,
+        show: &mut impl FnMut(LocalClusterEvent),
+    ) -> Result<(), LocalClusterError> {
+        self.still = match self.still {
+            (bytes, looks) if bytes == sample.bytes => (bytes, looks + 1),
+            _ => (sample.bytes, 0),
+        };
+        if sample.held == 0 {
+            return Ok(());
+        }
+        // A node that was away when the places were opened hears of them now.
+        if self.opened > 0 {
+            self.open().await;
+        }
+        // Others may have to wait for the source that is held: they come no further.
+        if self.still.1 < STILL_LOOKS || self.opened >= self.faults.len() {
+            return Ok(());
+        }
+        self.still.1 = 0;
+        let fault = &mut self.faults[self.opened];
+        let node = &mut self.nodes[fault.node];
+        let back = |millis: u64| Some(Instant::now() + Duration::from_millis(millis));
+        match fault.spec.kind {
+            ChaosKind::Restart { millis, .. } => {
+                node.kill()?;
+                fault.mend_at = back(millis);
+            }
+            ChaosKind::Pause { millis, .. } => {
+                node.signal("STOP")?;
+                fault.mend_at = back(millis);
+            }
+            ChaosKind::Panic { .. } | ChaosKind::Kill { .. } | ChaosKind::Cut { .. } => {}
+        }
+        fault.struck = true;
+        show(LocalClusterEvent::Line(format!("struck: {}", fault.spec)));
+        self.opened += 1;
+        self.open().await;
+        Ok(())
+    }
+
+    /// Lets the sources pass.
+    async fn open(&self) {
+        let mut asked = JoinSet::new();
+        for node in &self.nodes {
+            let role = format!("run/{}", node.name);
+            let body = format!("{{\"Open\":{}}}", self.opened);
+            asked.spawn(node.ask(CtlTask::Ask { role, body }));
+        }
+        // Whoever did not hear it is told again.
+        while asked.join_next().await.is_some() {}
+    }
+
+    /// Ends the faults whose time is over.
+    fn mend(&mut self, show: &mut impl FnMut(LocalClusterEvent)) -> Result<(), LocalClusterError> {
+        for fault in &mut self.faults {
+            if fault.mend_at.is_none_or(|at| Instant::now() < at) {
+                continue;
+            }
+            fault.mend_at = None;
+            let node = &mut self.nodes[fault.node];
+            match fault.spec.kind {
+                ChaosKind::Restart { .. } => node.start()?,
+                ChaosKind::Pause { .. } => node.signal("CONT")?,
+                ChaosKind::Panic { .. } | ChaosKind::Kill { .. } | ChaosKind::Cut { .. } => {}
+            }
+            show(LocalClusterEvent::Line(format!("over: {}", fault.spec)));
+        }
+        Ok(())
+    }
+
+    fn add_faults(&self, report: &mut RunReport) {
+        let fired = |spec: &ChaosSpec| {
+            let struck = self.faults.iter().any(|fault| fault.spec == *spec && fault.struck);
+            let told = report.chaos.iter().any(|told| told.spec == spec.text && told.fired);
+            struck || told
+        };
+        let all = self.all_faults.specs.iter();
+        report.chaos =
+            all.map(|spec| ChaosReport { spec: spec.text.clone(), fired: fired(spec) }).collect();
+    }
+
+    /// Ends every node, in order as far as it will.
+    async fn end(&mut self, show: &mut impl FnMut(LocalClusterEvent)) {
+        for node in &mut self.nodes {
+            // One that is stopped hears nothing.
+            let _ = node.signal("CONT");
+            let _ = node.signal("INT");
+        }
+        for node in &mut self.nodes {
+            if let Err(error) = node.wait_end().await {
+                show(LocalClusterEvent::Line(format!("{}: {error}", node.name)));
+            }
+        }
+    }
+}
+
+fn node_of(kind: &ChaosKind) -> &str {
+    match kind {
+        ChaosKind::Panic { .. } => "",
+        ChaosKind::Kill { node, .. }
+        | ChaosKind::Restart { node, .. }
+        | ChaosKind::Pause { node, .. }
+        | ChaosKind::Cut { node, .. } => node,
+    }
+}
+
+/// The processes, not started yet.
+fn processes(
+    arguments: &LocalClusterArguments,
+    layout: &[(String, &'static str)],
+) -> Result<Vec<NodeProcess>, LocalClusterError> {
+    let config = &arguments.config;
+    let what = |what: &str| {
+        let what = what.to_owned();
+        move |error| LocalClusterError::Process { what, error }
+    };
+    let program = std::env::current_exe().map_err(what("this program cannot be found"))?;
+    // All at once, so that no two are the same.
+    let ports = free_ports(layout.len() * 2).map_err(what("there are no free ports"))?;
+    let (ports, http_ports) = ports.split_at(layout.len());
+    let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
+    let shards = config.pipeline.shards.max(calc * SHARDS_PER_NODE);
+    let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(std::path::absolute).collect();
+    let paths = paths.map_err(what("the data files cannot be found"))?;
+    let list = |items: &[String]| Value::from(items.to_vec()).to_string();
+    let input = if paths.is_empty() { "simulator" } else { "files" };
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let common = [
+        ("cluster.seeds".to_owned(), list(&seeds)),
+        ("pipeline.input".to_owned(), input.to_owned()),
+        ("pipeline.data".to_owned(), list(&paths)),
+        ("pipeline.shards".to_owned(), shards.to_string()),
+        ("allocation.static".to_owned(), list(&allocation(layout, shards))),
+    ];
+    let mut processes = Vec::new();
+    for (place, (name, duties)) in layout.iter().enumerate() {
+        let directory = PathBuf::from(&config.node.data_dir).join(name);
+        let own = [
+            ("node.name".to_owned(), name.clone()),
+            ("node.roles".to_owned(), (*duties).to_owned()),
+            ("node.data_dir".to_owned(), directory.display().to_string()),
+            ("node.http_bind".to_owned(), format!("127.0.0.1:{}", http_ports[place])),
+            ("cluster.bind".to_owned(), seeds[place].clone()),
+        ];
+        let mut options = vec!["node".to_owned(), "--attached".to_owned()];
+        if let Some(file) = &arguments.config_file {
+            options.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        for (key, value) in arguments.overrides.iter().chain(&common).chain(&own) {
+            options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        for spec in &arguments.faults.specs {
+            options.extend(["--chaos".to_owned(), spec.text.clone()]);
+        }
+        let target = CtlTarget {
+            url: format!("http://127.0.0.1:{}", http_ports[place]),
+            on: None,
+            patience: Some(ASK_PATIENCE),
+            tls: None,
+        };
+        processes.push(NodeProcess::new(name.clone(), program.clone(), options, target));
+    }
+    Ok(processes)
+}
+
+fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners: Vec<TcpListener> = (0..count).map(listen).collect::<io::Result<_>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+impl NodeProcess {
+    /// Asks this node.
+    fn ask(&self, task: CtlTask) -> impl Future<Output = Result<Value, String>> + use<> {
+        let target = self.target.clone();
+        async move {
+            let asked = tokio::task::spawn_blocking(move || ask(&task, &target)).await;
+            asked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_has_every_duty_and_as_many_nodes_as_it_says() {
+        for count in 1..=12 {
+            let layout = layout(count);
+            assert_eq!(layout.len(), usize::from(count));
+            let lines = allocation(&layout, 8).join(" ");
+            for unit in ["source/*=", "shard/7=", "exec="] {
+                assert_eq!(lines.matches(unit).count(), 1, "{count}: {lines}");
+            }
+            let names: BTreeSet<&String> = layout.iter().map(|(name, _)| name).collect();
+            assert_eq!(names.len(), layout.len());
+        }
+        let names = |count| layout(count).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(3), ["data-1", "calc-1", "exec-1"]);
+        assert_eq!(names(5), ["data-1", "calc-1", "calc-2", "exec-1", "control-1"]);
+    }
+}

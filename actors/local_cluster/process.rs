@@ -1,0 +1,139 @@
+//! One node as a process of its own.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::LocalClusterError;
+use crate::ctl::CtlTarget;
+
+/// Lines that are kept of what a node says.
+const LINES_MAX: usize = 20;
+
+/// How long a node may take to end in order.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node that can be started, harmed, and started again.
+pub(super) struct NodeProcess {
+    pub(super) name: String,
+    pub(super) target: CtlTarget,
+    program: PathBuf,
+    options: Vec<String>,
+    child: Option<Running>,
+    starts: u64,
+    lines: Arc<Mutex<VecDeque<String>>>,
+}
+
+struct Running {
+    child: Child,
+    /// The node ends when this is closed.
+    _input: Option<ChildStdin>,
+}
+
+impl NodeProcess {
+    /// A node that does not run yet.
+    pub(super) fn new(
+        name: String,
+        program: PathBuf,
+        options: Vec<String>,
+        target: CtlTarget,
+    ) -> Self {
+        Self { name, target, program, options, child: None, starts: 0, lines: Arc::default() }
+    }
+
+    fn fail(&self, what: &str, error: io::Error) -> LocalClusterError {
+        LocalClusterError::Process { what: format!("{} cannot be {what}", self.name), error }
+    }
+
+    /// Starts it, once more if need be.
+    pub(super) fn start(&mut self) -> Result<(), LocalClusterError> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.options);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| self.fail("started", error))?;
+        self.starts += 1;
+        if let Some(said) = child.stderr.take() {
+            let lines = Arc::clone(&self.lines);
+            // Ends with the process.
+            std::thread::spawn(move || {
+                for line in BufReader::new(said).lines().map_while(Result::ok) {
+                    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                    if lines.len() == LINES_MAX {
+                        lines.pop_front();
+                    }
+                    lines.push_back(line);
+                }
+            });
+        }
+        let _input = child.stdin.take();
+        self.child = Some(Running { child, _input });
+        Ok(())
+    }
+
+    /// How often it was started again.
+    pub(super) fn restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    /// What it said last.
+    pub(super) fn last_lines(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+
+    /// How it has ended, if it was not ended from here.
+    pub(super) fn has_ended(&mut self) -> Result<Option<String>, LocalClusterError> {
+        let Some(running) = &mut self.child else { return Ok(None) };
+        let status = running.child.try_wait();
+        let status: Option<ExitStatus> = status.map_err(|error| self.fail("watched", error))?;
+        Ok(status.map(|status| status.to_string()))
+    }
+
+    /// Ends it at once, as the loss of its machine would.
+    pub(super) fn kill(&mut self) -> Result<(), LocalClusterError> {
+        if let Some(mut running) = self.child.take() {
+            let killed = running.child.kill().and_then(|()| running.child.wait());
+            killed.map_err(|error| self.fail("killed", error))?;
+        }
+        Ok(())
+    }
+
+    /// Sends it a signal by name; nothing, if it does not run.
+    pub(super) fn signal(&self, name: &str) -> Result<(), LocalClusterError> {
+        let Some(running) = &self.child else { return Ok(()) };
+        let process = running.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status();
+        match sent {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.fail("sent a signal", io::Error::other(status.to_string()))),
+            Err(error) => Err(self.fail("sent a signal", error)),
+        }
+    }
+
+    /// Waits until it has ended, and ends it if it does not.
+    pub(super) async fn wait_end(&mut self) -> Result<(), LocalClusterError> {
+        let deadline = Instant::now() + END_PATIENCE;
+        while Instant::now() < deadline {
+            if self.child.is_none() || self.has_ended()?.is_some() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.kill()?;
+        let error = io::Error::other(format!("it has not ended within {END_PATIENCE:?}"));
+        Err(self.fail("ended in order", error))
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // It has usually ended.
+        let _ = self.kill();
+    }
+}

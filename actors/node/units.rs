@@ -1,0 +1,312 @@
+//! Units of a pipeline that spans a cluster: those which run on this node.
+//!
+//! A unit is a supervision tree of its own. Where the others are is the business of
+//! [`Transport`]; who has which is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef, SpawnErr};
+use serde::{Deserialize, Serialize};
+use tickwright_core::cluster::Unit;
+use tickwright_core::config::Subtree;
+use tickwright_core::domain::Key;
+use tickwright_core::pipeline::factors::FactorCounts;
+use tickwright_core::pipeline::strategy::StrategyCounts;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use super::report::{NodeReport, ask, sample};
+use super::{NodeArguments, Wiring};
+use crate::broker::{self, BrokerMessage};
+use crate::cleaner::{self, CleanerMessage, CleanerReport};
+use crate::cluster::{Request, Transport};
+use crate::factors::{self, FactorsMessage};
+use crate::ingester::{self, IngesterMessage, IngesterReport};
+use crate::kit::{
+    Directory, Outlet, StageReport, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
+};
+use crate::positions::{self, PositionsMessage};
+use crate::risk::{self, RiskMessage};
+use crate::router::{self, BROKERS, RouterMessage};
+use crate::source::SourceError;
+use crate::strategy::{self, StrategyMessage};
+use crate::telemetry::{self, Sample};
+
+/// The kind of question that is answered with a [`UnitPart`].
+pub(crate) const PART: &str = "part";
+
+/// How long a tree may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a unit outside exec has counted; what crosses nodes of a report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum UnitPart {
+    /// Of a source.
+    Source(StageReport<IngesterReport>, StageReport<CleanerReport>),
+    /// Of a shard.
+    Shard(StageReport<FactorCounts>, StageReport<Vec<StrategyCounts>>),
+}
+
+impl UnitPart {
+    /// Whether every row has been handled.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Source(ingester, cleaner) => {
+                ingester.complete == Key::END && cleaner.complete == Key::END
+            }
+            Self::Shard(factors, strategies) => {
+                factors.complete == Key::END && strategies.complete == Key::END
+            }
+        }
+    }
+}
+
+/// What a process has counted, beside its units.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NodePart {
+    /// Children restarted, by the child whose end was the reason.
+    pub restarts_by_child: BTreeMap<String, u64>,
+    /// Each injected fault, and how often it struck here.
+    pub fired: Vec<(String, u64)>,
+    /// The most memory that it has had, in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// The units that run on this node.
+#[derive(Debug)]
+pub struct Units {
+    wiring: Wiring,
+    transport: Transport,
+    running: BTreeMap<Unit, Running>,
+    finished: Outlet<()>,
+    fatal: Outlet<SourceError>,
+    ended: Outlet<Unit>,
+}
+
+#[derive(Debug)]
+struct Running {
+    supervisor: ActorRef<SupervisorMessage>,
+    /// Tells when the tree has given up.
+    watch: JoinHandle<()>,
+}
+
+/// What units tell whoever runs them.
+#[derive(Debug)]
+pub struct UnitEvents {
+    /// Exec has handled and stored everything.
+    pub finished: UnboundedReceiver<()>,
+    /// A source cannot be read at all.
+    pub fatal: UnboundedReceiver<SourceError>,
+    /// A unit's tree has given up.
+    pub ended: UnboundedReceiver<Unit>,
+}
+
+impl Units {
+    /// A node that runs no unit yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnErr`] when the pipeline cannot be built as configured.
+    pub fn new(
+        arguments: NodeArguments,
+        transport: Transport,
+    ) -> Result<(Self, UnitEvents), SpawnErr> {
+        let (finished_outlet, finished) = Outlet::to_channel();
+        let (fatal_outlet, fatal) = Outlet::to_channel();
+        let (ended_outlet, ended) = Outlet::to_channel();
+        let units = Self {
+            wiring: Wiring::new(arguments, Some(transport.clone()))?,
+            transport,
+            running: BTreeMap::new(),
+            finished: finished_outlet,
+            fatal: fatal_outlet,
+            ended: ended_outlet,
+        };
+        Ok((units, UnitEvents { finished, fatal, ended }))
+    }
+
+    /// Every unit of the pipeline.
+    pub fn all(&self) -> impl Iterator<Item = Unit> + use<> {
+        Unit::all(self.wiring.sources.len(), self.wiring.shards)
+    }
+
+    /// Those that run here.
+    pub fn here(&self) -> impl Iterator<Item = Unit> {
+        self.running.keys().copied()
+    }
+
+    /// What the supervisors have seen.
+    pub fn statistics(&self) -> &SupervisionStatistics {
+        &self.wiring.statistics
+    }
+
+    /// Starts `unit`, whose epoch is `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnErr`] from the first actor that could not start.
+    pub async fn start(&mut self, unit: Unit, epoch: u64) -> Result<(), SpawnErr> {
+        let wiring = &self.wiring;
+        let child = match unit {
+            Unit::Source(source) => wiring.source(usize::from(source), &self.fatal),
+            Unit::Shard(shard) => wiring.shard(usize::from(shard)),
+            Unit::Exec => wiring.exec(&self.finished),
+        };
+        let arguments = SupervisorArguments {
+            name: format!("unit {unit}"),
+            policy: wiring.config.policy(Subtree::Node),
+            children: vec![child],
+            clock: wiring.clock.clone(),
+            statistics: wiring.statistics.clone(),
+        };
+        // Known before its actors are: they say hello, and are asked at once.
+        let directory = wiring.directory.clone();
+        self.transport.host(unit, epoch, move |request| answer(&directory, unit, request));
+        let (supervisor, ended) = match Supervisor::spawn(None, Supervisor, arguments).await {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                self.transport.release(unit);
+                return Err(error);
+            }
+        };
+        let outlet = self.ended.clone();
+        let watch = tokio::spawn(async move {
+            // A task that was cancelled has ended too.
+            let _ = ended.await;
+            let _ = outlet.send(unit);
+        });
+        self.running.insert(unit, Running { supervisor, watch });
+        Ok(())
+    }
+
+    /// Ends `unit` here. What it has stored stays.
+    pub async fn stop(&mut self, unit: Unit) {
+        let Some(Running { supervisor, watch }) = self.running.remove(&unit) else { return };
+        watch.abort();
+        self.transport.release(unit);
+        let stopped = supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        if let Err(error) = stopped {
+            tracing::debug!(%unit, %error, "the tree had ended");
+        }
+    }
+
+    /// How far the sources here have come, and exec, if it is here.
+    pub async fn sample(&self) -> Sample {
+        sample(&self.wiring.directory, sources(self.here())).await
+    }
+
+    /// Bytes of all sources that run here.
+    pub async fn bytes_total(&self) -> u64 {
+        let mut bytes = 0;
+        for source in sources(self.here()) {
+            let role = ingester::role(source);
+            let directory = &self.wiring.directory;
+            let report = ask(directory, &role, IngesterMessage::Report, telemetry::PATIENCE).await;
+            bytes += report.map_or(0, |report| report.counts.bytes_total);
+        }
+        bytes
+    }
+
+    /// What this process has counted.
+    pub fn part(&self) -> NodePart {
+        NodePart {
+            restarts_by_child: self.wiring.statistics.restarts_by_child(),
+            fired: self.wiring.chaos.fired(),
+            peak_rss_bytes: telemetry::peak_rss_bytes(),
+        }
+    }
+
+    /// The report of the whole pipeline, of which exec is here: `parts` are those of all other units.
+    ///
+    /// # Errors
+    ///
+    /// Which stage gave no answer within `patience`.
+    pub async fn report(
+        &self,
+        parts: impl Iterator<Item = UnitPart>,
+        patience: Duration,
+    ) -> Result<NodeReport, String> {
+        let directory = &self.wiring.directory;
+        let mut report = NodeReport {
+            ingesters: Vec::new(),
+            cleaners: Vec::new(),
+            factors: Vec::new(),
+            strategies: Vec::new(),
+            risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
+            router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
+            brokers: Vec::new(),
+            positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
+        };
+        for broker in 0..BROKERS {
+            let role = broker::role(broker);
+            report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
+        }
+        for part in parts {
+            match part {
+                UnitPart::Source(ingester, cleaner) => {
+                    report.ingesters.push(ingester);
+                    report.cleaners.push(cleaner);
+                }
+                UnitPart::Shard(factors, strategies) => {
+                    report.factors.push(factors);
+                    report.strategies.push(strategies);
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {
+    units.filter_map(|unit| match unit {
+        Unit::Source(source) => Some(usize::from(source)),
+        Unit::Shard(_) | Unit::Exec => None,
+    })
+}
+
+/// Takes in a message for `unit` that is not of a stream.
+fn answer(directory: &Directory, unit: Unit, mut request: Request) -> Result<(), String> {
+    if request.kind != PART {
+        let refusal = format!("`{unit}` does not understand messages of kind {}", request.kind);
+        if let Some(reply) = request.reply.take() {
+            reply.refuse(refusal.clone());
+        }
+        return Err(refusal);
+    }
+    let Some(reply) = request.reply.take() else { return Err("nobody awaits an answer".into()) };
+    let directory = directory.clone();
+    tokio::spawn(async move {
+        match part(&directory, unit).await {
+            Ok(part) => {
+                let body = bincode::serde::encode_to_vec(&part, bincode::config::standard())
+                    .expect("derived `Serialize`s write to memory without error");
+                reply.answer(body);
+            }
+            Err(reason) => reply.refuse(reason),
+        }
+    });
+    Ok(())
+}
+
+async fn part(directory: &Directory, unit: Unit) -> Result<UnitPart, String> {
+    let patience = telemetry::PATIENCE;
+    match unit {
+        Unit::Source(source) => {
+            let role = ingester::role(usize::from(source));
+            let ingester = ask(directory, &role, IngesterMessage::Report, patience).await?;
+            let role = cleaner::role(usize::from(source));
+            let cleaner = ask(directory, &role, CleanerMessage::Report, patience).await?;
+            Ok(UnitPart::Source(ingester, cleaner))
+        }
+        Unit::Shard(shard) => {
+            let role = factors::role(usize::from(shard));
+            let factors = ask(directory, &role, FactorsMessage::Report, patience).await?;
+            let role = strategy::role(usize::from(shard));
+            let strategies = ask(directory, &role, StrategyMessage::Report, patience).await?;
+            Ok(UnitPart::Shard(factors, strategies))
+        }
+        Unit::Exec => Err("what exec has counted does not leave its node".into()),
+    }
+}

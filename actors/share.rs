@@ -1,0 +1,476 @@
+//! This node's share of a pipeline that spans the cluster: which units it runs, how far they have come,
+//! and, where exec is, the report of the whole.
+//!
+//! ```text
+//! allocation ─▶ Share ─▶ Units (trees of actors) ─▶ finished, failed
+//!                 └─ serves run/NODE: Progress, Report, Open ◀─ tools, other nodes
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tickwright_core::backtest::report::RunReport;
+use tickwright_core::cluster::{Unit, fixed};
+use tickwright_core::config::{Chaos as Faults, Config, Kinds, PipelineInput};
+use tickwright_core::domain::NodeId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{interval, sleep};
+
+use crate::cluster::{Message, Network, Reply, Request, Transport};
+use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store};
+use crate::node::units::{PART, UnitEvents};
+use crate::node::{NodeArguments, NodePart, UnitPart, Units};
+use crate::outcome;
+use crate::run::{
+    FAILURE_INTERVAL, Input, Outcome, REPORT_PATIENCE, RunError, mark_finished, node_faults,
+    open_sources, panics, prepare_store, start_error, with_feeds,
+};
+
+/// How long one question to another node may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at a unit that has not come to its end.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Questions that wait to be answered, at most.
+const CALLS_MAX: usize = 64;
+
+/// The kind of message that says that the run is over.
+const OVER: &str = "over";
+
+/// The role under which `node` answers for its share.
+pub fn role(node: &NodeId) -> String {
+    format!("{ROLE_PREFIX}{node}")
+}
+
+const ROLE_PREFIX: &str = "run/";
+
+/// What can be asked or told, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShareCall {
+    /// How far has this node come?
+    Progress,
+    /// The report of the run; only where exec is, once it is over.
+    Report,
+    /// Sources may pass the first so many places at which they are held.
+    Open(usize),
+}
+
+/// How far a node has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareProgress {
+    /// The units that run here.
+    pub units: Vec<String>,
+    /// Bytes read of the sources here.
+    pub bytes_read: u64,
+    /// Bytes of them.
+    pub bytes_total: u64,
+    /// Rows read of the sources here.
+    pub rows: u64,
+    /// Orders let through here.
+    pub orders: u64,
+    /// Sources here that are held until a fault has struck.
+    pub held: usize,
+    /// Whether the report can be had here.
+    pub has_report: bool,
+    /// Why this node's share has ended before its time.
+    pub failure: Option<String>,
+}
+
+/// What happened, for whoever runs the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShareEvent {
+    /// These units run here.
+    Began(Vec<Unit>),
+    /// The run is over, and the report is here.
+    Finished,
+    /// This node's share has ended before its time.
+    Failed(String),
+}
+
+/// Why a node has no share.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// The sources, or what an earlier process left.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Some units are nobody's.
+    #[error(
+        "no node has {}: name one in allocation.static, as in \"source/*=data-1\", \
+         \"shard/*=calc-1\", \"exec=exec-1\"", list(.0)
+    )]
+    Nobody(Vec<Unit>),
+}
+
+fn list(units: &[Unit]) -> String {
+    let units: Vec<String> = units.iter().map(ToString::to_string).collect();
+    units.join(", ")
+}
+
+/// A running share.
+pub struct Share {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share").finish_non_exhaustive()
+    }
+}
+
+impl Share {
+    /// Starts this node's units of the pipeline that `config` describes; none, if it describes none.
+    ///
+    /// # Errors
+    ///
+    /// [`ShareError`], with the remedy.
+    pub async fn start(
+        config: &Config,
+        kinds: Kinds,
+        faults: &Faults,
+        network: &Network,
+    ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, ShareError> {
+        let input = match config.pipeline.input {
+            PipelineInput::None => return Ok(None),
+            PipelineInput::Simulator => Input::Simulated,
+            PipelineInput::Files => {
+                Input::Files(config.pipeline.data.iter().map(PathBuf::from).collect())
+            }
+        };
+        let begun = Instant::now();
+        let readable = open_sources(config, &input)?;
+        let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
+        let (sources, _) = with_feeds(readable, &input)?;
+        let places = node_faults(faults).map(|(_, percent)| percent).collect();
+        let chaos = Chaos::new(panics(faults)).with_gate(Gate::new(places));
+        if !faults.specs.is_empty() {
+            Chaos::quieten_panics();
+        }
+        let arguments = NodeArguments {
+            config: config.clone(),
+            kinds,
+            sources,
+            store: store.clone(),
+            chaos: chaos.clone(),
+            clock: Clock::system(),
+        };
+        let transport = Transport::new(network.clone());
+        let (units, unit_events) = Units::new(arguments, transport)
+            .map_err(|error| ShareError::Run(start_error(&error, &store)))?;
+        let owners = owners(config, &units, &network.own().id)?;
+        let (events, received) = mpsc::unbounded_channel();
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        network.register(&role(&network.own().id), None, Arc::new(take_call(sender)));
+        let worker = Worker {
+            config: config.clone(),
+            network: network.clone(),
+            units,
+            store,
+            chaos,
+            events,
+            begun,
+            resumed,
+            set_aside,
+            report: None,
+            failure: None,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
+        Ok(Some((Self { stop, task }, received)))
+    }
+
+    /// Ends the units in order. What they have stored stays.
+    pub async fn stop(self) {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Who has which unit: a cluster of one needs no lines.
+fn owners(
+    config: &Config,
+    units: &Units,
+    own: &NodeId,
+) -> Result<BTreeMap<Unit, NodeId>, ShareError> {
+    let lines = &config.allocation.assignments;
+    if lines.is_empty() && config.cluster.seeds.is_empty() {
+        return Ok(units.all().map(|unit| (unit, own.clone())).collect());
+    }
+    fixed(lines, units.all()).map_err(ShareError::Nobody)
+}
+
+enum Call {
+    Asked(ShareCall, Option<Reply>),
+    Part(Reply),
+    Over,
+}
+
+/// What takes in messages for the role of a share.
+fn take_call(calls: mpsc::Sender<Call>) -> impl Fn(Request) -> Result<(), String> {
+    move |mut request| {
+        let reply = request.reply.take();
+        let call = match request.kind.as_str() {
+            "json" => match serde_json::from_slice(&request.body) {
+                Ok(call) => Call::Asked(call, reply),
+                Err(error) => {
+                    let reason = format!("{error}; ask \"Progress\" or \"Report\"");
+                    return refuse(reply, reason);
+                }
+            },
+            PART => match reply {
+                Some(reply) => Call::Part(reply),
+                None => return Err("nobody awaits an answer".into()),
+            },
+            OVER => Call::Over,
+            kind => return refuse(reply, format!("messages of kind {kind} are not understood")),
+        };
+        calls.try_send(call).map_err(|_| "too many questions wait".to_owned())
+    }
+}
+
+fn refuse(reply: Option<Reply>, reason: String) -> Result<(), String> {
+    if let Some(reply) = reply {
+        reply.refuse(reason.clone());
+    }
+    Err(reason)
+}
+
+/// What the task of a share owns.
+struct Worker {
+    config: Config,
+    network: Network,
+    units: Units,
+    store: Store,
+    chaos: Chaos,
+    events: mpsc::UnboundedSender<ShareEvent>,
+    begun: Instant,
+    resumed: bool,
+    set_aside: Option<PathBuf>,
+    report: Option<Box<RunReport>>,
+    failure: Option<String>,
+}
+
+impl Worker {
+    async fn run(
+        mut self,
+        owners: BTreeMap<Unit, NodeId>,
+        mut unit_events: UnitEvents,
+        mut calls: mpsc::Receiver<Call>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        let own = self.network.own().id.clone();
+        for (&unit, _) in owners.iter().filter(|&(_, owner)| *owner == own) {
+            if let Err(error) = self.units.start(unit, EPOCH).await {
+                self.fail(start_error(&error, &self.store).to_string());
+            }
+        }
+        self.tell(ShareEvent::Began(self.units.here().collect()));
+        let mut look = interval(FAILURE_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                // Whoever could stop it is gone.
+                _ = &mut stop => break,
+                Some(error) = unit_events.fatal.recv() => self.fail(error.to_string()),
+                Some(unit) = unit_events.ended.recv() => self.on_ended(unit).await,
+                Some(()) = unit_events.finished.recv() => self.on_finished().await,
+                Some(call) = calls.recv() => self.on_call(call).await,
+                // No restart makes room on a disk.
+                _ = look.tick() => if let Some(failure) = self.store.failure() {
+                    self.fail(failure.to_string());
+                },
+            }
+        }
+        self.network.unregister(&role(&own));
+        let here: Vec<Unit> = self.units.here().collect();
+        for unit in here.into_iter().rev() {
+            self.units.stop(unit).await;
+        }
+    }
+
+    fn tell(&self, event: ShareEvent) {
+        // Whoever listened may be gone.
+        let _ = self.events.send(event);
+    }
+
+    fn fail(&mut self, reason: String) {
+        if self.failure.is_none() {
+            self.failure = Some(reason.clone());
+            self.tell(ShareEvent::Failed(reason));
+        }
+    }
+
+    async fn on_ended(&mut self, unit: Unit) {
+        let reasons = self.units.statistics().failures().join("; ");
+        self.units.stop(unit).await;
+        let reason = match self.store.failure() {
+            Some(failure) => failure.to_string(),
+            None => format!("{unit} gave up: {reasons}"),
+        };
+        self.fail(reason);
+    }
+
+    /// Exec, which is here, has handled everything.
+    async fn on_finished(&mut self) {
+        match self.whole_report().await {
+            Ok(report) => {
+                self.report = Some(Box::new(report));
+                self.mark_finished();
+                self.tell_others().await;
+                self.tell(ShareEvent::Finished);
+            }
+            Err(reason) => self.fail(format!("the run is over, but {reason}")),
+        }
+    }
+
+    fn mark_finished(&mut self) {
+        if let Err(error) = mark_finished(&self.store) {
+            self.fail(error.to_string());
+        }
+    }
+
+    /// Tells every node that has a share that the run is over.
+    async fn tell_others(&self) {
+        for node in self.partners() {
+            let role = role(&node);
+            let message = Message { role: &role, kind: OVER, epoch: 0, body: &[] };
+            if let Err(error) = self.network.tell(Some(&node), message, ASK_PATIENCE).await {
+                tracing::debug!(%node, %error, "it has not heard that the run is over");
+            }
+        }
+    }
+
+    /// Nodes but this one that have a share.
+    fn partners(&self) -> BTreeSet<NodeId> {
+        let own = &self.network.own().id;
+        let roles = self.network.roles().into_iter();
+        let roles = roles.filter(|(role, _)| role.starts_with(ROLE_PREFIX));
+        roles.flat_map(|(_, nodes)| nodes).filter(|node| node != own).collect()
+    }
+
+    /// The report of all nodes together.
+    async fn whole_report(&self) -> Result<RunReport, String> {
+        let deadline = Instant::now() + REPORT_PATIENCE;
+        let mut parts = Vec::new();
+        for unit in self.units.all().filter(|&unit| unit != Unit::Exec) {
+            parts.push(self.unit_part(unit, deadline).await?);
+        }
+        let report = self.units.report(parts.into_iter(), REPORT_PATIENCE).await?;
+        let own = self.network.own().id.clone();
+        let mut nodes = BTreeMap::from([(own, self.units.part())]);
+        for node in self.partners() {
+            match self.ask::<NodePart>(&role(&node), Some(&node), 0).await {
+                Ok(part) => drop(nodes.insert(node, part)),
+                // Its rows have been counted; only what it has used is unknown.
+                Err(error) => tracing::warn!(%node, error, "it does not say what it has used"),
+            }
+        }
+        let mut outcome = Outcome {
+            report,
+            duration: self.begun.elapsed(),
+            resumed: self.resumed,
+            set_aside: self.set_aside.clone(),
+            resumed_rows: 0,
+            restarts: 0,
+            restarts_by_child: BTreeMap::new(),
+            fired: self.chaos.fired().into_iter().map(|(spec, _)| (spec, 0)).collect(),
+            rss_by_node: BTreeMap::new(),
+        };
+        for (node, part) in nodes {
+            outcome.rss_by_node.insert(node.0, part.peak_rss_bytes);
+            for (child, restarts) in part.restarts_by_child {
+                outcome.restarts += restarts;
+                *outcome.restarts_by_child.entry(child).or_default() += restarts;
+            }
+            for ((_, count), (_, fired)) in outcome.fired.iter_mut().zip(part.fired) {
+                *count += fired;
+            }
+        }
+        Ok(outcome::report(&outcome, &self.config))
+    }
+
+    /// What `unit` has counted, once it has come to its end. Exec may finish before a stage that was
+    /// restarted has caught up with what it had sent before.
+    async fn unit_part(&self, unit: Unit, deadline: Instant) -> Result<UnitPart, String> {
+        let role = unit.to_string();
+        let mut last = "nobody has it".to_owned();
+        while Instant::now() < deadline {
+            if let Some(route) = self.network.route(&role) {
+                match self.ask::<UnitPart>(&role, Some(&route.node), route.epoch).await {
+                    Ok(part) if part.is_complete() => return Ok(part),
+                    Ok(_) => last = "it has not come to its end".to_owned(),
+                    Err(error) => last = error,
+                }
+            }
+            sleep(AGAIN).await;
+        }
+        Err(format!("`{role}` gave no account of itself within {REPORT_PATIENCE:?}: {last}"))
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        role: &str,
+        node: Option<&NodeId>,
+        epoch: u64,
+    ) -> Result<T, String> {
+        let message = Message { role, kind: PART, epoch, body: &[] };
+        let answer = self.network.ask(node, message, ASK_PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let config = bincode::config::standard().with_limit::<{ 64 << 20 }>();
+        let decoded = bincode::serde::decode_from_slice(&answer, config);
+        decoded.map(|(part, _)| part).map_err(|error| error.to_string())
+    }
+
+    async fn on_call(&mut self, call: Call) {
+        match call {
+            Call::Part(reply) => {
+                let part = self.units.part();
+                let body = bincode::serde::encode_to_vec(&part, bincode::config::standard())
+                    .expect("derived `Serialize`s write to memory without error");
+                reply.answer(body);
+            }
+            Call::Over => self.mark_finished(),
+            Call::Asked(ShareCall::Open(count), reply) => {
+                self.chaos.gate().open(count);
+                if let Some(reply) = reply {
+                    reply.answer(json!({ "open": count }).to_string().into_bytes());
+                }
+            }
+            Call::Asked(ShareCall::Progress, Some(reply)) => {
+                let progress = self.progress().await;
+                reply.answer(json!(progress).to_string().into_bytes());
+            }
+            Call::Asked(ShareCall::Report, Some(reply)) => match &self.report {
+                Some(report) => reply.answer(report.to_json().into_bytes()),
+                None => reply.refuse("the run is not over, or exec is on another node"),
+            },
+            // Whoever tells a question awaits nothing.
+            Call::Asked(ShareCall::Progress | ShareCall::Report, None) => {}
+        }
+    }
+
+    async fn progress(&self) -> ShareProgress {
+        let sample = self.units.sample().await;
+        ShareProgress {
+            units: self.units.here().map(|unit| unit.to_string()).collect(),
+            bytes_read: sample.bytes,
+            bytes_total: self.units.bytes_total().await,
+            rows: sample.rows,
+            orders: sample.orders,
+            held: sample.held,
+            has_report: self.report.is_some(),
+            failure: self.failure.clone(),
+        }
+    }
+}
+
+/// A unit that never moves has one life.
+const EPOCH: u64 = 1;
