@@ -15,6 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longer than a node lets any question take.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How much longer an answer may take than the node was given.
+const READ_MARGIN: Duration = Duration::from_secs(1);
+
 /// Largest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 256 << 20;
 
@@ -136,7 +139,9 @@ fn request(
         body.len()
     );
     let stream = connect(host).map_err(unreachable)?;
-    stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(unreachable)?;
+    // The node answers in time or says that it cannot; one that stands still does neither.
+    let timeout = target.patience.map_or(READ_TIMEOUT, |patience| patience + READ_MARGIN);
+    stream.set_read_timeout(Some(timeout)).map_err(unreachable)?;
     let answer = if is_https {
         let (config, name) =
             target.tls.clone().ok_or_else(|| CtlError::Certificate(url.clone()))?;

@@ -284,6 +284,9 @@ impl LocalCluster {
     async fn progress(&self) -> Vec<Option<ShareProgress>> {
         let mut asked = JoinSet::new();
         for (place, node) in self.nodes.iter().enumerate() {
+            if self.is_harmed(place) {
+                continue;
+            }
             let role = format!("run/{}", node.name);
             let asking = node.ask(CtlTask::Ask { role, body: "\"Progress\"".into() });
             asked.spawn(async move { (place, asking.await) });
@@ -293,6 +296,11 @@ impl LocalCluster {
             all[place] = answer.ok().and_then(|answer| serde_json::from_value(answer).ok());
         }
         all
+    }
+
+    /// Whether the node cannot answer just now, as ordered.
+    fn is_harmed(&self, node: usize) -> bool {
+        self.faults.iter().any(|fault| fault.node == node && fault.mend_at.is_some())
     }
 
     async fn report(&self, node: usize) -> Result<RunReport, LocalClusterError> {
@@ -394,7 +402,10 @@ impl LocalCluster {
     /// Lets the sources pass.
     async fn open(&self) {
         let mut asked = JoinSet::new();
-        for node in &self.nodes {
+        for (place, node) in self.nodes.iter().enumerate() {
+            if self.is_harmed(place) {
+                continue;
+            }
             let role = format!("run/{}", node.name);
             let body = format!("{{\"Open\":{}}}", self.opened);
             asked.spawn(node.ask(CtlTask::Ask { role, body }));

@@ -49,8 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long to wait before a producer is asked again that could not be.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How long a producer that has started anew tries to say so.
-const HELLO_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it is waited for a way to the consumer of a stream.
+const WAY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stream, and how its two ends are reached when both units are here.
 #[derive(Debug)]
@@ -236,6 +236,20 @@ impl Shared {
         self.network.route(&unit.to_string())
     }
 
+    /// The same, once there is a way: who has subscribed may be heard before it is known where it is.
+    async fn wait_route(&self, unit: Unit) -> Option<Route> {
+        let deadline = Instant::now() + WAY_PATIENCE;
+        let mut routes = self.network.routes();
+        loop {
+            if let Some(route) = self.route(unit) {
+                return Some(route);
+            }
+            if !matches!(timeout_at(deadline, routes.changed()).await, Ok(Ok(()))) {
+                return None;
+            }
+        }
+    }
+
     /// A message for one end of a stream has come.
     fn take_in(&self, request: &Request) -> Result<(), String> {
         let (head, rows) = decode(&request.body)?;
@@ -277,18 +291,14 @@ impl Shared {
 
     /// Tells a consumer elsewhere that its producer has started anew, as long as `is_wanted`.
     async fn hello(&self, (from, to): Name, is_wanted: impl Fn() -> bool) {
-        let deadline = Instant::now() + HELLO_PATIENCE;
-        let mut routes = self.network.routes();
+        let deadline = Instant::now() + WAY_PATIENCE;
         while is_wanted() && Instant::now() < deadline {
-            if let Some(route) = self.route(to) {
-                let head = |epoch| Head { from, to, epoch, speech: Speech::Hello };
-                if self.say(to, &route, from, |epoch| encode(&head(epoch))).await.is_ok() {
-                    return;
-                }
-                sleep(RETRY).await;
-            } else if timeout_at(deadline, routes.changed()).await.is_err() {
+            let Some(route) = self.wait_route(to).await else { return };
+            let head = |epoch| Head { from, to, epoch, speech: Speech::Hello };
+            if self.say(to, &route, from, |epoch| encode(&head(epoch))).await.is_ok() {
                 return;
             }
+            sleep(RETRY).await;
         }
     }
 }
@@ -310,8 +320,10 @@ impl Consumer {
         while let Some((session, frame)) = frames.recv().await {
             let (complete, more) = (frame.complete, frame.more);
             let speech = Speech::Frame { session, complete, more };
-            let route = shared.route(to).filter(|route| route.node == node);
-            let Some(route) = route.filter(|route| route.epoch == epoch) else { return };
+            let Some(route) = shared.wait_route(to).await else { return };
+            if route.node != node || route.epoch != epoch {
+                return;
+            }
             let body = |epoch| encode_frame(&Head { from, to, epoch, speech }, &frame);
             match shared.say(to, &route, from, body).await {
                 Ok(()) => {}
