@@ -14,7 +14,7 @@ mod counts;
 mod delivery;
 mod link;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,8 +19,8 @@ const WINDOW: u64 = 64 << 10;
 static B: LazyLock<NodeId> = LazyLock::new(|| "b".into());
 
 /// One node, its gateway, and its side of the only link.
-struct End {
-    network: Network,
+pub(in crate::cluster) struct End {
+    pub(in crate::cluster) network: Network,
     gateway: ActorRef<Vec<u8>>,
     link: Arc<Link>,
 }
@@ -41,11 +41,25 @@ async fn end(own: &str, other: &str, pass: Pass, peer_pass: Pass) -> End {
 }
 
 /// Nodes a and b, linked.
-async fn pair() -> (End, End) {
+pub(in crate::cluster) async fn pair() -> (End, End) {
     let (a, b) = (end("a", "b", 1, 2).await, end("b", "a", 2, 1).await);
     a.network.open_link(&a.link, b.gateway.clone());
     b.network.open_link(&b.link, a.gateway.clone());
     (a, b)
+}
+
+/// The link between the two breaks, and they have another.
+pub(in crate::cluster) fn link_anew(a: &mut End, b: &mut End) {
+    for end in [&*a, &*b] {
+        end.network.close_link(&end.link);
+    }
+    for (end, other, pass, peer_pass) in [(&mut *a, "b", 3, 4), (&mut *b, "a", 4, 3)] {
+        let parts =
+            LinkParts { number: 2, peer: peer(other), fence: Fence::default(), pass, peer_pass };
+        end.link = end.network.add_link(parts);
+    }
+    a.network.open_link(&a.link, b.gateway.clone());
+    b.network.open_link(&b.link, a.gateway.clone());
 }
 
 fn message<'m>(role: &'m str, body: &'m [u8]) -> Message<'m> {
