@@ -3,9 +3,13 @@
 //! ```text
 //! venue ──socket──▶ task ──LiveFrame──▶ bounded queue ─▶ whoever journals and parses
 //!                    │ ▲                        full: the task stops reading (TCP slows the venue)
-//!                    │ └── Connection, FrameJudge (src/pipeline/live): what to do
+//!                    │ └── Connection, FrameJudge, SnapshotRequests (src/pipeline/live): what to do
 //!                    └──── LiveStatus (bounded, dropped when nobody reads), LiveCounts
 //! ```
+//!
+//! A book that is kept from differences begins with a snapshot, which the venue gives by REST. Whoever
+//! keeps the book [wants](LiveHandle::want_snapshot) one; it is fetched while frames go on, and takes
+//! its place among them.
 //!
 //! *Failover.* A live feed cannot be read again: what is not in the queue's consumer's journal is
 //! lost with the process. What was missed is told as a gap, by the venue's own ids.
@@ -16,13 +20,14 @@
 //! connected to again, and the gap is told.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tickwright_core::domain::Timestamp;
+use tickwright_core::domain::{Symbol, Timestamp};
 use tickwright_core::pipeline::live::{
     Connection, ConnectionEffect, ConnectionPolicy, DisconnectReason, FrameCounts, FrameJudge,
-    FrameVerdict, Gap,
+    FrameVerdict, Gap, SnapshotFailure, SnapshotPolicy, SnapshotRequests, is_snapshot, path_of,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -35,10 +40,18 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::rest;
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A snapshot on its way.
+type Fetch = Pin<Box<dyn Future<Output = Result<Box<[u8]>, SnapshotFailure>> + Send>>;
 
 /// Statuses that wait for a reader; more are dropped and counted.
 const STATUS_QUEUE_MAX: usize = 256;
+
+/// Wishes for snapshots that wait to be heard; one more is to be said again.
+const WISH_QUEUE_MAX: usize = 256;
 
 /// Which feed, and how to treat it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +60,13 @@ pub struct LiveConfig {
     pub url: String,
     /// Streams to hear together, such as `btcusdt@trade`. None: `url` is used as it is.
     pub streams: Vec<String>,
+    /// The venue's REST address, such as `https://api.binance.com`, for depth snapshots. None: there are
+    /// none.
+    pub rest_url: Option<String>,
     /// The deadlines.
     pub policy: ConnectionPolicy,
+    /// How snapshots are fetched.
+    pub snapshots: SnapshotPolicy,
     /// Largest frame; a larger one ends the connection.
     pub frame_bytes_max: usize,
     /// Frames that wait to be taken; when they are this many, no more is read.
@@ -63,7 +81,9 @@ impl LiveConfig {
         Self {
             url: url.to_owned(),
             streams: streams.iter().map(|&stream| stream.to_owned()).collect(),
+            rest_url: None,
             policy: ConnectionPolicy::default(),
+            snapshots: SnapshotPolicy::default(),
             frame_bytes_max: 256 << 10,
             queue_frames_max: 4_096,
             seed: 1,
@@ -96,6 +116,26 @@ impl LiveConfig {
             Some(_) | None => Err(wrong("begins neither with ws:// nor with wss://".to_owned())),
         }
     }
+
+    /// Where snapshots are fetched from, if they are.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError`] when `rest_url` is no HTTP address.
+    pub fn rest_address(&self) -> Result<Option<Uri>, LiveError> {
+        let Some(url) = &self.rest_url else { return Ok(None) };
+        let wrong = |problem: String| LiveError::RestUrl { url: url.clone(), problem };
+        let uri: Uri = url.parse().map_err(|error| wrong(format!("{error}")))?;
+        match uri.scheme_str() {
+            _ if uri.query().is_some() => Err(wrong("has a query".to_owned())),
+            Some("http") => Ok(Some(uri)),
+            Some("https") if cfg!(feature = "wss") => Ok(Some(uri)),
+            Some("https") => Err(LiveError::NoTls { url: url.clone() }),
+            Some(_) | None => {
+                Err(wrong("begins neither with http:// nor with https://".to_owned()))
+            }
+        }
+    }
 }
 
 /// Why a feed cannot be listened to at all.
@@ -104,6 +144,16 @@ pub enum LiveError {
     /// Not an address.
     #[error("`{url}` is not the address of a feed: {problem}; give one such as ws://host:port")]
     Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Not an address of snapshots.
+    #[error(
+        "`{url}` is not the address of snapshots: {problem}; give one such as https://host:port"
+    )]
+    RestUrl {
         /// The address.
         url: String,
         /// What is wrong with it.
@@ -134,6 +184,8 @@ pub struct LiveFrame {
     pub connection: u64,
     /// Its text. Copied out of the socket's buffer: a slice would keep the whole buffer alive.
     pub bytes: Box<[u8]>,
+    /// Whose depth snapshot it is, fetched beside the feed; none for what the feed said.
+    pub snapshot_of: Option<Symbol>,
 }
 
 impl fmt::Debug for LiveFrame {
@@ -172,6 +224,15 @@ pub enum LiveStatus {
         /// The answer's beginning.
         excerpt: String,
     },
+    /// A depth snapshot that is wanted did not come.
+    SnapshotFailed {
+        /// Whose.
+        symbol: Symbol,
+        /// Why.
+        failure: SnapshotFailure,
+        /// Until it is asked for again.
+        retry_in: Duration,
+    },
 }
 
 /// Since the client was started.
@@ -191,6 +252,10 @@ pub struct LiveCounts {
     pub stalls: u64,
     /// Statuses nobody read in time.
     pub statuses_dropped: u64,
+    /// Depth snapshots that came.
+    pub snapshots: u64,
+    /// Requests for one that failed.
+    pub snapshots_failed: u64,
 }
 
 /// Frames in the order they were heard.
@@ -213,6 +278,8 @@ pub struct LiveClient {
 /// A running client; dropping it ends the connection and the task.
 #[derive(Debug)]
 pub struct LiveHandle {
+    /// None where snapshots cannot be fetched.
+    wishes: Option<mpsc::Sender<Symbol>>,
     counts: watch::Receiver<LiveCounts>,
     task: JoinHandle<()>,
 }
@@ -221,6 +288,12 @@ impl LiveHandle {
     /// Since the client was started.
     pub fn counts(&self) -> LiveCounts {
         *self.counts.borrow()
+    }
+
+    /// Asks for the depth snapshot of `symbol`. It is fetched until it comes, as a frame, or the
+    /// connection ends. False when it has to be said again, or will never come.
+    pub fn want_snapshot(&self, symbol: &Symbol) -> bool {
+        self.wishes.as_ref().is_some_and(|wishes| wishes.try_send(symbol.clone()).is_ok())
     }
 
     /// Whether the task has ended: its frames' receiver is gone, or it panicked.
@@ -247,12 +320,19 @@ impl LiveClient {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, LiveError> {
         let address = config.address()?;
+        let rest = config.rest_address()?;
+        let (wishes_in, wishes) = mpsc::channel(WISH_QUEUE_MAX);
+        let wishes_in = rest.is_some().then_some(wishes_in);
         let (frames_in, frames) = mpsc::channel(config.queue_frames_max.max(1));
         let (statuses_in, statuses) = mpsc::channel(STATUS_QUEUE_MAX);
         let (counts_in, counts) = watch::channel(LiveCounts::default());
         let driver = Driver {
             connection: Connection::new(config.policy, Timestamp::default(), config.seed),
             judge: FrameJudge::default(),
+            snapshots: SnapshotRequests::new(config.snapshots),
+            rest,
+            wishes,
+            fetch: None,
             socket: None,
             started: Instant::now(),
             counts: LiveCounts::default(),
@@ -264,7 +344,7 @@ impl LiveClient {
             clock,
         };
         let task = tokio::spawn(driver.run());
-        Ok(Self { frames, statuses, handle: LiveHandle { counts, task } })
+        Ok(Self { frames, statuses, handle: LiveHandle { wishes: wishes_in, counts, task } })
     }
 }
 
@@ -276,6 +356,11 @@ struct Driver<C> {
     address: Uri,
     connection: Connection,
     judge: FrameJudge,
+    snapshots: SnapshotRequests,
+    rest: Option<Uri>,
+    wishes: mpsc::Receiver<Symbol>,
+    /// At most one, and only while a connection stands.
+    fetch: Option<Fetch>,
     socket: Option<Box<Socket>>,
     /// Deadlines count from here, by the monotonic clock: a wall clock that is set must not end a
     /// connection.
@@ -343,7 +428,12 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
 
     /// Waits for the next frame, the next deadline or the end.
     async fn listen(&mut self) -> Result<(), Abandoned> {
-        let deadline = self.instant_of(self.connection.wake_at());
+        let mut wake_at = self.connection.wake_at();
+        if self.socket.is_some() {
+            self.begin_fetch();
+            wake_at = self.snapshots.wake_at().map_or(wake_at, |at| at.min(wake_at));
+        }
+        let deadline = self.instant_of(wake_at);
         let Some(socket) = &mut self.socket else {
             return tokio::select! {
                 () = sleep_until(deadline) => Ok(()),
@@ -351,7 +441,14 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
             };
         };
         tokio::select! {
-            biased; // Frames first; deadlines are looked at between any two of them.
+            // What comes seldom first, or a busy feed would never let it; then frames. Deadlines are
+            // looked at between any two of them.
+            biased;
+            outcome = arrival(&mut self.fetch) => return self.on_fetched(outcome).await,
+            Some(symbol) = self.wishes.recv() => {
+                let now = self.now();
+                self.snapshots.on_wanted(&symbol, now);
+            }
             message = socket.next() => match message {
                 Some(Ok(message)) => return self.on_message(message).await,
                 Some(Err(error)) => self.on_lost(reason_lost(&error), &error),
@@ -359,6 +456,43 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
             },
             () = sleep_until(deadline) => {}
             () = self.frames_in.closed() => return Err(Abandoned),
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch the snapshot that is due, if one is.
+    fn begin_fetch(&mut self) {
+        let Some(rest) = self.rest.as_ref().filter(|_| self.fetch.is_none()) else { return };
+        let Some(symbol) = self.snapshots.on_wake(self.now()) else { return };
+        let path = path_of(&symbol).expect("a symbol without a path is never due");
+        self.fetch = Some(Box::pin(rest::get(rest.clone(), path, self.config.snapshots.deadline)));
+    }
+
+    async fn on_fetched(
+        &mut self,
+        outcome: Result<Box<[u8]>, SnapshotFailure>,
+    ) -> Result<(), Abandoned> {
+        self.fetch = None;
+        let outcome = outcome.and_then(|body| {
+            if is_snapshot(&body) { Ok(body) } else { Err(SnapshotFailure::Garbage) }
+        });
+        match outcome {
+            Ok(bytes) => {
+                self.counts.snapshots += 1;
+                self.counts.bytes += bytes.len() as u64;
+                let (receive_time, connection) = ((self.clock)(), self.counts.connections);
+                let snapshot_of = self.snapshots.on_fetched();
+                let frame = LiveFrame { receive_time, connection, bytes, snapshot_of };
+                self.deliver(frame).await?;
+                self.publish();
+            }
+            Err(failure) => {
+                self.counts.snapshots_failed += 1;
+                let now = self.now();
+                if let Some((symbol, retry_in)) = self.snapshots.on_failed(&failure, now) {
+                    self.tell(LiveStatus::SnapshotFailed { symbol, failure, retry_in });
+                }
+            }
         }
         Ok(())
     }
@@ -395,7 +529,8 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
                     self.tell(LiveStatus::Gap(gap));
                 }
                 let connection = self.counts.connections;
-                let frame = LiveFrame { receive_time, connection, bytes: bytes.into() };
+                let bytes = bytes.into();
+                let frame = LiveFrame { receive_time, connection, bytes, snapshot_of: None };
                 self.deliver(frame).await?;
             }
             FrameVerdict::Control => self.connection.on_frame(self.now()),
@@ -431,6 +566,10 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
     /// The connection knows that it is over.
     fn on_given_up(&mut self, reason: DisconnectReason, detail: String) {
         self.socket = None;
+        // Books begin anew with the next connection, and say again what they want.
+        self.fetch = None;
+        self.snapshots.on_disconnected();
+        while self.wishes.try_recv().is_ok() {}
         self.counts.disconnects += 1;
         let retry_in = self.connection.wake_at().since(self.now());
         self.tell(LiveStatus::Disconnected { reason, detail, retry_in });
@@ -463,11 +602,18 @@ async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
     Ok(connect.await?.0)
 }
 
+/// Waits for what is fetched; for ever when nothing is.
+async fn arrival(fetch: &mut Option<Fetch>) -> Result<Box<[u8]>, SnapshotFailure> {
+    match fetch {
+        Some(fetch) => fetch.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// With rustls on aws-lc-rs and nothing else: a second provider would be a panic.
 #[cfg(feature = "wss")]
-async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+pub(super) fn tls() -> std::sync::Arc<rustls::ClientConfig> {
     use std::sync::Arc;
-    use tokio_tungstenite::Connector;
 
     let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -476,7 +622,14 @@ async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
         .expect("the provider has the default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connector = Some(Connector::Rustls(Arc::new(tls)));
+    Arc::new(tls)
+}
+
+#[cfg(feature = "wss")]
+async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+    use tokio_tungstenite::Connector;
+
+    let connector = Some(Connector::Rustls(tls()));
     let connect =
         tokio_tungstenite::connect_async_tls_with_config(address, Some(limits), true, connector);
     Ok(connect.await?.0)
@@ -525,6 +678,13 @@ mod tests {
         assert!(refusal("http://x", "a@trade").contains("neither"));
         assert!(refusal("not an address", "a@trade").contains("not the address"));
         assert!(refusal("ws://x", "a&b").contains("not the name of a stream"));
+        let rest = |url: &str| {
+            let rest_url = Some(url.to_owned());
+            let config = LiveConfig { rest_url, ..LiveConfig::new("ws://x", &["a@depth"]) };
+            config.rest_address().unwrap_err().to_string()
+        };
+        assert!(rest("ws://x").contains("begins neither with http://"));
+        assert!(rest("http://x/?a=b").contains("has a query"));
         if cfg!(not(feature = "wss")) {
             assert!(refusal("wss://x", "a@trade").contains("--features wss"));
         }
