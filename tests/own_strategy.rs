@@ -1,6 +1,8 @@
 //! The example of a factor and a strategy of one's own trades, and remembers what it knew through
 //! crashes without a line of code for that.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../examples/own_strategy.rs"]
 #[expect(dead_code, reason = "its `main` is called by cargo only")]
 #[expect(unreachable_pub, reason = "in an example, as in a program, `pub` costs nothing")]

@@ -343,7 +343,7 @@ mod tests {
         );
         let coin = path("BTCUSD_PERP.BINANCE_COINM").unwrap();
         assert!(coin.starts_with("/dapi/v1/depth?symbol=BTCUSD_PERP&"));
-        assert_eq!((path("IBM.US"), path("A&B.BINANCE_SPOT")), (None, None));
+        assert_eq!((path("IBM.US"), path("A.B.BINANCE_SPOT")), (None, None));
     }
 
     #[test]
