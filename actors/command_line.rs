@@ -341,7 +341,9 @@ fn live(config: &Config) -> Option<LiveConfig> {
     Some(LiveConfig {
         url: live.url.clone()?,
         streams: live.streams.clone(),
+        rest_url: live.rest_url.clone(),
         policy: live.policy,
+        snapshots: live.snapshots,
         frame_bytes_max: live.frame_bytes_max,
         queue_frames_max: live.queue_frames,
         seed: config.pipeline.seed,

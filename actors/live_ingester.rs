@@ -14,7 +14,7 @@
 //! nothing more waits and no other block is being written: so blocks are small when rows are few, and
 //! one write to the disk serves many rows when they are many.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{Key, Kind, RawBatch, SourceId, SymbolId};
-use tickwright_core::pipeline::ingest::binance::FrameParser;
+use tickwright_core::pipeline::ingest::binance::{FrameOutcome, FrameParser};
 use tickwright_core::pipeline::ingest::{
     EVENT_TIME_END, EVENT_TIME_MIN, Ingester, IngesterConfig, IngesterSnapshot, ParserState,
     Problem, RowError, SourcePosition,
@@ -38,6 +38,7 @@ use crate::kit::{
 };
 use crate::source::SourceError;
 use crate::source::feed::{Feed, FeedItem, FeedRows};
+use crate::source::live::LiveFrame;
 
 /// Blocks that are being written at a time: what shares a commit, and as many that gather meanwhile for
 /// the next one, so that the disk does not wait.
@@ -116,6 +117,8 @@ pub struct LiveIngesterState {
     feed: Feed,
     puller: Puller,
     parser: FrameParser,
+    /// Books whose snapshot was asked for and has not come. At most one of each symbol.
+    wanted: BTreeSet<SymbolId>,
     ingester: Ingester,
     journal: Journal<Note>,
     journaled: Outlet<Result<(), StoreError>>,
@@ -214,6 +217,7 @@ impl Actor for LiveIngesterActor {
             index,
             puller: Puller::start(feed.clone(), myself.clone()),
             parser: FrameParser::new(None),
+            wanted: BTreeSet::new(),
             ingester: Ingester::new(config.clone()),
             journal,
             journaled: Outlet::to_actor(&myself, IngesterMessage::Journaled),
@@ -411,18 +415,7 @@ impl LiveIngesterState {
             }
             self.items = count;
             match &*item {
-                FeedItem::Frame(frame) => {
-                    if frame.connection != self.connection {
-                        self.connection = frame.connection;
-                        self.parser.on_reconnect();
-                    }
-                    let time = frame.receive_time.as_nanos();
-                    let read = self.parser.frame(&frame.bytes, time, count, &mut self.ingester);
-                    if let Err(error) = read {
-                        self.ingester.malformed(*error);
-                    }
-                    self.row_at = Instant::now();
-                }
+                FeedItem::Frame(frame) => self.take_frame(frame, count),
                 FeedItem::Rows(rows) => self.take_rows(rows),
             }
             let is_full = self.ingester.batch_len() >= self.settings.batch_ticks;
@@ -449,6 +442,45 @@ impl LiveIngesterState {
             self.cut(false)?;
         }
         Ok(())
+    }
+
+    fn take_frame(&mut self, frame: &LiveFrame, count: u64) {
+        if frame.connection != self.connection {
+            self.connection = frame.connection;
+            self.parser.on_reconnect();
+            self.wanted.clear();
+        }
+        let (bytes, time) = (&frame.bytes, frame.receive_time.as_nanos());
+        let ingester = &mut self.ingester;
+        let read = match &frame.snapshot_of {
+            None => self.parser.frame(bytes, time, count, ingester),
+            Some(symbol) => match ingester.intern(symbol.as_str().as_bytes()) {
+                Ok(entry) => {
+                    self.wanted.remove(&entry.id);
+                    self.parser.snapshot(bytes, entry.id, time, count, ingester)
+                }
+                Err(problem) => {
+                    Err(RowError::new(count, 1, "symbol", symbol.as_str().as_bytes(), problem))
+                }
+            },
+        };
+        match read {
+            Ok(FrameOutcome::SnapshotWanted(symbol)) => self.want_snapshot(symbol),
+            Ok(FrameOutcome::Read) => {}
+            Err(error) => self.ingester.malformed(*error),
+        }
+        self.row_at = Instant::now();
+    }
+
+    /// Asks for the snapshot that a book waits for, once.
+    fn want_snapshot(&mut self, symbol: SymbolId) {
+        if self.wanted.contains(&symbol) {
+            return;
+        }
+        let name = self.ingester.symbol(symbol).cloned();
+        if name.is_some_and(|name| self.feed.want_snapshot(&name)) {
+            self.wanted.insert(symbol);
+        }
     }
 
     fn take_rows(&mut self, block: &FeedRows) {

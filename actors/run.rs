@@ -74,6 +74,7 @@ pub enum RunError {
 }
 
 /// What a run reads.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Files, each a source of its own.

@@ -188,6 +188,12 @@ impl Feed {
         self.shared.client.as_ref().map(LiveHandle::counts).unwrap_or_default()
     }
 
+    /// Asks the venue for the depth snapshot of `symbol`, which then comes as a frame. False when it has
+    /// to be said again, or will never come.
+    pub fn want_snapshot(&self, symbol: &Symbol) -> bool {
+        self.shared.client.as_ref().is_some_and(|client| client.want_snapshot(symbol))
+    }
+
     /// Waits until there is more to hand out, or never will be. Only one may wait at a time.
     pub async fn fill(&self) {
         let mut incoming = self.shared.incoming.lock().await;
@@ -285,6 +291,9 @@ async fn log(mut statuses: LiveStatuses) {
             }
             LiveStatus::Garbage { excerpt } => tracing::warn!(excerpt, "a frame is not known"),
             LiveStatus::Refusal { excerpt } => tracing::error!(excerpt, "the venue refuses"),
+            LiveStatus::SnapshotFailed { symbol, failure, retry_in } => {
+                tracing::warn!(%symbol, %failure, ?retry_in, "no depth snapshot");
+            }
         }
     }
 }

@@ -3,9 +3,13 @@
 //! ```text
 //! venue ──socket──▶ task ──LiveFrame──▶ bounded queue ─▶ whoever journals and parses
 //!                    │ ▲                        full: the task stops reading (TCP slows the venue)
-//!                    │ └── Connection, FrameJudge (src/pipeline/live): what to do
+//!                    │ └── Connection, FrameJudge, SnapshotRequests (src/pipeline/live): what to do
 //!                    └──── LiveStatus (bounded, dropped when nobody reads), LiveCounts
 //! ```
+//!
+//! A book that is kept from differences begins with a snapshot, which the venue gives by REST. Whoever
+//! keeps the book [wants](LiveHandle::want_snapshot) one; it is fetched while frames go on, and takes
+//! its place among them.
 //!
 //! *Failover.* A live feed cannot be read again: what is not in the queue's consumer's journal is
 //! lost with the process. What was missed is told as a gap, by the venue's own ids.
@@ -16,114 +20,41 @@
 //! connected to again, and the gap is told.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tickwright_core::domain::Timestamp;
+use tickwright_core::domain::{Symbol, Timestamp};
 use tickwright_core::pipeline::live::{
-    Connection, ConnectionEffect, ConnectionPolicy, DisconnectReason, FrameCounts, FrameJudge,
-    FrameVerdict, Gap,
+    Connection, ConnectionEffect, DisconnectReason, FrameCounts, FrameJudge, FrameVerdict, Gap,
+    SnapshotFailure, SnapshotRequests, is_snapshot, path_of,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::rest;
+
+mod config;
+
+pub use config::{LiveConfig, LiveError};
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A snapshot on its way.
+type Fetch = Pin<Box<dyn Future<Output = Result<Box<[u8]>, SnapshotFailure>> + Send>>;
 
 /// Statuses that wait for a reader; more are dropped and counted.
 const STATUS_QUEUE_MAX: usize = 256;
 
-/// Which feed, and how to treat it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveConfig {
-    /// The venue's address, such as `wss://stream.binance.com:9443`.
-    pub url: String,
-    /// Streams to hear together, such as `btcusdt@trade`. None: `url` is used as it is.
-    pub streams: Vec<String>,
-    /// The deadlines.
-    pub policy: ConnectionPolicy,
-    /// Largest frame; a larger one ends the connection.
-    pub frame_bytes_max: usize,
-    /// Frames that wait to be taken; when they are this many, no more is read.
-    pub queue_frames_max: usize,
-    /// Decides how waits between connects are shortened.
-    pub seed: u64,
-}
-
-impl LiveConfig {
-    /// The streams of a venue, with the usual deadlines, frames up to 256 KiB and 4,096 waiting.
-    pub fn new(url: &str, streams: &[&str]) -> Self {
-        Self {
-            url: url.to_owned(),
-            streams: streams.iter().map(|&stream| stream.to_owned()).collect(),
-            policy: ConnectionPolicy::default(),
-            frame_bytes_max: 256 << 10,
-            queue_frames_max: 4_096,
-            seed: 1,
-        }
-    }
-
-    /// What is connected to.
-    ///
-    /// # Errors
-    ///
-    /// [`LiveError`] when `url` is no WebSocket address, or a stream's name has a character that
-    /// would change the address.
-    pub fn address(&self) -> Result<Uri, LiveError> {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"@_!.-".contains(&byte);
-        let strange = |stream: &&String| stream.is_empty() || !stream.bytes().all(known);
-        if let Some(stream) = self.streams.iter().find(strange) {
-            return Err(LiveError::Stream { stream: stream.clone() });
-        }
-        let address = if self.streams.is_empty() {
-            self.url.clone()
-        } else {
-            format!("{}/stream?streams={}", self.url.trim_end_matches('/'), self.streams.join("/"))
-        };
-        let wrong = |problem: String| LiveError::Url { url: self.url.clone(), problem };
-        let request = address.into_client_request().map_err(|error| wrong(error.to_string()))?;
-        match request.uri().scheme_str() {
-            Some("ws") => Ok(request.uri().clone()),
-            Some("wss") if cfg!(feature = "wss") => Ok(request.uri().clone()),
-            Some("wss") => Err(LiveError::NoTls { url: self.url.clone() }),
-            Some(_) | None => Err(wrong("begins neither with ws:// nor with wss://".to_owned())),
-        }
-    }
-}
-
-/// Why a feed cannot be listened to at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LiveError {
-    /// Not an address.
-    #[error("`{url}` is not the address of a feed: {problem}; give one such as ws://host:port")]
-    Url {
-        /// The address.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Not a stream's name.
-    #[error("`{stream}` is not the name of a stream; give one such as btcusdt@trade")]
-    Stream {
-        /// The name.
-        stream: String,
-    },
-    /// An encrypted feed, and a program without encryption.
-    #[error(
-        "`{url}` is encrypted and this program was built without TLS; build it with --features wss"
-    )]
-    NoTls {
-        /// The address.
-        url: String,
-    },
-}
+/// Wishes for snapshots that wait to be heard; one more is to be said again.
+const WISH_QUEUE_MAX: usize = 256;
 
 /// One market message as the venue sent it.
 #[derive(Clone, PartialEq, Eq)]
@@ -134,6 +65,8 @@ pub struct LiveFrame {
     pub connection: u64,
     /// Its text. Copied out of the socket's buffer: a slice would keep the whole buffer alive.
     pub bytes: Box<[u8]>,
+    /// Whose depth snapshot it is, fetched beside the feed; none for what the feed said.
+    pub snapshot_of: Option<Symbol>,
 }
 
 impl fmt::Debug for LiveFrame {
@@ -172,6 +105,15 @@ pub enum LiveStatus {
         /// The answer's beginning.
         excerpt: String,
     },
+    /// A depth snapshot that is wanted did not come.
+    SnapshotFailed {
+        /// Whose.
+        symbol: Symbol,
+        /// Why.
+        failure: SnapshotFailure,
+        /// Until it is asked for again.
+        retry_in: Duration,
+    },
 }
 
 /// Since the client was started.
@@ -191,6 +133,10 @@ pub struct LiveCounts {
     pub stalls: u64,
     /// Statuses nobody read in time.
     pub statuses_dropped: u64,
+    /// Depth snapshots that came.
+    pub snapshots: u64,
+    /// Requests for one that failed.
+    pub snapshots_failed: u64,
 }
 
 /// Frames in the order they were heard.
@@ -213,6 +159,8 @@ pub struct LiveClient {
 /// A running client; dropping it ends the connection and the task.
 #[derive(Debug)]
 pub struct LiveHandle {
+    /// None where snapshots cannot be fetched.
+    wishes: Option<mpsc::Sender<Symbol>>,
     counts: watch::Receiver<LiveCounts>,
     task: JoinHandle<()>,
 }
@@ -221,6 +169,12 @@ impl LiveHandle {
     /// Since the client was started.
     pub fn counts(&self) -> LiveCounts {
         *self.counts.borrow()
+    }
+
+    /// Asks for the depth snapshot of `symbol`. It is fetched until it comes, as a frame, or the
+    /// connection ends. False when it has to be said again, or will never come.
+    pub fn want_snapshot(&self, symbol: &Symbol) -> bool {
+        self.wishes.as_ref().is_some_and(|wishes| wishes.try_send(symbol.clone()).is_ok())
     }
 
     /// Whether the task has ended: its frames' receiver is gone, or it panicked.
@@ -247,12 +201,19 @@ impl LiveClient {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, LiveError> {
         let address = config.address()?;
+        let rest = config.rest_address()?;
+        let (wishes_in, wishes) = mpsc::channel(WISH_QUEUE_MAX);
+        let wishes_in = rest.is_some().then_some(wishes_in);
         let (frames_in, frames) = mpsc::channel(config.queue_frames_max.max(1));
         let (statuses_in, statuses) = mpsc::channel(STATUS_QUEUE_MAX);
         let (counts_in, counts) = watch::channel(LiveCounts::default());
         let driver = Driver {
             connection: Connection::new(config.policy, Timestamp::default(), config.seed),
             judge: FrameJudge::default(),
+            snapshots: SnapshotRequests::new(config.snapshots),
+            rest,
+            wishes,
+            fetch: None,
             socket: None,
             started: Instant::now(),
             counts: LiveCounts::default(),
@@ -264,7 +225,7 @@ impl LiveClient {
             clock,
         };
         let task = tokio::spawn(driver.run());
-        Ok(Self { frames, statuses, handle: LiveHandle { counts, task } })
+        Ok(Self { frames, statuses, handle: LiveHandle { wishes: wishes_in, counts, task } })
     }
 }
 
@@ -276,6 +237,11 @@ struct Driver<C> {
     address: Uri,
     connection: Connection,
     judge: FrameJudge,
+    snapshots: SnapshotRequests,
+    rest: Option<Uri>,
+    wishes: mpsc::Receiver<Symbol>,
+    /// At most one, and only while a connection stands.
+    fetch: Option<Fetch>,
     socket: Option<Box<Socket>>,
     /// Deadlines count from here, by the monotonic clock: a wall clock that is set must not end a
     /// connection.
@@ -343,7 +309,12 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
 
     /// Waits for the next frame, the next deadline or the end.
     async fn listen(&mut self) -> Result<(), Abandoned> {
-        let deadline = self.instant_of(self.connection.wake_at());
+        let mut wake_at = self.connection.wake_at();
+        if self.socket.is_some() {
+            self.begin_fetch();
+            wake_at = self.snapshots.wake_at().map_or(wake_at, |at| at.min(wake_at));
+        }
+        let deadline = self.instant_of(wake_at);
         let Some(socket) = &mut self.socket else {
             return tokio::select! {
                 () = sleep_until(deadline) => Ok(()),
@@ -351,7 +322,14 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
             };
         };
         tokio::select! {
-            biased; // Frames first; deadlines are looked at between any two of them.
+            // What comes seldom first, or a busy feed would never let it; then frames. Deadlines are
+            // looked at between any two of them.
+            biased;
+            outcome = arrival(&mut self.fetch) => return self.on_fetched(outcome).await,
+            Some(symbol) = self.wishes.recv() => {
+                let now = self.now();
+                self.snapshots.on_wanted(&symbol, now);
+            }
             message = socket.next() => match message {
                 Some(Ok(message)) => return self.on_message(message).await,
                 Some(Err(error)) => self.on_lost(reason_lost(&error), &error),
@@ -359,6 +337,43 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
             },
             () = sleep_until(deadline) => {}
             () = self.frames_in.closed() => return Err(Abandoned),
+        }
+        Ok(())
+    }
+
+    /// Begins to fetch the snapshot that is due, if one is.
+    fn begin_fetch(&mut self) {
+        let Some(rest) = self.rest.as_ref().filter(|_| self.fetch.is_none()) else { return };
+        let Some(symbol) = self.snapshots.on_wake(self.now()) else { return };
+        let path = path_of(&symbol).expect("a symbol without a path is never due");
+        self.fetch = Some(Box::pin(rest::get(rest.clone(), path, self.config.snapshots.deadline)));
+    }
+
+    async fn on_fetched(
+        &mut self,
+        outcome: Result<Box<[u8]>, SnapshotFailure>,
+    ) -> Result<(), Abandoned> {
+        self.fetch = None;
+        let outcome = outcome.and_then(|body| {
+            if is_snapshot(&body) { Ok(body) } else { Err(SnapshotFailure::Garbage) }
+        });
+        match outcome {
+            Ok(bytes) => {
+                self.counts.snapshots += 1;
+                self.counts.bytes += bytes.len() as u64;
+                let (receive_time, connection) = ((self.clock)(), self.counts.connections);
+                let snapshot_of = self.snapshots.on_fetched();
+                let frame = LiveFrame { receive_time, connection, bytes, snapshot_of };
+                self.deliver(frame).await?;
+                self.publish();
+            }
+            Err(failure) => {
+                self.counts.snapshots_failed += 1;
+                let now = self.now();
+                if let Some((symbol, retry_in)) = self.snapshots.on_failed(&failure, now) {
+                    self.tell(LiveStatus::SnapshotFailed { symbol, failure, retry_in });
+                }
+            }
         }
         Ok(())
     }
@@ -395,7 +410,8 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
                     self.tell(LiveStatus::Gap(gap));
                 }
                 let connection = self.counts.connections;
-                let frame = LiveFrame { receive_time, connection, bytes: bytes.into() };
+                let bytes = bytes.into();
+                let frame = LiveFrame { receive_time, connection, bytes, snapshot_of: None };
                 self.deliver(frame).await?;
             }
             FrameVerdict::Control => self.connection.on_frame(self.now()),
@@ -431,6 +447,10 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
     /// The connection knows that it is over.
     fn on_given_up(&mut self, reason: DisconnectReason, detail: String) {
         self.socket = None;
+        // Books begin anew with the next connection, and say again what they want.
+        self.fetch = None;
+        self.snapshots.on_disconnected();
+        while self.wishes.try_recv().is_ok() {}
         self.counts.disconnects += 1;
         let retry_in = self.connection.wake_at().since(self.now());
         self.tell(LiveStatus::Disconnected { reason, detail, retry_in });
@@ -463,11 +483,18 @@ async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
     Ok(connect.await?.0)
 }
 
+/// Waits for what is fetched; for ever when nothing is.
+async fn arrival(fetch: &mut Option<Fetch>) -> Result<Box<[u8]>, SnapshotFailure> {
+    match fetch {
+        Some(fetch) => fetch.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// With rustls on aws-lc-rs and nothing else: a second provider would be a panic.
 #[cfg(feature = "wss")]
-async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+pub(super) fn tls() -> std::sync::Arc<rustls::ClientConfig> {
     use std::sync::Arc;
-    use tokio_tungstenite::Connector;
 
     let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -476,7 +503,14 @@ async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
         .expect("the provider has the default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connector = Some(Connector::Rustls(Arc::new(tls)));
+    Arc::new(tls)
+}
+
+#[cfg(feature = "wss")]
+async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+    use tokio_tungstenite::Connector;
+
+    let connector = Some(Connector::Rustls(tls()));
     let connect =
         tokio_tungstenite::connect_async_tls_with_config(address, Some(limits), true, connector);
     Ok(connect.await?.0)
@@ -501,32 +535,5 @@ fn reason_lost(error: &Error) -> DisconnectReason {
         DisconnectReason::Protocol
     } else {
         DisconnectReason::Broken
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_are_joined_behind_the_address() {
-        let config = LiveConfig::new("ws://127.0.0.1:9/", &["btcusdt@trade", "btcusdt@bookTicker"]);
-        assert_eq!(
-            config.address().unwrap().to_string(),
-            "ws://127.0.0.1:9/stream?streams=btcusdt@trade/btcusdt@bookTicker"
-        );
-    }
-
-    #[test]
-    fn what_is_no_feed_is_refused_before_anything_is_sent() {
-        let refusal = |url: &str, stream: &str| {
-            LiveConfig::new(url, &[stream]).address().unwrap_err().to_string()
-        };
-        assert!(refusal("http://x", "a@trade").contains("neither"));
-        assert!(refusal("not an address", "a@trade").contains("not the address"));
-        assert!(refusal("ws://x", "a&b").contains("not the name of a stream"));
-        if cfg!(not(feature = "wss")) {
-            assert!(refusal("wss://x", "a@trade").contains("--features wss"));
-        }
     }
 }

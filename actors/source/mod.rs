@@ -16,6 +16,7 @@ mod columnar;
 mod error;
 mod inspect;
 mod lines;
+mod rest;
 mod text;
 mod zipped;
 

@@ -6,6 +6,7 @@ use super::schema::{SUBTREES, session_span};
 use super::settings::{Path, Settings, Value, path};
 use crate::domain::{Class, ParameterError, Span, Symbol, decimal};
 use crate::pipeline::factors::{FactorConfig, FactorEngine, FactorError};
+use crate::pipeline::live::needs_snapshots;
 use crate::pipeline::strategy::{StrategyError, StrategyRegistry, StrategySpec};
 
 /// Values that cannot stand together.
@@ -26,6 +27,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.risk();
     found.instruments();
     found.cluster();
+    found.live();
     found.contradictions
 }
 
@@ -38,6 +40,21 @@ impl Found<'_> {
     fn add(&mut self, paths: &[&[&str]], what: impl Into<String>, fix: impl Into<String>) {
         let paths = paths.iter().map(|names| path(names)).collect();
         self.contradictions.push(Contradiction { paths, what: what.into(), fix: fix.into() });
+    }
+
+    /// Differences of a book say nothing without the snapshot that they are the differences to.
+    fn live(&mut self) {
+        let streams = self.settings.list(&["live", "streams"]);
+        let has_rest = self.settings.find(&["live", "rest_url"]).and_then(Value::text).is_some();
+        if let Some(stream) = needs_snapshots(streams).filter(|_| !has_rest) {
+            let name = stream.split('@').next().unwrap_or_default();
+            let what = format!("\"{stream}\" gives no quotes without depth snapshots");
+            let fix = format!(
+                "say in live.rest_url where they are, such as \"https://api.binance.com\", or \
+                 listen to \"{name}@bookTicker\" too"
+            );
+            self.add(&[&["live", "streams"], &["live", "rest_url"]], what, fix);
+        }
     }
 
     /// `smaller` must not be above `larger`.

@@ -189,6 +189,9 @@ pub const KEYS: &[KeySpec] = &[
     //
     text("live.url", LIVE_URL).optional().operational(),
     list("live.streams", LIVE_STREAM).operational(),
+    text("live.rest_url", LIVE_REST_URL).optional().operational(),
+    count("live.rest_timeout_ms", "ms", 100, DAY_MS).operational(),
+    count("live.rest_interval_ms", "ms", 1, DAY_MS).operational(),
     count("live.silence_ms", "ms", 100, DAY_MS).operational(),
     count("live.ping_ms", "ms", 100, DAY_MS).operational(),
     count("live.pong_timeout_ms", "ms", 100, DAY_MS).operational(),
@@ -434,6 +437,14 @@ const LIVE_URL: Form = Form {
     check: |text| match text.split_once("://") {
         Some(("ws" | "wss", rest)) if !rest.is_empty() => Ok(()),
         _ => Err(format!("{text:?} begins neither with ws:// nor with wss://")),
+    },
+};
+const LIVE_REST_URL: Form = Form {
+    expects: "an address such as \"https://api.binance.com\"",
+    check: |text| match text.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() && !rest.contains('?') => Ok(()),
+        Some(("http" | "https", _)) => Err(format!("{text:?} is more, or less, than an address")),
+        _ => Err(format!("{text:?} begins neither with http:// nor with https://")),
     },
 };
 const LIVE_STREAM: Form = Form {

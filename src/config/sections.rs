@@ -10,7 +10,7 @@ use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
 };
-use crate::pipeline::live::ConnectionPolicy;
+use crate::pipeline::live::{ConnectionPolicy, SnapshotPolicy};
 use crate::supervision::{PolicyConfig, Strategy};
 
 /// `[node]`: this process.
@@ -119,8 +119,12 @@ pub struct LiveSection {
     pub url: Option<String>,
     /// What is heard from it.
     pub streams: Vec<String>,
+    /// Where its depth snapshots are fetched; without one, they are not.
+    pub rest_url: Option<String>,
     /// When a connection is given up, and when the next is tried.
     pub policy: ConnectionPolicy,
+    /// How depth snapshots are fetched.
+    pub snapshots: SnapshotPolicy,
     /// Frames that wait to be taken in, at most.
     pub queue_frames: usize,
     /// Largest frame.
@@ -318,6 +322,15 @@ pub(super) fn config(settings: Settings) -> Config {
                 ping_interval: s.span_ms(&["live", "ping_ms"]),
                 pong_deadline: s.span_ms(&["live", "pong_timeout_ms"]),
                 ..ConnectionPolicy::default()
+            },
+            rest_url: s.find(&["live", "rest_url"]).and_then(Value::text).map(str::to_owned),
+            snapshots: SnapshotPolicy {
+                backoff: Backoff {
+                    first: s.span_ms(&["live", "backoff_first_ms"]),
+                    max: s.span_ms(&["live", "backoff_max_ms"]),
+                },
+                interval: s.span_ms(&["live", "rest_interval_ms"]),
+                deadline: s.span_ms(&["live", "rest_timeout_ms"]),
             },
             queue_frames: s.size(&["live", "queue_frames"]),
             frame_bytes_max: s.size(&["live", "frame_bytes_max"]),

@@ -99,6 +99,25 @@ fn an_unknown_key_names_the_nearest_right_one() {
 }
 
 #[test]
+fn depth_streams_without_an_address_of_snapshots_are_refused() {
+    let with = |rest: &str, streams: &str| {
+        Config::parse(&format!("[live]\nstreams = [{streams}]\n{rest}"), "my.toml")
+    };
+    let depth = "\"btcusdt@trade\", \"btcusdt@depth@100ms\"";
+    let refusal = with("", depth).unwrap_err().to_string();
+    assert!(refusal.contains("my.toml:2:11: live.streams"), "{refusal}");
+    assert!(
+        refusal.contains("live.rest_url") && refusal.contains("btcusdt@bookTicker"),
+        "{refusal}"
+    );
+    assert!(with("", &format!("{depth}, \"btcusdt@bookTicker\"")).is_ok());
+    let config = with("rest_url = \"http://127.0.0.1:9\"", depth).unwrap();
+    assert_eq!(config.live.rest_url.as_deref(), Some("http://127.0.0.1:9"));
+    assert!(problem("[live]\nrest_url = \"ws://x\"").contains("neither with http:// nor"));
+    assert!(problem("[live]\nrest_url = \"http://x/?a\"").contains("more, or less"));
+}
+
+#[test]
 fn limits_are_never_negative_or_zero() {
     let message = problem("[risk]\nposition_max_lots = -3");
     assert_eq!(

@@ -17,6 +17,7 @@ mod node;
 mod order;
 pub mod parameters;
 mod position;
+mod snapshot;
 mod symbol;
 mod time;
 
@@ -36,5 +37,6 @@ pub use order::{
 };
 pub use parameters::{ParameterChange, ParameterError};
 pub use position::Position;
+pub use snapshot::Snapshot;
 pub use symbol::{Symbol, SymbolError, SymbolId};
 pub use time::{Span, Timestamp};

@@ -7,27 +7,18 @@ use std::sync::Arc;
 use super::FactorInput;
 use super::family::{FamilyKey, Output};
 use crate::domain::parameters::{Declared, out_of_range, resolve, whole};
-use crate::domain::{Cadence, FactorSpec, ParameterError};
+use crate::domain::{Cadence, FactorSpec, ParameterError, Snapshot};
 
 /// A factor: a number that follows from the prices, volumes and books of one symbol so far.
 ///
 /// One instance sees the steps of one symbol, in order. It must answer from what it saw and from
-/// nothing else, and continue after [`restore`](Factor::restore) exactly as the one that wrote the
-/// snapshot would have.
-pub trait Factor: Send {
+/// nothing else, and continue after [`restore`](Snapshot::restore) exactly as the one that wrote the
+/// snapshot would have: a snapshot holds everything that [`update`](Factor::update) depends on. With
+/// serde's `Serialize` and `Deserialize` derived, snapshots are there already.
+pub trait Factor: Snapshot + Send {
     /// Takes in one step: a row that moved the symbol, or, for a factor on windows, one that closed.
     /// None while too little has been seen.
     fn update(&mut self, input: &FactorInput<'_>) -> Option<f64>;
-
-    /// Everything that [`update`](Factor::update) depends on, as bytes of the factor's own choosing.
-    fn snapshot(&self) -> Vec<u8>;
-
-    /// Takes over the state that `bytes` from [`snapshot`](Factor::snapshot) hold.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the bytes, in words.
-    fn restore(&mut self, bytes: &[u8]) -> Result<(), String>;
 }
 
 /// Makes the factor of one symbol from its parameters, in the order they were declared.

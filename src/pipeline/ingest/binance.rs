@@ -556,7 +556,7 @@ impl FrameParser {
                 ingester.skipped();
                 return FrameOutcome::SnapshotWanted(symbol);
             }
-            Applied::Waiting => {
+            Applied::Waiting | Applied::Stale => {
                 ingester.skipped();
                 return FrameOutcome::SnapshotWanted(symbol);
             }

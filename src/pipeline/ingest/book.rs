@@ -21,7 +21,18 @@ pub(super) struct Difference {
     pub(super) asks: Vec<Level>,
 }
 
-/// What a difference did.
+impl Difference {
+    /// Whether nothing is missing between a book at update `last` and this: the next id on spot; on
+    /// futures, whose ids are sparse, everything after the difference before, which the book has.
+    const fn joins(&self, last: u64) -> bool {
+        match self.previous {
+            Some(previous) => previous <= last,
+            None => self.first <= last.saturating_add(1),
+        }
+    }
+}
+
+/// What a difference, or a snapshot, did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
     /// The book is up to date.
@@ -32,6 +43,8 @@ pub(super) enum Applied {
     Waiting,
     /// Differences are missing: the book is void and waits for a snapshot.
     Gap,
+    /// The snapshot is older than what its differences begin with: the book waits for another.
+    Stale,
 }
 
 /// Both sides of one symbol's book.
@@ -51,7 +64,7 @@ pub(super) struct Book {
 
 impl Book {
     /// Most levels a side; the worst go.
-    const LEVELS_MAX: usize = 5_000;
+    const LEVELS_MAX: usize = 1_000;
     const PENDING_MAX: usize = 256;
 
     /// Best bid and ask.
@@ -68,6 +81,10 @@ impl Book {
     pub(super) fn on_snapshot(&mut self, last: u64, bids: &[Level], asks: &[Level]) -> Applied {
         if last <= self.last {
             return Applied::Old;
+        }
+        let newer = self.pending.iter().find(|difference| difference.last > last);
+        if newer.is_some_and(|difference| !difference.joins(last)) {
+            return Applied::Stale;
         }
         self.bids.clear();
         self.asks.clear();
@@ -96,8 +113,7 @@ impl Book {
         }
         let follows = match difference.previous {
             Some(previous) if self.is_joined => previous == self.last,
-            // The first difference after a futures snapshot spans it; on spot it may follow on it.
-            _ => difference.first <= self.last + 1,
+            _ => difference.joins(self.last),
         };
         if !follows {
             *self = Self { pending: vec![difference], ..Self::default() };
@@ -178,6 +194,33 @@ mod tests {
         assert_eq!(book.on_difference(chained(3, 7, 2)), Applied::Yes);
         assert_eq!(book.on_difference(chained(20, 30, 7)), Applied::Yes, "ids are sparse there");
         assert_eq!(book.on_difference(chained(31, 32, 29)), Applied::Gap);
+    }
+
+    #[test]
+    fn a_snapshot_older_than_the_first_difference_leaves_the_book_waiting() {
+        let mut book = Book::default();
+        book.on_difference(difference(7, 9, &[(10, 7)], &[]));
+        book.on_difference(difference(10, 12, &[(10, 8)], &[]));
+        assert_eq!(book.on_snapshot(5, &[(9, 1)], &[(11, 1)]), Applied::Stale);
+        assert_eq!(book.top(), (None, None));
+        assert_eq!(book.on_snapshot(6, &[(9, 1)], &[(11, 1)]), Applied::Yes);
+        assert_eq!(book.top(), (Some((10, 8)), Some((11, 1))));
+        assert_eq!(book.last_update(), 12);
+    }
+
+    #[test]
+    fn a_futures_snapshot_may_end_where_a_difference_does() {
+        let chained = |first, last, previous| Difference {
+            previous: Some(previous),
+            ..difference(first, last, &[], &[])
+        };
+        let mut book = Book::default();
+        book.on_difference(chained(90, 100, 89));
+        book.on_difference(chained(105, 110, 100));
+        assert_eq!(book.on_snapshot(88, &[(9, 1)], &[(10, 1)]), Applied::Stale);
+        assert_eq!(book.on_snapshot(100, &[(9, 1)], &[(10, 1)]), Applied::Yes);
+        assert_eq!(book.last_update(), 110);
+        assert_eq!(book.on_difference(chained(111, 112, 109)), Applied::Gap);
     }
 
     #[test]

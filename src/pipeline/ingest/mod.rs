@@ -40,7 +40,8 @@ pub use error::{Column, HeaderError, Problem, RowError};
 pub use symbols::{SymbolEntry, SymbolTable};
 
 use crate::domain::{
-    Definition, Instruments, Key, Kind, RawBatch, RawTick, SourceId, Span, SymbolId, Timestamp,
+    Definition, Instruments, Key, Kind, RawBatch, RawTick, SourceId, Span, Symbol, SymbolId,
+    Timestamp,
 };
 
 /// Earliest event time that is believed: 1990-01-01, in unix nanoseconds.
@@ -151,7 +152,7 @@ pub struct IngesterSnapshot {
     frontier: u64,
     boundary_next: u64,
     sequence_next: u64,
-    symbols: Vec<crate::domain::Symbol>,
+    symbols: Vec<Symbol>,
     defined: u32,
     /// Where to read on.
     pub position: SourcePosition,
@@ -259,6 +260,12 @@ impl Ingester {
     /// The scales of a symbol met before.
     pub fn entry(&self, symbol: SymbolId) -> Option<SymbolEntry> {
         self.symbols.entry(symbol)
+    }
+
+    /// The name of a symbol met before.
+    pub fn symbol(&self, symbol: SymbolId) -> Option<&Symbol> {
+        let entry = self.symbols.iter().nth(symbol.index())?;
+        Some(&entry.instrument.symbol)
     }
 
     /// Appends a row, and before it the boundary rows of the steps that it is the first to reach.

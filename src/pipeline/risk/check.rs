@@ -238,7 +238,7 @@ impl RiskChecker {
     /// Symbol lists, losses, states, kill switches.
     fn check_standing(&self, candidate: &Candidate<'_>) -> Result<(), Denial> {
         let Candidate { account, terms, order, .. } = candidate;
-        let state = account.effective_state(self.limits.breach_state);
+        let state = account.effective_state(terms.currency, self.limits.breach_state);
         if !candidate.reduces {
             if terms.is_denied {
                 return Err(Denial::of(Code::SymbolDenied));

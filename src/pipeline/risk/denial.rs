@@ -71,9 +71,9 @@ pub enum DenialCode {
     Drawdown,
     /// The account lost more than [`daily_loss_max`](super::MoneyLimits::daily_loss_max) today.
     DailyLoss,
-    /// The account may only reduce.
+    /// The account may only reduce, by an operator's word or after losses in the order's currency.
     StateReducing,
-    /// The account may not trade.
+    /// The account may not trade, for one of the same reasons.
     StateHalted,
     /// A kill switch is on: of the account, the strategy, the symbol, or all.
     KillSwitch,

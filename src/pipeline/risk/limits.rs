@@ -54,7 +54,8 @@ pub struct RiskLimits {
     pub symbols_allowed: BTreeSet<Symbol>,
     /// How far ahead of `now` a signal or a book may be, in milliseconds.
     pub clock_skew_max_ms: u64,
-    /// What an account falls to when it loses more than a day or a drawdown may cost.
+    /// What an account falls to, in that currency alone, when it loses more than a day or a drawdown
+    /// may cost.
     pub breach_state: TradingState,
     /// Event time between two revaluations of what is held, in milliseconds; at least 1.
     pub revaluation_ms: u64,

@@ -36,7 +36,8 @@
 //! 2. For each account and instrument, the position after *any* subset of the open orders fills is
 //!    within [`position_max_lots`](RiskLimits::position_max_lots). What can break it comes from
 //!    outside (an overfill, a limit lowered at a restart), and then only reducing orders pass.
-//! 3. A currency's totals are the sums over its instruments; no check looks at a batch.
+//! 3. A currency's totals are the sums over its instruments, and what they have lost is held against
+//!    orders in that currency alone; no check looks at a batch.
 //! 4. A restored checker equals the one that wrote the checkpoint, and goes on as it would have.
 //! 5. A denial changes nothing but counters and rate tokens.
 //! 6. While a kill switch is on, no order of its scope is approved, and only

@@ -69,10 +69,6 @@ pub(super) struct Account {
     pub(super) live: u32,
     /// What the operator set.
     pub(super) state: TradingState,
-    /// The day cost more than it may.
-    pub(super) loss_breached: bool,
-    /// The account fell further than it may.
-    pub(super) drawdown_breached: bool,
     pub(super) killed: bool,
 }
 
@@ -135,6 +131,10 @@ pub struct CurrencyTotals {
     pub day_start: Money,
     /// The highest equity since the start, or since the account was last re-armed.
     pub peak: Money,
+    /// The day has cost more than it may.
+    pub(super) loss_breached: bool,
+    /// Equity has fallen further below its peak than it may.
+    pub(super) drawdown_breached: bool,
 }
 
 impl CurrencyTotals {
@@ -151,6 +151,11 @@ impl CurrencyTotals {
     /// How far equity is below its peak.
     pub fn drawdown(&self) -> Money {
         self.peak - self.equity()
+    }
+
+    /// Whether losses have cost more than they may, today or since the peak, and that was not lifted.
+    pub const fn is_breached(&self) -> bool {
+        self.loss_breached || self.drawdown_breached
     }
 }
 
@@ -210,13 +215,15 @@ impl Holding {
 }
 
 impl Account {
-    /// The state that losses and the operator leave the account in.
-    pub(super) fn effective_state(&self, breach_state: TradingState) -> TradingState {
-        if self.loss_breached || self.drawdown_breached {
-            self.state.max(breach_state)
-        } else {
-            self.state
-        }
+    /// The state that losses in a currency and the operator leave the account in there. Money in one
+    /// currency is no measure of another's, so what one has lost stops nobody in the next.
+    pub(super) fn effective_state(
+        &self,
+        currency: usize,
+        breach_state: TradingState,
+    ) -> TradingState {
+        let is_breached = self.totals.get(currency).is_some_and(CurrencyTotals::is_breached);
+        if is_breached { self.state.max(breach_state) } else { self.state }
     }
 
     /// Puts `value` in the place of what the holding was worth before, and looks at the losses.
@@ -241,8 +248,8 @@ impl Account {
     pub(super) fn watch(&mut self, currency: usize, money: &MoneyLimits) {
         let totals = &mut self.totals[currency];
         totals.peak = totals.peak.max(totals.equity());
-        self.loss_breached |= is_beyond(totals.daily_loss(), money.daily_loss_max);
-        self.drawdown_breached |= is_beyond(totals.drawdown(), money.drawdown_max);
+        totals.loss_breached |= is_beyond(totals.daily_loss(), money.daily_loss_max);
+        totals.drawdown_breached |= is_beyond(totals.drawdown(), money.drawdown_max);
     }
 
     /// Begins a day that ends at `day_end`.
@@ -251,8 +258,8 @@ impl Account {
         (self.orders_today, self.cancels_today) = (0, 0);
         for totals in &mut self.totals {
             totals.day_start = totals.equity();
+            totals.loss_breached &= !is_lifted;
         }
-        self.loss_breached &= !is_lifted;
         for (holding, book) in self.holdings.iter_mut().zip(marks) {
             holding.day_reference = mark(book);
         }
@@ -261,8 +268,8 @@ impl Account {
     /// Lifts what losses did, and measures them from now on.
     pub(super) fn forgive(&mut self) {
         self.state = TradingState::Active;
-        (self.loss_breached, self.drawdown_breached) = (false, false);
         for totals in &mut self.totals {
+            (totals.loss_breached, totals.drawdown_breached) = (false, false);
             totals.day_start = totals.equity();
             totals.peak = totals.equity();
         }

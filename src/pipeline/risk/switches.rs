@@ -28,8 +28,8 @@ impl RiskChecker {
     }
 
     /// Turns off the kill switch of exactly this scope: an account stays stopped while all are. An
-    /// account is also given back what losses or an operator took from it: it is ACTIVE again, and
-    /// its losses are measured from here.
+    /// account is also given back what losses or an operator took from it: it is ACTIVE again in
+    /// every currency, and its losses are measured from here.
     pub fn rearm(&mut self, scope: &Scope) {
         self.switch(scope, false);
         if let Scope::Account(account) = scope {
@@ -37,17 +37,21 @@ impl RiskChecker {
         }
     }
 
-    /// Sets what `account` may do, until it is set again or re-armed. Losses can only lower it.
+    /// Sets what `account` may do, until it is set again or re-armed. Losses in a currency can only
+    /// lower it, there.
     pub fn set_state(&mut self, account: AccountId, state: TradingState) {
         self.ensure_account(usize::from(account.0));
         self.state.accounts[usize::from(account.0)].state = state;
     }
 
-    /// What `account` may do: the strictest of what the operator set and what losses caused.
-    pub fn trading_state(&self, account: AccountId) -> TradingState {
+    /// What `account` may do in `currency`: the strictest of what the operator set and what losses in
+    /// that currency caused.
+    pub fn trading_state(&self, account: AccountId, currency: &str) -> TradingState {
         let account = self.state.accounts.get(usize::from(account.0));
+        let place = self.currencies.iter().position(|known| known == currency);
         account.map_or(TradingState::Active, |account| {
-            account.effective_state(self.limits.breach_state)
+            let state = place.map(|it| account.effective_state(it, self.limits.breach_state));
+            state.unwrap_or(account.state)
         })
     }
 

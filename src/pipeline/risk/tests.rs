@@ -414,12 +414,38 @@ fn a_loss_of_exactly_the_limit_passes_and_one_past_it_leaves_only_reducing() {
     desk.wait(SECOND);
     assert_eq!(desk.dollars().daily_loss(), Money::from_units(100));
     assert!(desk.order(B, Side::Buy, 1).is_ok());
-    assert_eq!(desk.checker.trading_state(FIRST), TradingState::Active);
+    assert_eq!(desk.checker.trading_state(FIRST, "USD"), TradingState::Active);
     desk.trade(A, 9_899);
     desk.wait(SECOND);
     assert_eq!(desk.order(B, Side::Buy, 1), Err(DenialCode::DailyLoss));
-    assert_eq!(desk.checker.trading_state(FIRST), TradingState::Reducing);
+    assert_eq!(desk.checker.trading_state(FIRST, "USD"), TradingState::Reducing);
     assert!(desk.sell(1).is_ok());
+}
+
+#[test]
+fn a_loss_in_one_currency_stops_nobody_in_another() {
+    let yen = Instrument { currency: "JPY".into(), ..share("C.Y") };
+    for breach_state in [TradingState::Reducing, TradingState::Halted] {
+        let limits = RiskLimits { breach_state, ..loss_limits() };
+        let mut desk = Desk::with(limits, [share("A.X"), share("B.X"), yen.clone()]);
+        desk.hold(A, 100);
+        desk.trade(A, 9_800);
+        desk.wait(SECOND);
+        assert_eq!(desk.order(B, Side::Buy, 1), Err(DenialCode::Drawdown));
+        assert!(desk.order(C, Side::Buy, 1).is_ok());
+        assert_eq!(desk.checker.trading_state(FIRST, "USD"), breach_state);
+        assert_eq!(desk.checker.trading_state(FIRST, "JPY"), TradingState::Active);
+        // What was won back is still held against the currency that lost it, and no other.
+        desk.trade(A, 10_000);
+        desk.wait(SECOND);
+        assert!(desk.order(B, Side::Buy, 1).is_err());
+        assert!(desk.order(C, Side::Sell, 1).is_ok());
+        // An operator means the account, whatever it trades in.
+        desk.checker.set_state(FIRST, TradingState::Halted);
+        assert_eq!(desk.order(C, Side::Buy, 2), Err(DenialCode::StateHalted));
+        desk.checker.rearm(&Scope::Account(FIRST));
+        assert!(desk.order(B, Side::Buy, 1).is_ok());
+    }
 }
 
 #[test]

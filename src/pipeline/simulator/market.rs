@@ -218,7 +218,9 @@ impl Market {
         } else {
             direction
         };
-        self.trend = direction * volatility * 0.08;
+        // Slow enough that what leaves a band of the last prices mostly comes back: a market that ran
+        // from every band would have a day of reversion end at the daily loss.
+        self.trend = direction * volatility * 0.02;
         if chance >> 2 & 3 == 0 {
             // Eight to twenty-three rows, so that no single one of them stands out.
             self.jump_rows = 8 + (chance >> 4 & 15) as u16;

@@ -3,7 +3,7 @@
 use super::registry::{FactorView, Intent, Strategy, StrategyFactory};
 use super::{LOTS, WINDOW, cadence, lots, tolerance};
 use crate::domain::parameters::{Declared, out_of_range, whole};
-use crate::domain::{Cadence, FactorSpec, Instrument, ParameterError, Side};
+use crate::domain::{Cadence, FactorSpec, Instrument, ParameterError, Side, Snapshot};
 
 /// Buys when the price crosses below the lower band, sells when it crosses above the upper one. Once
 /// per crossing: the price has to come back inside, or go out at the other side, before it counts
@@ -75,7 +75,9 @@ impl Strategy for BollingerReversion {
         *self = changed;
         Ok(())
     }
+}
 
+impl Snapshot for BollingerReversion {
     fn snapshot(&self) -> Vec<u8> {
         vec![self.zone as u8]
     }

@@ -3,7 +3,7 @@
 use super::registry::{FactorView, Intent, Strategy, StrategyFactory};
 use super::{LOTS, WINDOW, cadence, lots, tolerance};
 use crate::domain::parameters::{Declared, out_of_range, whole};
-use crate::domain::{Cadence, FactorSpec, Instrument, ParameterError, Side};
+use crate::domain::{Cadence, FactorSpec, Instrument, ParameterError, Side, Snapshot};
 
 /// Buys when the fast average crosses above the slow one, sells when it crosses below. Averages that
 /// are equal but for rounding have not crossed.
@@ -43,7 +43,9 @@ impl Strategy for EmaCrossing {
         *self = changed;
         Ok(())
     }
+}
 
+impl Snapshot for EmaCrossing {
     fn snapshot(&self) -> Vec<u8> {
         vec![self.is_above.map_or(0, |is_above| 1 + u8::from(is_above))]
     }

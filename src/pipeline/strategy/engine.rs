@@ -209,6 +209,7 @@ impl StrategyEngine {
                 is_boundary: row.is_boundary,
                 values,
                 columns: &plan.columns,
+                parameters: &plan.configured.parameters,
             };
             let Some(intent) = strategy.on_row(&view) else { continue };
             if intent.lots == 0 {

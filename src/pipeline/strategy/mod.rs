@@ -5,7 +5,8 @@
 //!                                 one strategy per (configured strategy, symbol)
 //! ```
 //!
-//! A strategy is made by a [`StrategyFactory`], which also says which factors it needs. Built in are
+//! A strategy is made by a [`StrategyFactory`], which also says which factors it needs; for one that
+//! begins from its default, [`StrategyRegistry::add`] makes the factory. Built in are
 //! `bollinger_reversion` (period 20, width 2, lots 1, `window_s` 0) and `ema_crossing` (fast 12, slow
 //! 26, lots 1, `window_s` 0); `window_s` makes them work on windows of so many seconds instead of on
 //! ticks.
@@ -23,81 +24,42 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tickwright_core::domain::parameters::Declared;
+//! use serde::{Deserialize, Serialize};
 //! use tickwright_core::domain::*;
 //! use tickwright_core::pipeline::factors::*;
 //! use tickwright_core::pipeline::strategy::*;
 //!
 //! /// How many steps in a row the price rose.
+//! #[derive(Default, Serialize, Deserialize)]
 //! struct Streak {
-//!     last: f64,
-//!     count: f64,
+//!     last: Option<f64>,
+//!     count: u32,
 //! }
 //!
 //! impl Factor for Streak {
 //!     fn update(&mut self, input: &FactorInput<'_>) -> Option<f64> {
-//!         self.count = if input.price > self.last { self.count + 1.0 } else { 0.0 };
-//!         self.last = input.price;
-//!         Some(self.count)
-//!     }
-//!     fn snapshot(&self) -> Vec<u8> {
-//!         [self.last.to_le_bytes(), self.count.to_le_bytes()].concat()
-//!     }
-//!     fn restore(&mut self, bytes: &[u8]) -> Result<(), String> {
-//!         let (last, count) = bytes.split_at_checked(8).ok_or("too short")?;
-//!         self.last = f64::from_le_bytes(last.try_into().map_err(|_| "too short")?);
-//!         self.count = f64::from_le_bytes(count.try_into().map_err(|_| "not 16 bytes")?);
-//!         Ok(())
+//!         let last = self.last.replace(input.price)?;
+//!         self.count = if input.price > last { self.count + 1 } else { 0 };
+//!         Some(f64::from(self.count))
 //!     }
 //! }
 //!
-//! /// Buys when the price has risen `steps` times in a row.
-//! struct Momentum {
-//!     steps: f64,
-//! }
+//! /// Buys when the price has risen so many times in a row.
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Momentum;
 //!
 //! impl Strategy for Momentum {
 //!     fn on_row(&mut self, view: &FactorView<'_>) -> Option<Intent> {
-//!         (view.value(0) == self.steps).then_some(Intent {
-//!             side: Side::Buy,
-//!             lots: 1,
-//!             reduce_only: false,
-//!         })
-//!     }
-//!     fn set_parameters(&mut self, parameters: &[f64]) -> Result<(), ParameterError> {
-//!         self.steps = parameters[0];
-//!         Ok(())
-//!     }
-//!     fn snapshot(&self) -> Vec<u8> {
-//!         Vec::new() // What it knows is in the factor.
-//!     }
-//!     fn restore(&mut self, _bytes: &[u8]) -> Result<(), String> {
-//!         Ok(())
-//!     }
-//! }
-//!
-//! struct MomentumFactory;
-//!
-//! impl StrategyFactory for MomentumFactory {
-//!     fn parameters(&self) -> &[Declared] {
-//!         &[("steps", 3.0)]
-//!     }
-//!     fn needs(&self, _parameters: &[f64]) -> Result<Vec<FactorSpec>, ParameterError> {
-//!         Ok(vec![FactorSpec::new("streak", &[], Cadence::Ticks)])
-//!     }
-//!     fn make(
-//!         &self,
-//!         _instrument: &Instrument,
-//!         parameters: &[f64],
-//!     ) -> Result<Box<dyn Strategy>, ParameterError> {
-//!         Ok(Box::new(Momentum { steps: parameters[0] }))
+//!         (view.value(0) == view.parameter(0)).then(|| Intent::buy(1))
 //!     }
 //! }
 //!
 //! let mut factors = FactorRegistry::new();
-//! factors.register("streak", &[], |_| Ok(Box::new(Streak { last: f64::NAN, count: 0.0 })));
+//! factors.register("streak", &[], |_| Ok(Box::new(Streak::default())));
 //! let mut strategies = StrategyRegistry::new();
-//! strategies.register("momentum", MomentumFactory);
+//! strategies.add::<Momentum>("momentum", &[("steps", 3.0)], |_| {
+//!     Ok(vec![FactorSpec::new("streak", &[], Cadence::Ticks)])
+//! });
 //!
 //! let spec = StrategySpec::new("momentum", vec![("steps".into(), 2.0)]);
 //! let needs = strategies.needs(&spec)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::bollinger_reversion::BollingerReversionFactory;
 use super::ema_crossing::EmaCrossingFactory;
 use crate::domain::parameters::{Declared, resolve};
-use crate::domain::{FactorSpec, Instrument, Key, ParameterError, Side};
+use crate::domain::{FactorSpec, Instrument, Key, ParameterError, Side, Snapshot};
 
 /// What a strategy sees: one row of factors of its symbol.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,7 @@ pub struct FactorView<'a> {
     pub is_boundary: bool,
     pub(super) values: &'a [f64],
     pub(super) columns: &'a [usize],
+    pub(super) parameters: &'a [f64],
 }
 
 impl FactorView<'_> {
@@ -32,6 +33,17 @@ impl FactorView<'_> {
     #[inline]
     pub fn value(&self, need: usize) -> f64 {
         self.values[self.columns[need]]
+    }
+
+    /// The strategy's parameter at this place of its
+    /// [`parameters`](StrategyFactory::parameters), as it is now.
+    ///
+    /// # Panics
+    ///
+    /// When the factory declared fewer.
+    #[inline]
+    pub fn parameter(&self, place: usize) -> f64 {
+        self.parameters[place]
     }
 }
 
@@ -46,32 +58,44 @@ pub struct Intent {
     pub reduce_only: bool,
 }
 
+impl Intent {
+    /// To buy so many lots.
+    pub const fn buy(lots: u32) -> Self {
+        Self { side: Side::Buy, lots, reduce_only: false }
+    }
+
+    /// To sell so many lots.
+    pub const fn sell(lots: u32) -> Self {
+        Self { side: Side::Sell, lots, reduce_only: false }
+    }
+
+    /// The same, but only to bring a position nearer to zero.
+    #[must_use]
+    pub const fn reducing(self) -> Self {
+        Self { reduce_only: true, ..self }
+    }
+}
+
 /// Decides for one symbol, row by row.
 ///
 /// It must answer from what it saw and from nothing else, and continue after
-/// [`restore`](Strategy::restore) exactly as the one that wrote the snapshot would have.
-pub trait Strategy: Send {
+/// [`restore`](Snapshot::restore) exactly as the one that wrote the snapshot would have: a snapshot
+/// holds everything that [`on_row`](Strategy::on_row) depends on but its parameters. With serde's
+/// `Serialize` and `Deserialize` derived, snapshots are there already.
+pub trait Strategy: Snapshot + Send {
     /// Takes in one row of factors, and says what to do about it, if anything.
     fn on_row(&mut self, view: &FactorView<'_>) -> Option<Intent>;
 
     /// Takes over other parameters while running, in the order the factory declares them. The factory
-    /// accepted them before.
+    /// accepted them before. Of no concern to a strategy that asks
+    /// [its rows](FactorView::parameter) for them and keeps nothing that was made from them.
     ///
     /// # Errors
     ///
     /// [`ParameterError`], and nothing changes.
-    fn set_parameters(&mut self, parameters: &[f64]) -> Result<(), ParameterError>;
-
-    /// Everything that [`on_row`](Strategy::on_row) depends on but its parameters, as bytes of the
-    /// strategy's own choosing.
-    fn snapshot(&self) -> Vec<u8>;
-
-    /// Takes over the state that `bytes` from [`snapshot`](Strategy::snapshot) hold.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the bytes, in words.
-    fn restore(&mut self, bytes: &[u8]) -> Result<(), String>;
+    fn set_parameters(&mut self, _parameters: &[f64]) -> Result<(), ParameterError> {
+        Ok(())
+    }
 }
 
 /// Makes the strategies of one name, one per symbol.
@@ -173,6 +197,35 @@ pub enum StrategyError {
     },
 }
 
+/// The factory of strategies that begin from their default.
+struct Beginner<S, N> {
+    declared: Vec<Declared>,
+    needs: N,
+    begin: fn() -> S,
+}
+
+impl<S, N> StrategyFactory for Beginner<S, N>
+where
+    S: Strategy + 'static,
+    N: Fn(&[f64]) -> Result<Vec<FactorSpec>, ParameterError> + Send + Sync,
+{
+    fn parameters(&self) -> &[Declared] {
+        &self.declared
+    }
+
+    fn needs(&self, parameters: &[f64]) -> Result<Vec<FactorSpec>, ParameterError> {
+        (self.needs)(parameters)
+    }
+
+    fn make(
+        &self,
+        _instrument: &Instrument,
+        _parameters: &[f64],
+    ) -> Result<Box<dyn Strategy>, ParameterError> {
+        Ok(Box::new((self.begin)()))
+    }
+}
+
 /// Strategies by name.
 #[derive(Clone)]
 pub struct StrategyRegistry {
@@ -203,6 +256,40 @@ impl StrategyRegistry {
     /// Adds a strategy of the user's own, or replaces the one of that name.
     pub fn register(&mut self, name: &str, factory: impl StrategyFactory + 'static) {
         self.factories.insert(name.to_owned(), Arc::new(factory));
+    }
+
+    /// Adds, or replaces, a strategy of the user's own that begins from `S`'s default on every symbol
+    /// and asks its rows for its parameters. `needs` gives the factors that strategies with these
+    /// parameters look at, or says that the values make no sense; the same values always.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tickwright_core::domain::{Cadence, FactorSpec};
+    /// # use tickwright_core::pipeline::strategy::{FactorView, Intent, Strategy, StrategyRegistry};
+    /// /// Buys whenever the price is so far below its average, in units of the price.
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Dip;
+    ///
+    /// impl Strategy for Dip {
+    ///     fn on_row(&mut self, view: &FactorView<'_>) -> Option<Intent> {
+    ///         let is_low = view.price < view.value(0) - view.parameter(1);
+    ///         is_low.then(|| Intent::buy(1))
+    ///     }
+    /// }
+    ///
+    /// let mut strategies = StrategyRegistry::new();
+    /// strategies.add::<Dip>("dip", &[("period", 20.0), ("depth", 0.5)], |parameters| {
+    ///     Ok(vec![FactorSpec::new("sma", &parameters[..1], Cadence::Ticks)])
+    /// });
+    /// ```
+    pub fn add<S: Strategy + Default + 'static>(
+        &mut self,
+        name: &str,
+        declared: &[Declared],
+        needs: impl Fn(&[f64]) -> Result<Vec<FactorSpec>, ParameterError> + Send + Sync + 'static,
+    ) {
+        let (declared, begin) = (declared.to_vec(), S::default);
+        self.register(name, Beginner { declared, needs, begin });
     }
 
     /// Every name, in alphabetical order.

@@ -111,7 +111,7 @@ impl Default for PaperBrokerConfig {
         Self {
             latency_us: 500,
             latency_jitter_us: 200,
-            fee_rate_nanos: 100_000,
+            fee_rate_nanos: 50_000,
             rules: Class::ALL.map(MatchingRules::of_class),
             faults: Faults::NONE,
         }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{FactorLayout, FactorRow};
+use crate::domain::{FactorLayout, FactorRow, Snapshot};
 
 /// Every built-in factor, on ticks and on windows.
 const ALL: [&str; 20] = [
@@ -336,6 +336,8 @@ fn a_snapshot_of_something_else_is_refused_and_changes_nothing() {
         fn update(&mut self, _input: &FactorInput<'_>) -> Option<f64> {
             None
         }
+    }
+    impl Snapshot for Nothing {
         fn snapshot(&self) -> Vec<u8> {
             vec![1]
         }

@@ -646,7 +646,7 @@ fn a_reducing_order_passes_what_keeps_exposure_small() {
     desk.checker = RiskChecker::restore(limits, desk.checker.state().clone());
     desk.trade(A, 9_000);
     desk.wait(SECOND);
-    assert_eq!(desk.checker.trading_state(FIRST), TradingState::Reducing);
+    assert_eq!(desk.checker.trading_state(FIRST, "USD"), TradingState::Reducing);
     let now = Timestamp::from_nanos(desk.now);
     let order = desk.sell(1).unwrap();
     desk.checker.cancel(order.id, now).unwrap();
