@@ -52,6 +52,8 @@ pub(super) struct DeskArguments {
     pub(super) view: watch::Receiver<View>,
     pub(super) failures: Failures,
     pub(super) statistics: SupervisionStatistics,
+    /// When the node began.
+    pub(super) begun_nanos: u64,
 }
 
 /// The actor.
@@ -140,7 +142,7 @@ impl DeskArguments {
             "members": counts,
             "linked": self.network.linked(),
             "unreached": unreached,
-            "uptime_ms": monotonic_nanos() / 1_000_000,
+            "uptime_ms": (monotonic_nanos() - self.begun_nanos) / 1_000_000,
             "restarts": self.statistics.restarts(),
             "stretch": view.stretch,
             "timings_ms": {

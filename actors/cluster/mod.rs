@@ -215,6 +215,7 @@ impl ClusterServices {
                 view: view.clone(),
                 failures: Arc::clone(&failures),
                 statistics: statistics.clone(),
+                begun_nanos: monotonic_nanos(),
             },
             gateway: GatewayArguments {
                 network: network.clone(),

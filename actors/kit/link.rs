@@ -4,11 +4,13 @@
 //! starts says hello, and its consumer subscribes again from where it stands. Each registers its role
 //! before it sends, so that one of the two messages always arrives.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Frame, Merge, Outflow, Rewind};
 
+use super::clock::monotonic_nanos;
 use super::outlet::Outlet;
 
 /// What a consumer tells its producer.
@@ -42,8 +44,16 @@ pub type Delivery<B> = (u64, Frame<B>);
 /// Where frames go.
 pub type Sink<B> = Outlet<Delivery<B>>;
 
-/// Numbers sessions; unique within the process.
-static SESSIONS: AtomicU64 = AtomicU64::new(1);
+/// Numbers sessions: no two of a consumer's lives may have the same, or frames that were meant for one
+/// would be taken for the other's. So each process begins somewhere else.
+static SESSIONS: LazyLock<AtomicU64> = LazyLock::new(|| {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.update(&monotonic_nanos().to_le_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    AtomicU64::new(u64::from_le_bytes(first))
+});
 
 /// The producing end.
 #[derive(Debug)]
