@@ -1,18 +1,27 @@
 //! `tickwright node`: a member of a cluster, from joining to leaving in order.
 //!
 //! ```text
-//! Memory ─▶ ClusterServices ─▶ Admin ─▶ until Ctrl-C, or until the cluster will not have it
+//! Memory, LedgerCopy ─▶ ClusterServices ─▶ Admin
+//!                  joined, or founded one ─▶ LedgerService ─▶ until Ctrl-C, or until it cannot go on
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tickwright_core::cluster::Status;
+use tickwright_core::cluster::{Status, Timings};
 use tickwright_core::config::Config;
-use tickwright_core::domain::Incarnation;
+use tickwright_core::domain::{Incarnation, NodeId};
 
-use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
-use crate::kit::Clock;
+use crate::cluster::{
+    AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory, Message, Network,
+    Request,
+};
+use crate::kit::{Clock, Outlet};
+use crate::ledger::{
+    self, Asked, FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerSettings,
+    LedgerStartError, PeerError, Peers,
+};
 
 /// How often a node that finds no cluster says so.
 const WAITING: Duration = Duration::from_secs(5);
@@ -46,6 +55,15 @@ pub enum NodeError {
         /// The name.
         name: String,
     },
+    /// This node's copy of the ledger cannot be used.
+    #[error(transparent)]
+    Copy(#[from] FileError),
+    /// The ledger cannot be started.
+    #[error(transparent)]
+    Ledger(#[from] LedgerStartError),
+    /// The ledger cannot go on.
+    #[error("{0}")]
+    LedgerEnded(String),
     /// The services gave up.
     #[error("the cluster's services have ended; the log says why")]
     Ended,
@@ -54,6 +72,7 @@ pub enum NodeError {
 enum End {
     Stopped,
     BeginAfter(Incarnation),
+    GaveWay,
 }
 
 /// Runs the node that `config` describes until `stop` is over. What happens goes to `tell`, a line at a
@@ -71,13 +90,26 @@ pub async fn run_node(
     let clock_ms = clock.now().as_nanos() / 1_000_000;
     let memory = Memory::open(Path::new(&config.node.data_dir), &config.cluster.name, clock_ms)
         .map_err(ClusterError::from)?;
+    let name = NodeId(config.node.name.clone());
+    let directory = Path::new(&config.node.data_dir).join("ledger");
+    let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
-        match live(config, services, events, stop.as_mut(), &mut tell).await? {
+        serve_ledger(config, &services, &copy);
+        match live(config, services, events, &copy, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
+            End::GaveWay => {
+                let aside = copy.set_aside(&directory)?;
+                tell(format!(
+                    "what this node's ledger held is in {}; it begins another copy",
+                    aside.display()
+                ));
+                memory.begin_after(memory.incarnation()).map_err(ClusterError::from)?;
+                copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
+            }
         }
     }
     Err(NodeError::Replaced { name: config.node.name.clone() })
@@ -87,6 +119,7 @@ async fn live(
     config: &Config,
     mut services: ClusterServices,
     mut events: Events,
+    copy: &LedgerCopy,
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -103,16 +136,45 @@ async fn live(
     let own = services.introduction().clone();
     let tools = admin.as_ref().map(|admin| format!(", tools at {}", admin.address()));
     tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
+    let (outlet, mut ledger_events) = Outlet::to_channel();
+    let mut ledger: Option<LedgerService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
     loop {
         let event = tokio::select! {
             () = stop.as_mut() => {
                 tell(format!("{} leaves", own.id));
+                if let Some(ledger) = ledger {
+                    ledger.leave(config.cluster.leave_timeout).await;
+                }
                 services.leave().await;
                 return Ok(End::Stopped);
             }
             () = services.ended() => return Err(NodeError::Ended),
+            event = ledger_events.recv() => {
+                if let Some(LedgerEvent::GivesWay { reason }) = &event {
+                    tell(reason.clone());
+                    if let Some(ledger) = ledger {
+                        ledger.stop().await;
+                    }
+                    services.stop().await;
+                    return Ok(End::GaveWay);
+                }
+                match event.map(|event| told(&own.id, event)) {
+                    Some(Ok(line)) => tell(line),
+                    Some(Err(reason)) => {
+                        services.stop().await;
+                        return Err(NodeError::LedgerEnded(reason));
+                    }
+                    None => {}
+                }
+                continue;
+            }
+            () = ended(&mut ledger) => {
+                services.stop().await;
+                let reason = "the ledger has ended; the log says why".to_owned();
+                return Err(NodeError::LedgerEnded(reason));
+            }
             _ = waiting.tick() => {
                 if !services.view().borrow().is_member {
                     tell(why_waiting(config, &services));
@@ -125,6 +187,11 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
+        if matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. }) && ledger.is_none()
+        {
+            let founds = event == ClusterEvent::Founded;
+            ledger = Some(start_ledger(config, &services, copy, founds, outlet.clone()).await?);
+        }
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
             ClusterEvent::Joined { through } => {
@@ -153,6 +220,99 @@ async fn live(
                 return Err(NodeError::Replaced { name: own.id.0 });
             }
         }
+    }
+}
+
+/// Lets other nodes and tools ask this node's copy of the ledger.
+fn serve_ledger(config: &Config, services: &ClusterServices, copy: &LedgerCopy) {
+    // So that a tool hears why there is no answer before it stops waiting.
+    let patience = config.cluster.ask_timeout * 4 / 5;
+    let asked = copy.clone();
+    let handler = move |mut request: Request| {
+        let Some(reply) = request.reply.take() else {
+            return Err("the ledger answers questions; it is told nothing".to_owned());
+        };
+        let copy = asked.clone();
+        tokio::spawn(async move {
+            // The request holds its credit until it is answered: that is what bounds these tasks.
+            match copy.serve(&request.kind, &request.body, patience).await {
+                Ok(body) => reply.answer(body),
+                Err(reason) => reply.refuse(reason),
+            }
+        });
+        Ok(())
+    };
+    services.network().register(ledger::ROLE, None, Arc::new(handler));
+    let shown = copy.clone();
+    let section = move || serde_json::to_value(shown.view()).unwrap_or_default();
+    services.show("ledger", Arc::new(section));
+}
+
+async fn start_ledger(
+    config: &Config,
+    services: &ClusterServices,
+    copy: &LedgerCopy,
+    founds: bool,
+    events: Outlet<LedgerEvent>,
+) -> Result<LedgerService, NodeError> {
+    let (own, cluster) = (services.introduction(), &config.cluster);
+    let settings = LedgerSettings {
+        cluster: cluster.name.clone(),
+        node: own.id.clone(),
+        incarnation: own.incarnation,
+        timings: Timings::from_heartbeat(cluster.heartbeat),
+        priority: cluster.coordinator_priority,
+        is_witness: cluster.witness,
+        voters: cluster.voters,
+    };
+    let peers = Arc::new(NetworkPeers(services.network().clone()));
+    Ok(copy.start(settings, peers, founds, events).await?)
+}
+
+/// Waits until the ledger, if it runs, has ended by itself.
+async fn ended(ledger: &mut Option<LedgerService>) {
+    match ledger {
+        Some(ledger) => ledger.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the user is told of the ledger; an error, if the node cannot go on.
+fn told(own: &NodeId, event: LedgerEvent) -> Result<String, String> {
+    Ok(match event {
+        LedgerEvent::QuorumFound { voters } => {
+            format!("{own} agrees with most of the ledger's voters ({})", voters.join(", "))
+        }
+        LedgerEvent::QuorumLost { voters } => format!(
+            "{own} does not reach most of the ledger's voters ({}): it refuses what needs agreement",
+            voters.join(", ")
+        ),
+        LedgerEvent::Coordinator { node, term } => format!("{node} coordinates, term {term}"),
+        LedgerEvent::SessionLost => format!("{own} has lost its session"),
+        LedgerEvent::GivesWay { reason } | LedgerEvent::Failed { reason } => return Err(reason),
+    })
+}
+
+/// Other nodes, as the ledger reaches them.
+struct NetworkPeers(Network);
+
+impl Peers for NetworkPeers {
+    fn ask<'p>(
+        &'p self,
+        node: &'p NodeId,
+        kind: &'static str,
+        body: &'p [u8],
+        patience: Duration,
+    ) -> Asked<'p> {
+        let message = Message { role: ledger::ROLE, kind, epoch: 0, body, is_urgent: true };
+        Box::pin(async move {
+            let answer = self.0.ask(Some(node), message, patience).await;
+            answer.map_err(|error| PeerError(error.to_string()))
+        })
+    }
+
+    fn linked(&self) -> Vec<NodeId> {
+        self.0.linked()
     }
 }
 

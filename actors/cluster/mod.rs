@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use admin::{Admin, AdminError};
-pub use desk::{DeskCall, role as desk_role};
+pub use desk::{DeskCall, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};
 pub use membership::View;
@@ -56,7 +56,7 @@ use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage, monotonic_nanos,
 };
-use desk::{DeskActor, DeskArguments};
+use desk::{DeskActor, DeskArguments, Sections};
 use gateway::{GatewayActor, GatewayArguments};
 use links::{Failures, LinksActor, LinksArguments, LinksMessage};
 use listener::{ListenerActor, ListenerArguments};
@@ -141,6 +141,7 @@ pub struct ClusterServices {
     view: watch::Receiver<View>,
     directory: Directory,
     failures: Failures,
+    sections: Sections,
     supervisor: ActorRef<SupervisorMessage>,
     ended: JoinHandle<()>,
     tls: Option<Tls>,
@@ -201,6 +202,7 @@ impl ClusterServices {
         let (view_sender, view) = watch::channel(View::default());
         let directory = Directory::default();
         let failures = Failures::default();
+        let sections = Sections::default();
         let statistics = SupervisionStatistics::default();
         let parts = Parts {
             desk: DeskArguments {
@@ -212,6 +214,7 @@ impl ClusterServices {
                 view: view.clone(),
                 failures: Arc::clone(&failures),
                 statistics: statistics.clone(),
+                sections: sections.clone(),
             },
             gateway: GatewayArguments {
                 network: network.clone(),
@@ -268,6 +271,7 @@ impl ClusterServices {
             view,
             directory,
             failures,
+            sections,
             supervisor,
             ended,
             tls,
@@ -296,6 +300,11 @@ impl ClusterServices {
     /// Why addresses could not be reached, the last time each.
     pub fn failures(&self) -> BTreeMap<NodeAddress, String> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets another part of this node say in its status, under `name`, how it is.
+    pub fn show(&self, name: &'static str, section: Section) {
+        self.sections.add(name, section);
     }
 
     /// What this node says of itself.

@@ -103,10 +103,7 @@ impl Ledger {
             }
             Operation::CloseSession { session } => self.sessions.close(*session, events),
             Operation::Allocate { term, resource, owner } => {
-                let owner = match self.owner(*term, owner.as_ref()) {
-                    Ok(owner) => owner,
-                    Err(refusal) => return Err(refusal),
-                };
+                let owner = self.owner(*term, owner.as_ref())?;
                 self.allocations.allocate(resource, owner, events)
             }
             Operation::Forget { node } => self.sessions.forget(node),
