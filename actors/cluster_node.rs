@@ -2,8 +2,8 @@
 //! pipeline meanwhile.
 //!
 //! ```text
-//! Memory ─▶ ClusterServices ─▶ Admin ─▶ joined ─▶ Share ─▶ until Ctrl-C, or until the cluster will
-//!                                                          not have it
+//! Memory, LedgerCopy ─▶ ClusterServices ─▶ Admin
+//!      joined, or founded one ─▶ LedgerService ─▶ Share ─▶ until Ctrl-C, or until it cannot go on
 //! ```
 
 use std::path::Path;
@@ -15,8 +15,13 @@ use tickwright_core::domain::{Incarnation, NodeId};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
-use crate::kit::Clock;
+use crate::kit::{Clock, Outlet};
+use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerStartError};
 use crate::share::{Share, ShareError, ShareEvent};
+
+mod ledger;
+
+use ledger::{serve_ledger, start_ledger, told};
 
 /// How often a node that finds no cluster says so.
 const WAITING: Duration = Duration::from_secs(5);
@@ -53,6 +58,15 @@ pub enum NodeError {
         /// The name.
         name: String,
     },
+    /// This node's copy of the ledger cannot be used.
+    #[error(transparent)]
+    Copy(#[from] FileError),
+    /// The ledger cannot be started.
+    #[error(transparent)]
+    Ledger(#[from] LedgerStartError),
+    /// The ledger cannot go on.
+    #[error("{0}")]
+    LedgerEnded(String),
     /// The services gave up.
     #[error("the cluster's services have ended; the log says why")]
     Ended,
@@ -61,6 +75,7 @@ pub enum NodeError {
 enum End {
     Stopped,
     BeginAfter(Incarnation),
+    GaveWay,
 }
 
 /// What a node is made of.
@@ -89,13 +104,26 @@ pub async fn run_node(
     let clock_ms = clock.now().as_nanos() / 1_000_000;
     let memory = Memory::open(Path::new(&config.node.data_dir), &config.cluster.name, clock_ms)
         .map_err(ClusterError::from)?;
+    let name = NodeId(config.node.name.clone());
+    let directory = Path::new(&config.node.data_dir).join("ledger");
+    let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
-        match live(task, services, events, stop.as_mut(), &mut tell).await? {
+        serve_ledger(config, &services, &copy);
+        match live(task, services, events, &copy, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
+            End::GaveWay => {
+                let aside = copy.set_aside(&directory)?;
+                tell(format!(
+                    "what this node's ledger held is in {}; it begins another copy",
+                    aside.display()
+                ));
+                memory.begin_after(memory.incarnation()).map_err(ClusterError::from)?;
+                copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
+            }
         }
     }
     Err(NodeError::Replaced { name: config.node.name.clone() })
@@ -105,6 +133,7 @@ async fn live(
     task: &NodeTask,
     mut services: ClusterServices,
     mut events: Events,
+    copy: &LedgerCopy,
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -122,6 +151,8 @@ async fn live(
     let own = services.introduction().clone();
     let tools = admin.as_ref().map(|admin| format!(", tools at {}", admin.address()));
     tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
+    let (outlet, mut ledger_events) = Outlet::to_channel();
+    let mut ledger: Option<LedgerService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
     let mut share: Option<Share> = None;
@@ -133,6 +164,9 @@ async fn live(
                 if let Some(share) = share {
                     share.stop().await;
                 }
+                if let Some(ledger) = ledger {
+                    ledger.leave(config.cluster.leave_timeout).await;
+                }
                 services.leave().await;
                 return Ok(End::Stopped);
             }
@@ -141,6 +175,30 @@ async fn live(
                 continue;
             }
             () = services.ended() => return Err(NodeError::Ended),
+            event = ledger_events.recv() => {
+                if let Some(LedgerEvent::GivesWay { reason }) = &event {
+                    tell(reason.clone());
+                    if let Some(ledger) = ledger {
+                        ledger.stop().await;
+                    }
+                    services.stop().await;
+                    return Ok(End::GaveWay);
+                }
+                match event.map(|event| told(&own.id, event)) {
+                    Some(Ok(line)) => tell(line),
+                    Some(Err(reason)) => {
+                        services.stop().await;
+                        return Err(NodeError::LedgerEnded(reason));
+                    }
+                    None => {}
+                }
+                continue;
+            }
+            () = ended(&mut ledger) => {
+                services.stop().await;
+                let reason = "the ledger has ended; the log says why".to_owned();
+                return Err(NodeError::LedgerEnded(reason));
+            }
             _ = waiting.tick() => {
                 if !services.view().borrow().is_member {
                     tell(why_waiting(config, &services));
@@ -153,6 +211,11 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
+        if matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. }) && ledger.is_none()
+        {
+            let founds = event == ClusterEvent::Founded;
+            ledger = Some(start_ledger(config, &services, copy, founds, outlet.clone()).await?);
+        }
         if is_member && share.is_none() && share_events.is_none() {
             match Share::start(config, task.kinds.clone(), &task.faults, services.network()).await {
                 Ok(None) => {}
@@ -191,6 +254,14 @@ async fn live(
                 return Err(NodeError::Replaced { name: own.id.0 });
             }
         }
+    }
+}
+
+/// Waits until the ledger, if it runs, has ended by itself.
+async fn ended(ledger: &mut Option<LedgerService>) {
+    match ledger {
+        Some(ledger) => ledger.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod ctl;
 pub mod factors;
 pub mod ingester;
 pub mod kit;
+pub mod ledger;
 pub mod live_ingester;
 pub mod local_cluster;
 pub mod node;

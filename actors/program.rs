@@ -67,17 +67,25 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
 
 /// What is to be logged, but never what nodes say to each other: at the level of debugging
 /// `ractor_cluster` would print every message whole, and short of it warns of every link that ends.
+/// `openraft` tells of every step, and calls every message to a node that is away an error.
 fn without_payloads(log: &str) -> String {
     let is_at = |levels: &[&str]| log.split(',').any(|part| levels.contains(&part));
-    if log.contains("ractor_cluster") {
-        log.to_owned()
-    } else if is_at(&["debug", "trace"]) {
-        format!("{log},ractor_cluster=info")
+    let (ractor, raft) = if is_at(&["debug", "trace"]) {
+        ("ractor_cluster=info", "openraft=warn")
     } else if is_at(&["warn", "info"]) {
-        format!("{log},ractor_cluster=error")
+        ("ractor_cluster=error", "openraft=error,openraft::replication=off,openraft::core=off")
     } else {
-        log.to_owned()
+        return log.to_owned();
+    };
+    let mut filter = log.to_owned();
+    for quiet in [ractor, raft] {
+        let target = quiet.split('=').next().unwrap_or(quiet);
+        if !log.contains(target) {
+            filter.push(',');
+            filter.push_str(quiet);
+        }
     }
+    filter
 }
 
 fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
@@ -359,10 +367,14 @@ mod tests {
     #[test]
     fn what_nodes_say_to_each_other_is_never_logged_unless_asked_for() {
         for (log, expected) in [
-            ("debug", "debug,ractor_cluster=info"),
-            ("warn,tickwright=debug", "warn,tickwright=debug,ractor_cluster=error"),
+            ("debug", "debug,ractor_cluster=info,openraft=warn"),
+            (
+                "warn,tickwright=debug",
+                "warn,tickwright=debug,ractor_cluster=error,openraft=error,\
+                 openraft::replication=off,openraft::core=off",
+            ),
             ("off", "off"),
-            ("info,ractor_cluster=debug", "info,ractor_cluster=debug"),
+            ("info,ractor_cluster=debug,openraft=info", "info,ractor_cluster=debug,openraft=info"),
         ] {
             assert_eq!(without_payloads(log), expected);
         }

@@ -341,7 +341,8 @@ impl Worker {
     async fn tell_others(&self) {
         for node in self.partners() {
             let role = role(&node);
-            let message = Message { role: &role, kind: OVER, epoch: 0, body: &[] };
+            let message =
+                Message { role: &role, kind: OVER, epoch: 0, body: &[], is_urgent: false };
             if let Err(error) = self.network.tell(Some(&node), message, ASK_PATIENCE).await {
                 tracing::debug!(%node, %error, "it has not heard that the run is over");
             }
@@ -421,7 +422,7 @@ impl Worker {
         node: Option<&NodeId>,
         epoch: u64,
     ) -> Result<T, String> {
-        let message = Message { role, kind: PART, epoch, body: &[] };
+        let message = Message { role, kind: PART, epoch, body: &[], is_urgent: false };
         let answer = self.network.ask(node, message, ASK_PATIENCE).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let config = bincode::config::standard().with_limit::<{ 64 << 20 }>();

@@ -10,8 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors of `src/`, ground floor first. A module may use floors below its own.
-const FLOORS: &[&[&str]] =
-    &[&["domain"], &["cluster", "pipeline", "stream", "supervision"], &["backtest"], &["config"]];
+const FLOORS: &[&[&str]] = &[
+    &["domain"],
+    &["cluster", "ledger", "pipeline", "stream", "supervision"],
+    &["backtest"],
+    &["config"],
+];
 
 /// What every actor is built with, and what none of them is.
 const KIT: &[&str] = &["kit", "source"];

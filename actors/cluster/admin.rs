@@ -176,7 +176,7 @@ async fn ask(
     Query(to): Query<To>,
     body: Bytes,
 ) -> Response {
-    let message = Message { role: &role, kind: "json", epoch: 0, body: &body };
+    let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
     let patience = to.patience(desk.ask_timeout);
     respond(desk.network.ask(to.node().as_ref(), message, patience).await)
 }
@@ -187,7 +187,7 @@ async fn tell(
     Query(to): Query<To>,
     body: Bytes,
 ) -> Response {
-    let message = Message { role: &role, kind: "json", epoch: 0, body: &body };
+    let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
     let patience = to.patience(desk.ask_timeout);
     let told = desk.network.tell(to.node().as_ref(), message, patience).await;
     respond(told.map(|()| b"{\"told\":true}".to_vec()))

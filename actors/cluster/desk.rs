@@ -4,7 +4,8 @@
 //!
 //! *Failover.* It keeps nothing.
 
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
@@ -35,6 +36,25 @@ pub enum DeskCall {
     Roles,
 }
 
+/// Says how some other part of this node is.
+pub type Section = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// What other parts of this node add to its status, by name. One entry per part.
+#[derive(Clone, Default)]
+pub(super) struct Sections(Arc<RwLock<BTreeMap<&'static str, Section>>>);
+
+impl std::fmt::Debug for Sections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sections").finish_non_exhaustive()
+    }
+}
+
+impl Sections {
+    pub(super) fn add(&self, name: &'static str, section: Section) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, section);
+    }
+}
+
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub(super) enum DeskMessage {
@@ -54,6 +74,7 @@ pub(super) struct DeskArguments {
     pub(super) statistics: SupervisionStatistics,
     /// When the node began.
     pub(super) begun_nanos: u64,
+    pub(super) sections: Sections,
 }
 
 /// The actor.
@@ -130,7 +151,7 @@ impl DeskArguments {
         let timings = &self.timings;
         let milliseconds =
             |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        json!({
+        let mut status = json!({
             "node": own.id,
             "cluster": own.cluster,
             "incarnation": own.incarnation,
@@ -153,7 +174,13 @@ impl DeskArguments {
                 "election_max": milliseconds(timings.election_max),
             },
             "network": self.network.counts(),
-        })
+        });
+        for (&name, section) in
+            self.sections.0.read().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            status[name] = section();
+        }
+        status
     }
 }
 

@@ -29,8 +29,16 @@ const FIXED: usize = 1 + 16 + 8;
 /// What kinds of messages there are between roles, each with its version. A node whose list differs
 /// is refused at the door, so a message that arrives can be read. Whoever adds a kind, or changes
 /// what is in one, adds or raises its line here.
-pub const SCHEMA: &[(&str, u16)] =
-    &[("envelope", 1), ("beat", 1), ("credit", 1), ("json", 1), ("stream", 1), ("part", 1)];
+pub const SCHEMA: &[(&str, u16)] = &[
+    ("envelope", 2),
+    ("beat", 1),
+    ("credit", 2),
+    ("json", 1),
+    ("ledger", 1),
+    ("raft", 1),
+    ("stream", 1),
+    ("part", 1),
+];
 
 /// A hash over [`SCHEMA`].
 pub fn schema_hash() -> [u8; 32] {
@@ -78,6 +86,8 @@ pub(super) struct Header {
     pub(super) role: String,
     /// What it is, so that it can be decoded.
     pub(super) kind: String,
+    /// Whether it has credit of its own, apart from bulk.
+    pub(super) is_urgent: bool,
 }
 
 impl Header {
@@ -91,6 +101,7 @@ impl Header {
             patience_ms: 0,
             role: String::new(),
             kind: String::new(),
+            is_urgent: false,
         }
     }
 
@@ -181,7 +192,7 @@ mod tests {
         expected.extend([0; 15]);
         expected.extend([1, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([1, 251, 44, 1, 0, 0, 0, 0, 6]);
-        expected.extend(b"risk/3\x04json{}");
+        expected.extend(b"risk/3\x04json\x00{}");
         assert_eq!(frame, expected);
         let read = decode(&frame).unwrap();
         assert_eq!((read.pass, read.sequence, read.body), (2, 1, &b"{}"[..]));
@@ -192,7 +203,7 @@ mod tests {
     #[test]
     fn a_short_frame_that_claims_a_huge_role_is_refused() {
         let mut frame = encode(2, &Header::new(Purpose::Tell, 0), b"");
-        let at = frame.len() - 2;
+        let at = frame.len() - 3;
         frame.truncate(at);
         frame.push(253);
         frame.extend((1u64 << 60).to_le_bytes());

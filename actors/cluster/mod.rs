@@ -43,7 +43,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use admin::{Admin, AdminError};
-pub use desk::{DeskCall, role as desk_role};
+pub use desk::{DeskCall, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};
 pub use membership::View;
@@ -59,7 +59,7 @@ use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage, monotonic_nanos,
 };
-use desk::{DeskActor, DeskArguments};
+use desk::{DeskActor, DeskArguments, Sections};
 use gateway::{GatewayActor, GatewayArguments};
 use links::{Failures, LinksActor, LinksArguments, LinksMessage};
 use listener::{ListenerActor, ListenerArguments};
@@ -144,6 +144,7 @@ pub struct ClusterServices {
     view: watch::Receiver<View>,
     directory: Directory,
     failures: Failures,
+    sections: Sections,
     supervisor: ActorRef<SupervisorMessage>,
     ended: JoinHandle<()>,
     tls: Option<Tls>,
@@ -204,6 +205,7 @@ impl ClusterServices {
         let (view_sender, view) = watch::channel(View::default());
         let directory = Directory::default();
         let failures = Failures::default();
+        let sections = Sections::default();
         let statistics = SupervisionStatistics::default();
         let parts = Parts {
             desk: DeskArguments {
@@ -216,6 +218,7 @@ impl ClusterServices {
                 failures: Arc::clone(&failures),
                 statistics: statistics.clone(),
                 begun_nanos: monotonic_nanos(),
+                sections: sections.clone(),
             },
             gateway: GatewayArguments {
                 network: network.clone(),
@@ -272,6 +275,7 @@ impl ClusterServices {
             view,
             directory,
             failures,
+            sections,
             supervisor,
             ended,
             tls,
@@ -300,6 +304,11 @@ impl ClusterServices {
     /// Why addresses could not be reached, the last time each.
     pub fn failures(&self) -> BTreeMap<NodeAddress, String> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets another part of this node say in its status, under `name`, how it is.
+    pub fn show(&self, name: &'static str, section: Section) {
+        self.sections.add(name, section);
     }
 
     /// What this node says of itself.

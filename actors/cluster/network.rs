@@ -8,7 +8,9 @@
 //! ```
 //!
 //! *Delivery* is at most once. A question that fails after it was sent has an unknown outcome. Nothing
-//! is sent without credit, so a peer that stands still costs a window of memory and no more.
+//! is sent without credit, so a peer that stands still costs a window of memory and no more. Urgent
+//! messages, which are few and small, have a window of their own: however much bulk a peer leaves
+//! lying, they pass.
 
 mod counts;
 mod delivery;
@@ -472,7 +474,7 @@ impl Network {
                 tokio::pin!(freed);
                 // Registered before the credit is looked at, or what comes back in between is missed.
                 freed.as_mut().enable();
-                match self.try_send(link, frame, true) {
+                match self.try_send(link, frame, Some(header.is_urgent)) {
                     Ok(()) => break,
                     Err(Some(unsent)) => frame = unsent,
                     Err(None) => return Err(DeliveryError::Ended(header.role)),
@@ -486,13 +488,13 @@ impl Network {
         Ok(())
     }
 
-    /// Queues a frame. `Err(Some)` gives it back for want of credit, `Err(None)` says that the link is
+    /// Queues a frame, with credit for urgent messages or for bulk, or without. `Err(Some)` gives it back for want of credit, `Err(None)` says that the link is
     /// gone.
     fn try_send(
         &self,
         link: &Link,
         mut frame: Vec<u8>,
-        takes_credit: bool,
+        credit: Option<bool>,
     ) -> Result<(), Option<Vec<u8>>> {
         if link.fence.is_closed() {
             return Err(None);
@@ -501,7 +503,7 @@ impl Network {
         let bytes = frame.len() as u64;
         // Held while the frame is queued: the order of sequences is the order on the wire.
         let mut send = lock(&link.send);
-        if takes_credit && !send.credit.take(bytes) {
+        if credit.is_some_and(|is_urgent| !send.credit(is_urgent).take(bytes)) {
             return Err(Some(frame));
         }
         envelope::set_sequence(&mut frame, send.sequence);
@@ -524,16 +526,16 @@ impl Network {
         }
         let mut header = Header::new(Purpose::Beat, 0);
         header.length = body.len() as u64;
-        let _ = self.try_send(&link, envelope::encode(link.pass, &header, &body), false);
+        let _ = self.try_send(&link, envelope::encode(link.pass, &header, &body), None);
     }
 
-    fn return_credit(&self, link: &Arc<Link>, bytes: u64) {
-        let due = lock(&link.receive).credit.on_worked_off(bytes);
+    fn return_credit(&self, link: &Arc<Link>, bytes: u64, is_urgent: bool) {
+        let due = lock(&link.receive).credit(is_urgent).on_worked_off(bytes);
         if let Some(bytes) = due {
-            let header = Header::new(Purpose::Credit, bytes);
+            let header = Header { is_urgent, ..Header::new(Purpose::Credit, bytes) };
             let frame = envelope::encode(link.pass, &header, &[]);
-            if let Err(Some(_)) = self.try_send(link, frame, false) {
-                lock(&link.receive).credit.put_back(bytes);
+            if let Err(Some(_)) = self.try_send(link, frame, None) {
+                lock(&link.receive).credit(is_urgent).put_back(bytes);
             }
         }
     }
@@ -571,18 +573,18 @@ impl Network {
         };
         match whole {
             None => {
-                lock(&link.send).credit.on_returned(header.message);
+                lock(&link.send).credit(header.is_urgent).on_returned(header.message);
                 link.credit.notify_waiters();
                 None
             }
             Some(Ok(Some(body))) => self.on_message(&link, header, body, size),
             Some(Ok(None)) => {
-                self.return_credit(&link, size);
+                self.return_credit(&link, size, header.is_urgent);
                 None
             }
             Some(Err(error)) => {
                 self.count_undecodable(&link.peer.id, &error);
-                self.return_credit(&link, size);
+                self.return_credit(&link, size, header.is_urgent);
                 None
             }
         }
@@ -611,8 +613,13 @@ impl Network {
                 }
             };
         }
-        let receipt =
-            Receipt { network: Arc::downgrade(&self.0), link: Arc::downgrade(link), bytes: size };
+        let is_urgent = header.is_urgent;
+        let receipt = Receipt {
+            network: Arc::downgrade(&self.0),
+            link: Arc::downgrade(link),
+            bytes: size,
+            is_urgent,
+        };
         let answer = match header.purpose {
             Purpose::Tell | Purpose::Ask => {
                 let is_ask = header.purpose == Purpose::Ask;
@@ -621,6 +628,7 @@ impl Network {
                     network: self.clone(),
                     link: Arc::clone(link),
                     message: header.message,
+                    is_urgent,
                     until: Instant::now() + patience,
                 };
                 let reply = is_ask.then(|| Reply { role: header.role.clone(), to: Some(to) });

@@ -285,7 +285,8 @@ impl Shared {
         // What is not hosted any more has nothing to say, and 0 is older than every epoch.
         let epoch = read(&self.hosted).get(&speaker).copied().unwrap_or(0);
         let body = body(epoch);
-        let message = Message { role: &role, kind: KIND, epoch: route.epoch, body: &body };
+        let message =
+            Message { role: &role, kind: KIND, epoch: route.epoch, body: &body, is_urgent: false };
         self.network.tell(Some(&route.node), message, PATIENCE).await
     }
 

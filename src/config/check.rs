@@ -297,6 +297,11 @@ impl Found<'_> {
     }
 
     fn cluster(&mut self) {
+        let voters = self.settings.find(&["cluster", "voters"]).and_then(Value::count);
+        if let Some(voters) = voters.filter(|voters| voters % 2 == 0) {
+            let what = format!("{voters} voters survive no more losses than {}", voters - 1);
+            self.add(&[&["cluster", "voters"]], what, "give 1, 3 or 5");
+        }
         self.ordered(&["cluster", "redial_first_ms"], &["cluster", "redial_max_ms"]);
         let text = |names: &[&str]| self.settings.find(names).and_then(Value::text);
         let tls = ["tls_ca_file", "tls_cert_file", "tls_key_file"];

@@ -222,6 +222,12 @@ pub struct ClusterConfig {
     pub seeds: Vec<String>,
     /// Between two signs of life.
     pub heartbeat: Span,
+    /// Nodes that vote on what all must agree on; none for as many as there may be.
+    pub voters: Option<usize>,
+    /// Whether this node does nothing but vote.
+    pub witness: bool,
+    /// Among nodes that could coordinate, the one with the highest does.
+    pub coordinator_priority: u32,
     /// The file of the secret that all nodes share.
     pub cookie_file: Option<String>,
     /// Certificates and key; without them nodes speak in the clear.
@@ -370,6 +376,12 @@ fn cluster(s: &Settings) -> ClusterConfig {
         advertise: optional("advertise"),
         seeds: s.list(&["cluster", "seeds"]).to_vec(),
         heartbeat: s.span_ms(&["cluster", "heartbeat_ms"]),
+        voters: s
+            .count_or_none(&["cluster", "voters"])
+            .map(|voters| usize::try_from(voters).unwrap_or(1)),
+        witness: s.switch(&["cluster", "witness"]),
+        coordinator_priority: u32::try_from(s.count(&["cluster", "coordinator_priority"]))
+            .unwrap_or(0),
         cookie_file: optional("cookie_file"),
         tls: match tls {
             (Some(ca), Some(cert), Some(key)) => Some(TlsFiles { ca, cert, key }),

@@ -89,12 +89,14 @@ pub struct Message<'m> {
     pub epoch: u64,
     /// Its bytes.
     pub body: &'m [u8],
+    /// Whether it must not wait for bulk: it has a window of its own, and so has the answer.
+    pub is_urgent: bool,
 }
 
 impl<'m> Message<'m> {
     /// A message as JSON, for roles that understand it.
     pub fn json(role: &'m str, body: &'m str) -> Self {
-        Self { role, kind: "json", epoch: 0, body: body.as_bytes() }
+        Self { role, kind: "json", epoch: 0, body: body.as_bytes(), is_urgent: false }
     }
 
     pub(super) fn header(&self, purpose: Purpose, message: u64, patience: Duration) -> Header {
@@ -104,6 +106,7 @@ impl<'m> Message<'m> {
             patience_ms,
             role: self.role.to_owned(),
             kind: self.kind.to_owned(),
+            is_urgent: self.is_urgent,
             ..Header::new(purpose, message)
         }
     }
@@ -117,6 +120,7 @@ pub struct Receipt {
     pub(super) network: Weak<Shared>,
     pub(super) link: Weak<Link>,
     pub(super) bytes: u64,
+    pub(super) is_urgent: bool,
 }
 
 impl fmt::Debug for Receipt {
@@ -128,7 +132,7 @@ impl fmt::Debug for Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let (Some(shared), Some(link)) = (self.network.upgrade(), self.link.upgrade()) {
-            Network(shared).return_credit(&link, self.bytes);
+            Network(shared).return_credit(&link, self.bytes, self.is_urgent);
         }
     }
 }
@@ -141,7 +145,7 @@ pub struct Reply {
 
 pub(super) enum ReplyTo {
     Here(oneshot::Sender<Result<Vec<u8>, DeliveryError>>),
-    There { network: Network, link: Arc<Link>, message: u64, until: Instant },
+    There { network: Network, link: Arc<Link>, message: u64, is_urgent: bool, until: Instant },
 }
 
 impl fmt::Debug for Reply {
@@ -168,13 +172,13 @@ impl Reply {
                 // Whoever asked may have given up.
                 let _ = sender.send(answer.map_err(DeliveryError::Refused));
             }
-            Some(ReplyTo::There { network, link, message, until }) => {
+            Some(ReplyTo::There { network, link, message, is_urgent, until }) => {
                 let (purpose, body) = match answer {
                     Ok(body) => (Purpose::Reply, body),
                     Err(reason) => (Purpose::Failure, reason.into_bytes()),
                 };
                 tokio::spawn(async move {
-                    let header = Header::new(purpose, message);
+                    let header = Header { is_urgent, ..Header::new(purpose, message) };
                     if let Err(error) = network.send(&link, header, &body, until).await {
                         let peer = &link.peer.id;
                         tracing::debug!(%peer, %error, "an answer was not delivered");

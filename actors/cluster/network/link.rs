@@ -26,16 +26,33 @@ pub(in crate::cluster) struct Link {
     pub(super) credit: Notify,
 }
 
+/// Bytes of urgent messages that may be on the way to a peer.
+const URGENT_BYTES: u64 = 1 << 20;
+
 pub(super) struct Sending {
     pub(super) sequence: u64,
-    pub(super) credit: SendCredit,
+    bulk: SendCredit,
+    urgent: SendCredit,
+}
+
+impl Sending {
+    pub(super) fn credit(&mut self, is_urgent: bool) -> &mut SendCredit {
+        if is_urgent { &mut self.urgent } else { &mut self.bulk }
+    }
 }
 
 pub(super) struct Receiving {
     /// The next expected.
     pub(super) sequence: u64,
-    pub(super) credit: ReceiveCredit,
+    bulk: ReceiveCredit,
+    urgent: ReceiveCredit,
     pub(super) assembly: Assembly,
+}
+
+impl Receiving {
+    pub(super) fn credit(&mut self, is_urgent: bool) -> &mut ReceiveCredit {
+        if is_urgent { &mut self.urgent } else { &mut self.bulk }
+    }
 }
 
 /// What it takes to use a connection.
@@ -57,10 +74,15 @@ impl Link {
             gateway: OnceLock::new(),
             pass,
             peer_pass,
-            send: Mutex::new(Sending { sequence: 0, credit: SendCredit::new(credit_bytes) }),
+            send: Mutex::new(Sending {
+                sequence: 0,
+                bulk: SendCredit::new(credit_bytes),
+                urgent: SendCredit::new(URGENT_BYTES),
+            }),
             receive: Mutex::new(Receiving {
                 sequence: 0,
-                credit: ReceiveCredit::new(credit_bytes),
+                bulk: ReceiveCredit::new(credit_bytes),
+                urgent: ReceiveCredit::new(URGENT_BYTES),
                 assembly: Assembly::new(message_bytes_max),
             }),
             credit: Notify::new(),

@@ -63,7 +63,7 @@ pub(in crate::cluster) fn link_anew(a: &mut End, b: &mut End) {
 }
 
 fn message<'m>(role: &'m str, body: &'m [u8]) -> Message<'m> {
-    Message { role, kind: "test", epoch: 0, body }
+    Message { role, kind: "test", epoch: 0, body, is_urgent: false }
 }
 
 /// Answers with what it was sent, after whom it was sent by.
@@ -182,6 +182,27 @@ async fn a_peer_that_stands_still_costs_a_window_and_no_more() {
         drop(tokio::time::timeout(PATIENCE, received.recv()).await.unwrap().unwrap());
     }
     tokio::time::timeout(PATIENCE, async { while tell().await.is_err() {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn urgent_messages_pass_a_peer_that_leaves_bulk_lying() {
+    let (a, b) = pair().await;
+    let (kept, _received) = mpsc::unbounded_channel();
+    b.network.register(
+        "slow",
+        None,
+        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
+    );
+    b.network.register("echo", None, echo());
+    while a.network.tell(Some(&B), message("slow", &[7; 1_000]), SHORT).await.is_ok() {}
+    let stalled = a.network.ask(Some(&B), message("echo", b"bulk"), SHORT).await;
+    assert_eq!(stalled, Err(DeliveryError::Stalled("b".into())));
+    // More of them than the window holds: what they took comes back.
+    let body = vec![7; 100_000];
+    for _ in 0..50 {
+        let urgent = Message { is_urgent: true, ..message("echo", &body) };
+        assert!(a.network.ask(Some(&B), urgent, PATIENCE).await.is_ok());
+    }
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ async fn what_is_no_message_of_a_stream_is_counted_and_nothing_else() {
     let bodies =
         [vec![], vec![255; 9], stray, encode(&head(Speech::Credit { session: 1, rows: 1 }))];
     for body in &bodies {
-        let message = Message { role: "exec", kind: KIND, epoch: 1, body };
+        let message = Message { role: "exec", kind: KIND, epoch: 1, body, is_urgent: false };
         a.end.network.tell(Some(&node), message, Duration::from_secs(1)).await.unwrap();
     }
     while b.end.network.counts().undecodable < bodies.len() as u64 {

@@ -1,0 +1,96 @@
+//! How a ledger begins, and what happens where two meet.
+//!
+//! Whoever founds a cluster founds its ledger, with itself as the only voter; but not if anyone in that
+//! cluster has a copy already, as when all nodes start again and the first one has lost its disk. If the
+//! others come only later, two ledgers meet. The one with a single voter gives way: it was founded in
+//! ignorance of the other. Its copy is set aside, and its node begins another life, and joins.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::error::RaftError;
+use tickwright_core::domain::NodeId;
+
+use super::client::LedgerClient;
+use super::peers::{About, Call, Said};
+use super::raft::Replica;
+use super::service::about;
+use super::{LedgerSettings, draw};
+
+/// How often nodes that do not answer are asked whether there is a ledger.
+const ROUNDS_MAX: u32 = 6;
+
+/// Founds a ledger, unless there is one.
+pub(super) async fn found(client: LedgerClient, settings: LedgerSettings) {
+    match client.0.raft.is_initialized().await {
+        Ok(false) => {}
+        // It has a copy, and only starts again.
+        Ok(true) => return,
+        Err(error) => {
+            tracing::error!(%error, "the ledger cannot be founded");
+            return;
+        }
+    }
+    let patience = settings.timings.heartbeat;
+    for _ in 0..ROUNDS_MAX {
+        let asked = client.0.mesh.peers.linked();
+        let mut answered = 0;
+        for node in &asked {
+            if let Some(there) = ask(&client, node, patience).await {
+                if there.ledger != 0 {
+                    tracing::info!(%node, "there is a ledger already");
+                    return;
+                }
+                answered += 1;
+            }
+        }
+        if answered == asked.len() {
+            break;
+        }
+        tokio::time::sleep(patience).await;
+    }
+    let own = &client.0.mesh.own;
+    // Drawn anew, or what was agreed on in another ledger could be taken for this one's.
+    let seed = format!("{}/{}/{}", settings.cluster, settings.node, settings.incarnation);
+    client.adopt(draw(&["ledger", &seed])).await;
+    let replica = Replica { node: own.node.0.clone() };
+    match client.0.raft.initialize(BTreeMap::from([(own.replica, replica)])).await {
+        Ok(()) => tracing::info!("the ledger is founded"),
+        Err(RaftError::APIError(error)) => tracing::warn!(%error, "the ledger was founded before"),
+        Err(error) => tracing::error!(%error, "the ledger cannot be founded"),
+    }
+}
+
+async fn ask(client: &LedgerClient, node: &NodeId, patience: Duration) -> Option<About> {
+    match client.ask(node, Call::About, patience).await {
+        Ok(Said::About(about)) => Some(about),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Looks for another ledger in the cluster to which this node's has to give way; says why, if there is
+/// one.
+pub(super) async fn rival(client: &LedgerClient, patience: Duration) -> Option<String> {
+    let own = about(client);
+    for node in client.0.mesh.peers.linked() {
+        let Some(there) = ask(client, &node, patience).await else { continue };
+        if there.ledger == 0 || there.ledger == own.ledger {
+            continue;
+        }
+        if own.voters == 1 && there.voters > 1 {
+            return Some(format!(
+                "node {node} has the ledger {:016x} with {} voters, and this node founded {:016x} \
+                 without knowing of it",
+                there.ledger, there.voters, own.ledger
+            ));
+        }
+        tracing::error!(
+            %node,
+            own = format!("{:016x}", own.ledger),
+            other = format!("{:016x}", there.ledger),
+            "there are two ledgers in this cluster; stop the nodes with the one that is not to be \
+             kept, delete the directory `ledger` of their data, and start them again"
+        );
+    }
+    None
+}
