@@ -17,11 +17,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
 use crate::kit::{Clock, Outlet};
 use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerStartError};
-use crate::share::{Share, ShareError, ShareEvent};
+use crate::share::{ShareError, ShareEvent};
 
 mod ledger;
+mod pipeline;
 
-use ledger::{serve_ledger, start_ledger, told};
+use ledger::{serve_ledger, start_ledger};
+use pipeline::Pipeline;
 
 /// How often a node that finds no cluster says so.
 const WAITING: Duration = Duration::from_secs(5);
@@ -64,6 +66,9 @@ pub enum NodeError {
     /// The ledger cannot be started.
     #[error(transparent)]
     Ledger(#[from] LedgerStartError),
+    /// What decides who does what cannot be started.
+    #[error("the allocator cannot start: {0}")]
+    Allocator(String),
     /// The ledger cannot go on.
     #[error("{0}")]
     LedgerEnded(String),
@@ -155,14 +160,14 @@ async fn live(
     let mut ledger: Option<LedgerService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
-    let mut share: Option<Share> = None;
+    let mut pipeline: Option<Pipeline> = None;
     let mut share_events: Option<UnboundedReceiver<ShareEvent>> = None;
     loop {
         let event = tokio::select! {
             () = stop.as_mut() => {
                 tell(format!("{} leaves", own.id));
-                if let Some(share) = share {
-                    share.stop().await;
+                if let Some(pipeline) = pipeline {
+                    pipeline.stop().await;
                 }
                 if let Some(ledger) = ledger {
                     ledger.leave(config.cluster.leave_timeout).await;
@@ -170,8 +175,8 @@ async fn live(
                 services.leave().await;
                 return Ok(End::Stopped);
             }
-            Some(event) = next(&mut share_events) => {
-                tell(share_line(&own.id, &event));
+            Some(event) = pipeline::next(&mut share_events) => {
+                tell(pipeline::told(&own.id, &event));
                 continue;
             }
             () = services.ended() => return Err(NodeError::Ended),
@@ -184,7 +189,7 @@ async fn live(
                     services.stop().await;
                     return Ok(End::GaveWay);
                 }
-                match event.map(|event| told(&own.id, event)) {
+                match event.map(|event| ledger::told(&own.id, event)) {
                     Some(Ok(line)) => tell(line),
                     Some(Err(reason)) => {
                         services.stop().await;
@@ -214,17 +219,17 @@ async fn live(
         if matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. }) && ledger.is_none()
         {
             let founds = event == ClusterEvent::Founded;
-            ledger = Some(start_ledger(config, &services, copy, founds, outlet.clone()).await?);
-        }
-        if is_member && share.is_none() && share_events.is_none() {
-            match Share::start(config, task.kinds.clone(), &task.faults, services.network()).await {
+            let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
+            match Pipeline::start(task, &services, &begun).await {
                 Ok(None) => {}
-                Ok(Some((begun, events))) => (share, share_events) = (Some(begun), Some(events)),
+                Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
                 Err(error) => {
+                    begun.leave(config.cluster.leave_timeout).await;
                     services.leave().await;
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
+            ledger = Some(begun);
         }
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
@@ -262,27 +267,6 @@ async fn ended(ledger: &mut Option<LedgerService>) {
     match ledger {
         Some(ledger) => ledger.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn next(events: &mut Option<UnboundedReceiver<ShareEvent>>) -> Option<ShareEvent> {
-    match events {
-        Some(events) => events.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn share_line(own: &NodeId, event: &ShareEvent) -> String {
-    match event {
-        ShareEvent::Began(units) if units.is_empty() => format!("{own} has no unit"),
-        ShareEvent::Began(units) => {
-            let units: Vec<String> = units.iter().map(ToString::to_string).collect();
-            format!("{own} has {}", units.join(" "))
-        }
-        ShareEvent::Finished => {
-            format!("{own} has the report: `tickwright ctl ask run/{own} '\"Report\"'`")
-        }
-        ShareEvent::Failed(reason) => format!("{own} cannot go on: {reason}"),
     }
 }
 

@@ -307,8 +307,7 @@ fn prepare_run(
     if options.nodes > 1 && live.is_some() {
         return Err(Refusal::not_yet("listening to a venue with --nodes"));
     }
-    let is_unknown =
-        |spec: &&ChaosSpec| matches!(spec.kind, ChaosKind::Kill { .. } | ChaosKind::Cut { .. });
+    let is_unknown = |spec: &&ChaosSpec| matches!(spec.kind, ChaosKind::Cut { .. });
     if let Some(spec) = chaos.specs.iter().find(is_unknown) {
         return Err(Refusal::not_yet(&format!("--chaos {spec}")));
     }
@@ -612,7 +611,7 @@ mod tests {
         for arguments in [
             &["optimize"][..],
             &["compare", "a", "b"],
-            &["demo", "--nodes", "3", "--chaos", "kill:calc-1@40%"],
+            &["demo", "--nodes", "3", "--chaos", "cut:calc-1@40%:5s"],
         ] {
             let (exit_code, problems) = refused(arguments);
             assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");

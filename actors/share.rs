@@ -2,8 +2,8 @@
 //! and, where exec is, the report of the whole.
 //!
 //! ```text
-//! allocation ─▶ Share ─▶ Units (trees of actors) ─▶ finished, failed
-//!                 └─ serves run/NODE: Progress, Report, Open ◀─ tools, other nodes
+//! owners ─▶ Share ─▶ Units (trees of actors) ─▶ finished, failed
+//!             └─ serves run/NODE: Progress, Report, Open ◀─ tools, other nodes
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tickwright_core::backtest::report::RunReport;
-use tickwright_core::cluster::{Unit, fixed};
+use tickwright_core::cluster::{Owners, Unit, fixed};
 use tickwright_core::config::{Chaos as Faults, Config, Kinds, PipelineInput};
 use tickwright_core::domain::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
@@ -86,8 +86,8 @@ pub struct ShareProgress {
 /// What happened, for whoever runs the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShareEvent {
-    /// These units run here.
-    Began(Vec<Unit>),
+    /// These units run here now.
+    Has(Vec<Unit>),
     /// The run is over, and the report is here.
     Finished,
     /// This node's share has ended before its time.
@@ -136,6 +136,7 @@ impl Share {
         kinds: Kinds,
         faults: &Faults,
         network: &Network,
+        owners: Option<watch::Receiver<Owners>>,
     ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, ShareError> {
         let input = match config.pipeline.input {
             PipelineInput::None => return Ok(None),
@@ -164,7 +165,15 @@ impl Share {
         let transport = Transport::new(network.clone());
         let (units, unit_events) = Units::new(arguments, transport)
             .map_err(|error| ShareError::Run(start_error(&error, &store)))?;
-        let owners = owners(config, &units, &network.own().id)?;
+        // Kept for as long as nothing else allocates: a channel without a sender has ended.
+        let (fixed, owners) = match owners {
+            Some(owners) => (None, owners),
+            None => {
+                let (sender, receiver) =
+                    watch::channel(fixed_owners(config, &units, &network.own().id)?);
+                (Some(sender), receiver)
+            }
+        };
         let (events, received) = mpsc::unbounded_channel();
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         network.register(&role(&network.own().id), None, Arc::new(take_call(sender)));
@@ -180,6 +189,7 @@ impl Share {
             set_aside,
             report: None,
             failure: None,
+            _fixed: fixed,
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
@@ -194,18 +204,18 @@ impl Share {
     }
 }
 
-/// Who has which unit: a cluster of one needs no lines.
-fn owners(
-    config: &Config,
-    units: &Units,
-    own: &NodeId,
-) -> Result<BTreeMap<Unit, NodeId>, ShareError> {
+/// The allocation that is written down: a cluster of one needs no lines.
+fn fixed_owners(config: &Config, units: &Units, own: &NodeId) -> Result<Owners, ShareError> {
     let lines = &config.allocation.assignments;
     if lines.is_empty() && config.cluster.seeds.is_empty() {
-        return Ok(units.all().map(|unit| (unit, own.clone())).collect());
+        return Ok(units.all().map(|unit| (unit, (own.clone(), FIXED_EPOCH))).collect());
     }
-    fixed(lines, units.all()).map_err(ShareError::Nobody)
+    let owners = fixed(lines, units.all()).map_err(ShareError::Nobody)?;
+    Ok(owners.into_iter().map(|(unit, node)| (unit, (node, FIXED_EPOCH))).collect())
 }
+
+/// A unit that never moves has one life.
+const FIXED_EPOCH: u64 = 1;
 
 enum Call {
     Asked(ShareCall, Option<Reply>),
@@ -256,23 +266,20 @@ struct Worker {
     set_aside: Option<PathBuf>,
     report: Option<Box<RunReport>>,
     failure: Option<String>,
+    _fixed: Option<watch::Sender<Owners>>,
 }
 
 impl Worker {
     async fn run(
         mut self,
-        owners: BTreeMap<Unit, NodeId>,
+        mut owners: watch::Receiver<Owners>,
         mut unit_events: UnitEvents,
         mut calls: mpsc::Receiver<Call>,
         mut stop: oneshot::Receiver<()>,
     ) {
         let own = self.network.own().id.clone();
-        for (&unit, _) in owners.iter().filter(|&(_, owner)| *owner == own) {
-            if let Err(error) = self.units.start(unit, EPOCH).await {
-                self.fail(start_error(&error, &self.store).to_string());
-            }
-        }
-        self.tell(ShareEvent::Began(self.units.here().collect()));
+        // What there is by now is news as well.
+        owners.mark_changed();
         let mut look = interval(FAILURE_INTERVAL);
         loop {
             tokio::select! {
@@ -282,6 +289,10 @@ impl Worker {
                 Some(error) = unit_events.fatal.recv() => self.fail(error.to_string()),
                 Some(unit) = unit_events.ended.recv() => self.on_ended(unit).await,
                 Some(()) = unit_events.finished.recv() => self.on_finished().await,
+                Ok(()) = owners.changed() => {
+                    let wanted = owners.borrow_and_update().clone();
+                    self.settle(&wanted).await;
+                }
                 Some(call) = calls.recv() => self.on_call(call).await,
                 // No restart makes room on a disk.
                 _ = look.tick() => if let Some(failure) = self.store.failure() {
@@ -293,6 +304,36 @@ impl Worker {
         let here: Vec<Unit> = self.units.here().collect();
         for unit in here.into_iter().rev() {
             self.units.stop(unit).await;
+        }
+    }
+
+    /// Ends what is not this node's any more, and starts what has become its.
+    async fn settle(&mut self, owners: &Owners) {
+        let own = self.network.own().id.clone();
+        let is_wanted = |unit: Unit, epoch: u64| {
+            owners.get(&unit).is_some_and(|(node, at)| *node == own && *at == epoch)
+        };
+        let lost: Vec<Unit> = self
+            .units
+            .here_since()
+            .filter(|&(unit, epoch)| !is_wanted(unit, epoch))
+            .map(|(unit, _)| unit)
+            .collect();
+        let mut is_changed = !lost.is_empty() || owners.is_empty();
+        for unit in lost.into_iter().rev() {
+            self.units.stop(unit).await;
+        }
+        let mine = owners.iter().filter(|(_, (node, _))| *node == own);
+        let mine: Vec<(Unit, u64)> = mine.map(|(&unit, &(_, epoch))| (unit, epoch)).collect();
+        let here: BTreeSet<Unit> = self.units.here().collect();
+        for (unit, epoch) in mine.into_iter().filter(|(unit, _)| !here.contains(unit)) {
+            is_changed = true;
+            if let Err(error) = self.units.start(unit, epoch).await {
+                self.fail(start_error(&error, &self.store).to_string());
+            }
+        }
+        if is_changed {
+            self.tell(ShareEvent::Has(self.units.here().collect()));
         }
     }
 
@@ -472,6 +513,3 @@ impl Worker {
         }
     }
 }
-
-/// A unit that never moves has one life.
-const EPOCH: u64 = 1;

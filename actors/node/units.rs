@@ -87,6 +87,7 @@ pub struct Units {
 
 #[derive(Debug)]
 struct Running {
+    epoch: u64,
     supervisor: ActorRef<SupervisorMessage>,
     /// Tells when the tree has given up.
     watch: JoinHandle<()>,
@@ -137,6 +138,11 @@ impl Units {
         self.running.keys().copied()
     }
 
+    /// Those that run here, each with its epoch.
+    pub fn here_since(&self) -> impl Iterator<Item = (Unit, u64)> {
+        self.running.iter().map(|(&unit, running)| (unit, running.epoch))
+    }
+
     /// What the supervisors have seen.
     pub fn statistics(&self) -> &SupervisionStatistics {
         &self.wiring.statistics
@@ -177,13 +183,13 @@ impl Units {
             let _ = ended.await;
             let _ = outlet.send(unit);
         });
-        self.running.insert(unit, Running { supervisor, watch });
+        self.running.insert(unit, Running { epoch, supervisor, watch });
         Ok(())
     }
 
     /// Ends `unit` here. What it has stored stays.
     pub async fn stop(&mut self, unit: Unit) {
-        let Some(Running { supervisor, watch }) = self.running.remove(&unit) else { return };
+        let Some(Running { supervisor, watch, .. }) = self.running.remove(&unit) else { return };
         watch.abort();
         self.transport.release(unit);
         let stopped = supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;

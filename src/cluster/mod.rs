@@ -12,7 +12,7 @@
 //! | [`Membership`]   | what is known of every member, and how two views are merged    |
 //! | [`Arrivals`]     | whether a silence means anything                               |
 //! | [`Directory`]    | which node serves a role                                       |
-//! | [`fixed`]        | which node has which [`Unit`] of the pipeline                  |
+//! | [`Allocator`]    | which node has which [`Unit`] of the pipeline, and who is next |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
 
@@ -28,7 +28,10 @@ mod membership;
 mod timings;
 
 pub use admission::Admission;
-pub use allocation::{Assignment, Unit, fixed};
+pub use allocation::{
+    Allocator, AllocatorConfig, Assignment, Candidate, Holding, Move, Owners, Placing, Unit, fixed,
+    highest,
+};
 pub use chunks::{Assembly, ChunkError, Part, parts};
 pub use credit::{ReceiveCredit, SendCredit};
 pub use detector::{Arrivals, LocalHealth, SUSPICION_PHI};

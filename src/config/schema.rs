@@ -383,7 +383,12 @@ pub const KEYS: &[KeySpec] = &[
     count("cluster.ask_timeout_ms", "ms", 1, 3_600_000).operational(),
     count("cluster.leave_timeout_ms", "ms", 1, 3_600_000).operational(),
     //
+    choice("allocation.strategy", &["rendezvous", "master_standby", "static"]).operational(),
     list("allocation.static", ASSIGNMENT).operational(),
+    count("allocation.nodes_min", "nodes", 1, 64).operational(),
+    switch("allocation.auto_failover").operational(),
+    count("allocation.failover_timeout_ms", "ms", 0, DAY_MS).operational(),
+    count("allocation.settle_ms", "ms", 0, DAY_MS).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];

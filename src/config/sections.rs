@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Config;
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
-use crate::cluster::Assignment;
+use crate::cluster::{AllocatorConfig, Assignment, Placing};
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
@@ -251,6 +251,8 @@ pub struct ClusterConfig {
 /// `[allocation]`: which node does what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocationConfig {
+    /// How the coordinator places units; none, if [`AllocationConfig::assignments`] say it.
+    pub allocator: Option<AllocatorConfig>,
     /// Units that have a node for good.
     pub assignments: Vec<Assignment>,
 }
@@ -356,6 +358,7 @@ pub(super) fn config(settings: Settings) -> Config {
         },
         cluster: cluster(s),
         allocation: AllocationConfig {
+            allocator: allocator(s),
             assignments: s
                 .list(&["allocation", "static"])
                 .iter()
@@ -364,6 +367,22 @@ pub(super) fn config(settings: Settings) -> Config {
         },
         settings,
     }
+}
+
+/// How units are placed, if they are not for good.
+fn allocator(s: &Settings) -> Option<AllocatorConfig> {
+    let placing = match s.text(&["allocation", "strategy"]) {
+        "static" => return None,
+        "master_standby" => Placing::MasterStandby,
+        _ => Placing::Rendezvous,
+    };
+    Some(AllocatorConfig {
+        placing,
+        nodes_min: s.size(&["allocation", "nodes_min"]),
+        settle: s.span_ms(&["allocation", "settle_ms"]),
+        fails_over: s.switch(&["allocation", "auto_failover"]),
+        patience: s.span_ms(&["allocation", "failover_timeout_ms"]),
+    })
 }
 
 /// `[cluster]`.

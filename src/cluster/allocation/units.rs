@@ -1,8 +1,4 @@
-//! Which node does which part of the pipeline.
-//!
-//! The pipeline falls into *units*, each of which runs whole on one node: a source with its cleaner, a
-//! shard with its strategies, exec. Streams run between units and nowhere else, so a unit can be on
-//! any node, and can move.
+//! The units, and an allocation that is written down.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +55,9 @@ impl fmt::Display for Unit {
         }
     }
 }
+
+/// Which node has each unit, and since which epoch.
+pub type Owners = BTreeMap<Unit, (NodeId, u64)>;
 
 /// One line of a fixed allocation: some units, and the node that has them.
 #[derive(Clone, Debug, PartialEq, Eq)]

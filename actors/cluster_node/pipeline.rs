@@ -1,0 +1,134 @@
+//! What joins a node's share of the pipeline to the rest of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tickwright_core::cluster::{AllocatorConfig, Owners, Timings, Unit};
+use tickwright_core::config::{Config, PipelineInput, Subtree};
+use tickwright_core::domain::NodeId;
+use tickwright_core::supervision::Restart;
+use tokio::sync::{mpsc, watch};
+
+use super::{NodeError, NodeTask};
+use crate::allocator::{AllocatorActor, AllocatorArguments};
+use crate::cluster::ClusterServices;
+use crate::kit::{
+    ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+};
+use crate::ledger::LedgerService;
+use crate::share::{Share, ShareEvent};
+
+/// How long the allocator may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The share of one node, and what decides on it.
+pub(super) struct Pipeline {
+    share: Share,
+    allocator: Option<ActorRef<SupervisorMessage>>,
+}
+
+impl Pipeline {
+    /// Starts this node's share of the pipeline; none, if there is no pipeline.
+    pub(super) async fn start(
+        task: &NodeTask,
+        services: &ClusterServices,
+        ledger: &LedgerService,
+    ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, NodeError> {
+        let config = &task.config;
+        let sources = match config.pipeline.input {
+            PipelineInput::None => return Ok(None),
+            PipelineInput::Files => config.pipeline.data.len(),
+            PipelineInput::Simulator => 1,
+        };
+        let (owners, allocator) = match config.allocation.allocator {
+            Some(allocator) => {
+                let units = Unit::all(sources, config.pipeline.shards).collect();
+                let (supervisor, owners) =
+                    start_allocator(config, allocator, units, services, ledger).await?;
+                (Some(owners), Some(supervisor))
+            }
+            None => (None, None),
+        };
+        let network = services.network();
+        let started = Share::start(config, task.kinds.clone(), &task.faults, network, owners).await;
+        match started {
+            Ok(Some((share, events))) => Ok(Some((Self { share, allocator }, events))),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                if let Some(allocator) = allocator {
+                    allocator.stop(None);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends the share in order.
+    pub(super) async fn stop(self) {
+        if let Some(allocator) = self.allocator {
+            // It may have ended.
+            let _ = allocator.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        }
+        self.share.stop().await;
+    }
+}
+
+async fn start_allocator(
+    config: &Config,
+    allocator: AllocatorConfig,
+    units: Vec<Unit>,
+    services: &ClusterServices,
+    ledger: &LedgerService,
+) -> Result<(ActorRef<SupervisorMessage>, watch::Receiver<Owners>), NodeError> {
+    let timings = Timings::from_heartbeat(config.cluster.heartbeat);
+    let (sender, owners) = watch::channel(Owners::new());
+    let arguments = AllocatorArguments {
+        config: allocator,
+        units,
+        ledger: ledger.client(),
+        view: services.view(),
+        interval: timings.heartbeat / 2,
+        patience: timings.session_ttl,
+        owners: Arc::new(sender),
+    };
+    let child = ChildSpec::new("allocator", Restart::Permanent, move |parent| {
+        let arguments = arguments.clone();
+        async move { Ok(parent.spawn_linked(None, AllocatorActor, arguments).await?.0.get_cell()) }
+    });
+    let arguments = SupervisorArguments {
+        name: "allocation".into(),
+        policy: config.policy(Subtree::Control),
+        children: vec![child],
+        clock: Clock::system(),
+        statistics: SupervisionStatistics::default(),
+    };
+    let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
+    let (supervisor, _) = spawned.map_err(|error| NodeError::Allocator(error.to_string()))?;
+    Ok((supervisor, owners))
+}
+
+/// The next thing that happens to the share; waits for ever, if there is none.
+pub(super) async fn next(
+    events: &mut Option<mpsc::UnboundedReceiver<ShareEvent>>,
+) -> Option<ShareEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the user is told of it.
+pub(super) fn told(own: &NodeId, event: &ShareEvent) -> String {
+    match event {
+        ShareEvent::Has(units) if units.is_empty() => format!("{own} has no unit"),
+        ShareEvent::Has(units) => {
+            let units: Vec<String> = units.iter().map(ToString::to_string).collect();
+            format!("{own} has {}", units.join(" "))
+        }
+        ShareEvent::Finished => {
+            format!("{own} has the report: `tickwright ctl ask run/{own} '\"Report\"'`")
+        }
+        ShareEvent::Failed(reason) => format!("{own} cannot go on: {reason}"),
+    }
+}

@@ -1,0 +1,13 @@
+//! Which node does which part of the pipeline.
+//!
+//! The pipeline falls into *units*, each of which runs whole on one node: a source with its cleaner, a
+//! shard with its strategies, exec. Streams run between units and nowhere else, so a unit can be on
+//! any node, and can move.
+
+mod allocator;
+mod rendezvous;
+mod units;
+
+pub use allocator::{Allocator, AllocatorConfig, Candidate, Holding, Move, Placing};
+pub use rendezvous::highest;
+pub use units::{Assignment, Owners, Unit, fixed};
