@@ -14,7 +14,7 @@ use tickwright_core::config::{Chaos as Faults, ChaosKind, Config, Kinds};
 use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
-use crate::kit::{Chaos, Clock, DiskFaults, Opened, Store, StoreError, wire};
+use crate::kit::{Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, wire};
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
@@ -323,7 +323,7 @@ fn prepare_store(
         return Ok((Store::in_memory(), false, None));
     }
     let directory = PathBuf::from(&config.node.data_dir);
-    let (store, opened) = Store::open(&directory, disk)?;
+    let (store, opened) = Store::open(&directory, StoreOptions::new(&config.journal, disk))?;
     let set_aside = match opened {
         Opened::Sound => None,
         Opened::SetAside(path) => Some(path),

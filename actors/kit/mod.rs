@@ -39,7 +39,7 @@ pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
 pub use stage::{StageReport, StageSettings};
-pub use store::{DiskFaults, Done, Opened, Record, Store, StoreError};
+pub use store::{CommitPolicy, DiskFaults, Done, Opened, Record, Store, StoreError, StoreOptions};
 pub use supervisor::{
     ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };

@@ -164,7 +164,7 @@ pub const KEYS: &[KeySpec] = &[
     switch("journal.enabled").operational(),
     count("journal.commit_records", "records", 1, 1 << 20).operational(),
     count("journal.commit_ms", "ms", 0, 60_000).operational(),
-    count("journal.segment_bytes", "bytes", 64 << 10, 1 << 30).operational(),
+    count("journal.segment_bytes", "bytes", 64 << 10, 16 << 20).operational(),
     count("journal.size_max_bytes", "bytes", 1 << 20, i64::MAX).operational(),
     //
     choice("supervision.strategy", RESTART_STRATEGIES).operational(),

@@ -116,11 +116,11 @@ pub struct LiveSection {
 pub struct JournalConfig {
     /// Whether anything is written.
     pub enabled: bool,
-    /// Records that are written together, at most.
+    /// Records that are made durable together, at most.
     pub commit_records: usize,
-    /// How long a record waits to be written, at most.
+    /// How long a record waits for others to be written with, at most.
     pub commit: Span,
-    /// Size of one file.
+    /// Size of a segment of the log, a power of two.
     pub segment_bytes: u64,
     /// Size of all together; beyond it ingestion stops loudly.
     pub size_max_bytes: u64,
