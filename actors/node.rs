@@ -37,9 +37,9 @@ use crate::ingester::{
     self, IngesterActor, IngesterArguments, IngesterMessage, IngesterReport, OpenSource,
 };
 use crate::kit::{
-    CHANGE_COUNT_MAX, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet, StageReport,
-    StageSettings, Store, StoreError, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
+    ArrivalLog, CHANGE_COUNT_MAX, Chaos, ChildSpec, Clock, ControlLog, Directory, Outlet,
+    StageReport, StageSettings, Store, StoreError, SupervisionStatistics, Supervisor,
+    SupervisorArguments, SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{
@@ -203,6 +203,7 @@ struct Wiring {
     layout: Arc<FactorLayout>,
     strategies: Arc<Vec<StrategySpec>>,
     control: ControlLog,
+    arrivals: ArrivalLog,
     settings: StageSettings,
     chaos: Chaos,
     clock: Clock,
@@ -238,6 +239,8 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         chaos: chaos.clone(),
     };
     let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
+    let arrivals = ArrivalLog::open(&settings.store, config.journal.keep_arrivals)
+        .map_err(|error| fail(Box::new(error)))?;
     let (shards, source_count) = (config.pipeline.shards, sources.len());
     let wiring = Wiring {
         config: Arc::new(config),
@@ -247,6 +250,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         layout: Arc::clone(engine.layout()),
         strategies: Arc::new(strategies),
         control,
+        arrivals,
         settings,
         chaos,
         clock: clock.clone(),
@@ -630,10 +634,8 @@ impl Wiring {
                 let strategy = |shard| wiring.to(&strategy::role(shard), StrategyMessage::Demand);
                 RiskArguments {
                     limits: wiring.config.risk_limits(),
-                    merging: match wiring.config.pipeline.merge {
-                        Merge::Key => Merging::Key,
-                        Merge::Arrival => Merging::Arrival,
-                    },
+                    merging: wiring.merging(),
+                    arrivals: wiring.arrivals.clone(),
                     latency_min,
                     settings: wiring.settings.clone(),
                     progress,
@@ -651,6 +653,17 @@ impl Wiring {
                 }
             },
         )
+    }
+
+    /// By what exec orders its inputs.
+    fn merging(&self) -> Merging {
+        let is_live =
+            |source: &NodeSource| matches!(source, NodeSource::Feed(feed) if feed.is_live());
+        match self.config.pipeline.merge {
+            Merge::Arrival => Merging::Arrival,
+            Merge::Auto if self.sources.iter().any(is_live) => Merging::Arrival,
+            Merge::Auto | Merge::Key => Merging::Key,
+        }
     }
 
     /// The least that any broker takes to answer.

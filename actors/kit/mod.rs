@@ -5,6 +5,7 @@
 //! | [`Clock`]       | the only place the time of day is read                              |
 //! | [`Store`]       | what must survive the process                                       |
 //! | [`Checkpoints`] | a stage's state at some keys                                        |
+//! | [`ArrivalLog`]  | the order in which exec took its inputs as they arrived             |
 //! | [`Journal`]     | what a source that cannot be read again has said                    |
 //! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
 //! | [`Inbox`]       | what an actor need not be woken for                                 |
@@ -13,6 +14,7 @@
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
 
+mod arrivals;
 pub mod certificate;
 mod chaos;
 mod checkpoints;
@@ -29,6 +31,7 @@ mod store;
 mod supervisor;
 pub mod wire;
 
+pub use arrivals::{ArrivalLog, ArrivalsStored};
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};

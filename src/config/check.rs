@@ -78,6 +78,14 @@ impl Found<'_> {
         self.ordered(&["pipeline", "batch_ticks"], &["stream", "credit_ticks"]);
         self.ordered(&["stream", "credit_ticks"], &["stream", "retained_ticks"]);
         self.ordered(&["stream", "checkpoint_ticks"], &["stream", "retained_ticks"]);
+        let follow = ["pipeline", "follow"];
+        if self.settings.find(&follow).and_then(Value::text).is_some()
+            && self.settings.text(&["pipeline", "merge"]) != "arrival"
+        {
+            let what = "says whose order of arrival is taken again, and inputs are not taken as \
+                        they arrive";
+            self.add(&[&follow], what, "set pipeline.merge to \"arrival\" as well");
+        }
         let segment = ["journal", "segment_bytes"];
         self.ordered(&segment, &["journal", "size_max_bytes"]);
         if let Some(bytes) = self.number(&segment)

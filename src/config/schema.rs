@@ -147,7 +147,8 @@ pub const KEYS: &[KeySpec] = &[
     //
     count("pipeline.batch_ticks", "ticks", 1, 65_536).operational(),
     count("pipeline.shards", "factor engines", 1, 64).operational(),
-    choice("pipeline.merge", &["key", "arrival"]),
+    choice("pipeline.merge", &["auto", "key", "arrival"]),
+    text("pipeline.follow", PATH).optional(),
     text("pipeline.speed", SPEED).operational(),
     count("pipeline.window_ms", "ms", 1, DAY_MS),
     count("pipeline.window_step_ms", "ms", 1, DAY_MS),
@@ -165,6 +166,7 @@ pub const KEYS: &[KeySpec] = &[
     count("journal.commit_records", "records", 1, 1 << 20).operational(),
     count("journal.commit_ms", "ms", 0, 60_000).operational(),
     count("journal.segment_bytes", "bytes", 64 << 10, 16 << 20).operational(),
+    switch("journal.keep_arrivals").operational(),
     count("journal.size_max_bytes", "bytes", 1 << 20, i64::MAX).operational(),
     //
     choice("supervision.strategy", RESTART_STRATEGIES).operational(),

@@ -28,9 +28,11 @@ pub struct NodeConfig {
 /// In which order exec takes its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
+    /// As they come if a source is live, and otherwise by key.
+    Auto,
     /// By key: every run gives the same answer.
     Key,
-    /// As they come: lowest latency, for live sources.
+    /// As they come: lowest latency, for several live sources.
     Arrival,
 }
 
@@ -67,6 +69,8 @@ pub struct PipelineConfig {
     pub shards: usize,
     /// In which order exec takes its inputs.
     pub merge: Merge,
+    /// The data directory of a run whose order of arrival is taken again.
+    pub follow: Option<String>,
     /// How fast recorded data is read.
     pub speed: Speed,
     /// Length of an event-time window.
@@ -122,6 +126,8 @@ pub struct JournalConfig {
     pub commit: Span,
     /// Size of a segment of the log, a power of two.
     pub segment_bytes: u64,
+    /// Whether the order in which inputs arrived is kept for a run that follows it.
+    pub keep_arrivals: bool,
     /// Size of all together; beyond it ingestion stops loudly.
     pub size_max_bytes: u64,
 }
@@ -260,8 +266,10 @@ pub(super) fn config(settings: Settings) -> Config {
             shards: s.size(&["pipeline", "shards"]),
             merge: match s.text(&["pipeline", "merge"]) {
                 "arrival" => Merge::Arrival,
-                _ => Merge::Key,
+                "key" => Merge::Key,
+                _ => Merge::Auto,
             },
+            follow: s.find(&["pipeline", "follow"]).and_then(Value::text).map(str::to_owned),
             speed: Speed::parse(s.text(&["pipeline", "speed"])).unwrap_or(Speed::Max),
             window: s.span_ms(&["pipeline", "window_ms"]),
             window_step: s.span_ms(&["pipeline", "window_step_ms"]),
@@ -298,6 +306,7 @@ pub(super) fn config(settings: Settings) -> Config {
             commit_records: s.size(&["journal", "commit_records"]),
             commit: s.span_ms(&["journal", "commit_ms"]),
             segment_bytes: s.count(&["journal", "segment_bytes"]),
+            keep_arrivals: s.switch(&["journal", "keep_arrivals"]),
             size_max_bytes: s.count(&["journal", "size_max_bytes"]),
         },
         strategies: strategies(s),
