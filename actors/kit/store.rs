@@ -144,8 +144,7 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// As `config` has it.
     pub fn new(config: &JournalConfig, faults: DiskFaults) -> Self {
-        let commit =
-            CommitPolicy { records_max: config.commit_records, wait: config.commit.into() };
+        let commit = CommitPolicy { records_max: config.commit_records, wait: config.commit };
         let segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
         Self { commit, segment_bytes, faults }
     }

@@ -263,6 +263,6 @@ fn split_late(run: Run<TickBatch>, last: Key) -> (Option<Ready>, Option<Run<Tick
     };
     let late = Run { rows: 0..end - rows.start, block: Arc::new(block), input: run.input };
     let late = Ready { run: late, own: Some((Arc::clone(&run.block), rows.start)) };
-    let rest = (end < rows.end).then(|| Run { rows: end..rows.end, ..run });
+    let rest = (end < rows.end).then_some(Run { rows: end..rows.end, ..run });
     (Some(late), rest)
 }
