@@ -42,8 +42,8 @@ use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
 use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
-    Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageSettings, Store,
-    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    ArrivalLog, Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageSettings,
+    Store, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
@@ -139,6 +139,7 @@ struct Wiring {
     layout: Arc<FactorLayout>,
     strategies: Arc<Vec<StrategySpec>>,
     control: ControlLog,
+    arrivals: ArrivalLog,
     settings: StageSettings,
     chaos: Chaos,
     clock: Clock,
@@ -216,6 +217,8 @@ impl Wiring {
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
+        let arrivals = ArrivalLog::open(&settings.store, config.journal.keep_arrivals)
+            .map_err(|error| fail(Box::new(error)))?;
         let shards = config.pipeline.shards;
         Ok(Self {
             config: Arc::new(config),
@@ -225,6 +228,7 @@ impl Wiring {
             layout: Arc::clone(engine.layout()),
             strategies: Arc::new(strategies),
             control,
+            arrivals,
             settings,
             chaos,
             clock,
@@ -617,10 +621,8 @@ impl Wiring {
                 let strategy = |shard| wiring.consume(wiring.signals(shard));
                 RiskArguments {
                     limits: wiring.config.risk_limits(),
-                    merging: match wiring.config.pipeline.merge {
-                        Merge::Key => Merging::Key,
-                        Merge::Arrival => Merging::Arrival,
-                    },
+                    merging: wiring.merging(),
+                    arrivals: wiring.arrivals.clone(),
                     latency_min,
                     settings: wiring.settings.clone(),
                     progress,
@@ -638,6 +640,17 @@ impl Wiring {
                 }
             },
         )
+    }
+
+    /// By what exec orders its inputs.
+    fn merging(&self) -> Merging {
+        let is_live =
+            |source: &NodeSource| matches!(source, NodeSource::Feed(feed) if feed.is_live());
+        match self.config.pipeline.merge {
+            Merge::Arrival => Merging::Arrival,
+            Merge::Auto if self.sources.iter().any(is_live) => Merging::Arrival,
+            Merge::Auto | Merge::Key => Merging::Key,
+        }
     }
 
     /// The least that any broker takes to answer.

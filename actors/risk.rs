@@ -10,30 +10,37 @@
 //!
 //! *Failover.* Risk, router, brokers and positions have one checkpoint, at one key. Whichever of them
 //! starts anew, all go back to it together: a new epoch. Rows and signals after that key are asked for
-//! again, and everything follows as it did before.
+//! again, and everything follows as it did before. Where inputs are taken as they arrive, the order
+//! taken is in the [`ArrivalLog`], and is followed first; no order leaves before what it follows from
+//! is on the disk.
 //!
 //! *Delivery.* Rows and signals by streams, see [`tickwright_core::stream`]; the rest in lockstep, see
 //! [`crate::kit::exec`].
 
+mod arrivals;
+mod checkpoint;
+
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
-use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{
     BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, Price, Signal, SourceId,
     SymbolId, TickBatch, Timestamp, TopOfBook,
 };
-use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits, RiskState as Checked};
-use tickwright_core::stream::{Lockstep, LockstepSnapshot, Merging, Next, Run, SignalBatch};
+use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
+use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBatch};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
-    Checkpoints, Consumer, Delivery, Demand, Directory, Inbox, Outlet, StageReport, StageSettings,
-    Stored,
+    ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Inbox, Outlet,
+    StageReport, StageSettings, Stored,
 };
+
+use arrivals::Arrivals;
 
 /// The role of risk, and the name of exec's checkpoints.
 pub const ROLE: &str = "risk";
@@ -63,6 +70,8 @@ pub enum RiskMessage {
     MemberIsBack,
     /// A checkpoint was written.
     Stored(Stored),
+    /// The order in which inputs were taken was written.
+    ArrivalsStored(ArrivalsStored),
     /// What has been judged?
     Report(RpcReplyPort<StageReport<RiskReport>>),
 }
@@ -88,6 +97,8 @@ pub struct RiskArguments {
     pub limits: RiskLimits,
     /// By what inputs are ordered.
     pub merging: Merging,
+    /// Where it is written down in which order they arrived.
+    pub arrivals: ArrivalLog,
     /// The least that any broker takes to answer, in nanoseconds.
     pub latency_min: u64,
     /// What all stages share.
@@ -139,6 +150,9 @@ pub struct RiskState {
     restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
     finished: Outlet<()>,
     checkpoints: Checkpoints,
+    /// Up to where each input was done at checkpoints that are not trimmed yet. As many as those.
+    inputs_at: VecDeque<(Key, Positions)>,
+    arrivals: Arrivals,
     settings: StageSettings,
     epoch: Epoch,
     phase: Phase,
@@ -165,23 +179,14 @@ pub struct RiskState {
 enum Phase {
     /// Nothing: it takes what comes.
     Running,
+    /// The disk: an order follows from what is not on it yet.
+    Writing,
     /// The router's answer.
     Waiting,
     /// The parts of a checkpoint.
     Gathering { router: Option<Vec<u8>>, positions: Option<Vec<u8>> },
     /// Everything has been handled.
     Finished,
-}
-
-/// What survives: all of exec.
-#[derive(Serialize, Deserialize)]
-struct Checkpoint {
-    lockstep: LockstepSnapshot,
-    checked: Checked,
-    listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
-    sampled_at: Timestamp,
-    router: Vec<u8>,
-    positions: Vec<u8>,
 }
 
 impl Actor for RiskActor {
@@ -197,6 +202,7 @@ impl Actor for RiskActor {
         let RiskArguments {
             limits,
             merging,
+            arrivals: log,
             latency_min,
             settings,
             progress,
@@ -211,6 +217,8 @@ impl Actor for RiskActor {
         } = arguments;
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
         let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
+        log.tell(Outlet::to_actor(&myself, RiskMessage::ArrivalsStored));
+        let arrivals = Arrivals { is_used: merging == Merging::Arrival, log, awaited: None };
         let mut state = RiskState {
             myself: myself.clone(),
             checker: RiskChecker::new(limits.clone()),
@@ -225,6 +233,8 @@ impl Actor for RiskActor {
             restore_positions,
             finished,
             checkpoints,
+            inputs_at: VecDeque::new(),
+            arrivals,
             settings,
             // Distinct from every epoch of an actor before this one.
             epoch: crate::kit::monotonic_nanos(),
@@ -266,50 +276,17 @@ impl Actor for RiskActor {
             RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
             RiskMessage::MemberIsBack => state.begin_epoch()?,
             RiskMessage::Stored(stored) => state.on_stored(stored)?,
+            RiskMessage::ArrivalsStored(result) => state.on_arrivals_stored(result)?,
             RiskMessage::Report(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.report());
             }
         }
-        state.go_on();
-        Ok(())
+        state.go_on()
     }
 }
 
 impl RiskState {
-    /// Goes back, with router, brokers and positions, to the last checkpoint, or to the beginning.
-    fn begin_epoch(&mut self) -> Result<(), ActorProcessingErr> {
-        self.epoch += 1;
-        self.inputs.clear();
-        self.entries.clear();
-        self.listed.clear();
-        self.unlisted_router.clear();
-        self.unlisted_positions.clear();
-        self.rows_since = 0;
-        self.phase = Phase::Running;
-        let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
-            Some((_, checkpoint)) => {
-                self.checker = RiskChecker::restore(self.limits.clone(), checkpoint.checked);
-                self.lockstep.restore(checkpoint.lockstep);
-                self.listed = checkpoint.listed;
-                self.sampled_at = checkpoint.sampled_at;
-                (Some(checkpoint.router), Some(checkpoint.positions))
-            }
-            None => {
-                self.checker = RiskChecker::new(self.limits.clone());
-                self.lockstep.restore(LockstepSnapshot::default());
-                self.sampled_at = Timestamp::default();
-                (None, None)
-            }
-        };
-        // Whoever is not there says so when it is, and another epoch begins.
-        let _ = self.restore_router.send((self.epoch, router));
-        let _ = self.restore_positions.send((self.epoch, positions));
-        (0..self.cleaners.len()).for_each(|source| self.subscribe_ticks(source));
-        (0..self.strategies.len()).for_each(|shard| self.subscribe_signals(shard));
-        Ok(())
-    }
-
     /// Asks a source for what follows the rows in hand or done.
     fn subscribe_ticks(&mut self, source: usize) {
         let sink = Outlet::to_inbox(&self.inbox, source, &self.myself, || RiskMessage::Rows);
@@ -323,13 +300,14 @@ impl RiskState {
     }
 
     /// Takes in the rows that have come.
-    fn take_rows(&mut self) {
+    fn take_rows(&mut self) -> Result<(), ActorProcessingErr> {
         for (source, (session, frame)) in self.inbox.take() {
             let block = Arc::clone(&frame.block);
             if self.lockstep.on_ticks(source, session, frame) {
                 self.list(&block);
             }
         }
+        if self.arrivals.is_used { self.note_arrivals() } else { Ok(()) }
     }
 
     /// Whether there is nothing to do before the next message. One that waits for rows is sent one.
@@ -358,9 +336,13 @@ impl RiskState {
     }
 
     /// Handles whatever is next until there is something to wait for.
-    fn go_on(&mut self) {
-        self.take_rows();
+    fn go_on(&mut self) -> Result<(), ActorProcessingErr> {
+        self.take_rows()?;
         while matches!(self.phase, Phase::Running) {
+            if self.awaits_disk() {
+                self.phase = Phase::Writing;
+                return Ok(());
+            }
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
             if self.lockstep.is_between_keys()
                 && self.checkpoints.is_due(std::mem::take(&mut self.rows_since))
@@ -370,7 +352,7 @@ impl RiskState {
             }
             match self.lockstep.next_step() {
                 Next::Rows(block, rows) => self.on_rows(&block, rows),
-                Next::Signal(signal) => self.on_signal(&signal),
+                Next::Signal(signal, at) => self.on_signal(&signal, at),
                 Next::Event(event) => self.on_event(event),
                 Next::Advance { to, .. } => {
                     let runs = self.lockstep.ship(to);
@@ -382,11 +364,14 @@ impl RiskState {
                 }
                 Next::Finished => self.gather(),
                 Next::Starved if self.sleeps() => break,
-                Next::Starved => self.take_rows(),
+                Next::Starved => self.take_rows()?,
             }
             if self.inputs.len() >= INPUTS_MAX {
                 self.send(Vec::new(), Want::Nothing);
             }
+        }
+        if matches!(self.phase, Phase::Writing) {
+            return Ok(());
         }
         self.send_if_any();
         // What comes while exec waits for its members would pile up here.
@@ -394,6 +379,7 @@ impl RiskState {
             self.cleaners.return_credit(self.lockstep.ticks());
             self.strategies.return_credit(self.lockstep.signals());
         }
+        Ok(())
     }
 
     fn on_rows(&mut self, block: &TickBatch, rows: std::ops::Range<usize>) {
@@ -422,14 +408,17 @@ impl RiskState {
         self.entries.push(LedgerEntry::Sample(at, marks));
     }
 
-    fn on_signal(&mut self, signal: &Signal) {
-        let at = signal.id.key;
+    fn on_signal(&mut self, signal: &Signal, at: Key) {
         match self.checker.check(signal, at.frontier) {
             Ok(approved) => {
                 self.lockstep.on_order(at);
                 self.entries.push(LedgerEntry::Order(*approved.order()));
                 let origin_nanos = signal.origin_nanos;
                 self.inputs.push(RouterInput::Order { approved, at, origin_nanos });
+                if self.arrivals.is_used {
+                    let number = self.arrivals.log.flush(true);
+                    self.arrivals.awaited = Some(number);
+                }
             }
             Err(denial) => tracing::debug!(%denial, key = %at, "signal denied"),
         }
@@ -485,13 +474,6 @@ impl RiskState {
         }
     }
 
-    fn on_positions_state(&mut self, part: Vec<u8>) {
-        if let Phase::Gathering { positions, .. } = &mut self.phase {
-            *positions = Some(part);
-        }
-        self.store_if_gathered();
-    }
-
     fn ask(&mut self, runs: Vec<Run<TickBatch>>, want: Want) {
         self.send(runs, want);
         self.phase = Phase::Waiting;
@@ -531,56 +513,6 @@ impl RiskState {
         };
         // As above.
         let _ = self.positions.send(ledger);
-    }
-
-    /// Begins a checkpoint: asks the others for their parts.
-    fn gather(&mut self) {
-        let runs = self.lockstep.ship_processed();
-        self.send(runs, Want::State);
-        self.send_ledger(true);
-        self.phase = Phase::Gathering { router: None, positions: None };
-    }
-
-    fn store_if_gathered(&mut self) {
-        let Phase::Gathering { router: Some(router), positions: Some(positions) } = &mut self.phase
-        else {
-            return;
-        };
-        let checkpoint = Checkpoint {
-            lockstep: self.lockstep.snapshot(),
-            checked: self.checker.state().clone(),
-            listed: self.listed.clone(),
-            sampled_at: self.sampled_at,
-            router: std::mem::take(router),
-            positions: std::mem::take(positions),
-        };
-        let is_finished = self.lockstep.is_finished();
-        let key = if is_finished { Key::END } else { self.lockstep.position() };
-        self.phase = if is_finished { Phase::Finished } else { Phase::Running };
-        self.checkpoints.put(key, &checkpoint);
-        if is_finished && self.checkpoints.last() == Key::END {
-            // It was stored by an actor before this one.
-            self.announce_finished();
-        }
-    }
-
-    fn on_stored(&mut self, stored: Stored) -> Result<(), ActorProcessingErr> {
-        self.checkpoints.on_stored(stored)?;
-        let last = self.checkpoints.last();
-        if let Some(stable) = self.checkpoints.trim(last) {
-            self.cleaners.stable(stable);
-            self.strategies.stable(stable);
-        }
-        if last == Key::END {
-            self.announce_finished();
-        }
-        Ok(())
-    }
-
-    fn announce_finished(&mut self) {
-        if !std::mem::replace(&mut self.is_announced, true) {
-            let _ = self.finished.send(());
-        }
     }
 
     fn report(&self) -> StageReport<RiskReport> {

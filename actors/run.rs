@@ -14,7 +14,9 @@ use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, Kin
 use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
-use crate::kit::{Chaos, Clock, DiskFaults, Opened, Store, StoreError, wire};
+use crate::kit::{
+    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, wire,
+};
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
@@ -67,6 +69,14 @@ pub enum RunError {
     Stopped {
         /// How to go on.
         remedy: &'static str,
+    },
+    /// There is no order of arrival to follow.
+    #[error("pipeline.follow = \"{}\" cannot be followed: {reason}", path.display())]
+    Follow {
+        /// The data directory named.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// A stage did not answer.
     #[error("the run is over, but {0}")]
@@ -325,10 +335,12 @@ pub(crate) fn prepare_store(
     disk: DiskFaults,
 ) -> Result<(Store, bool, Option<PathBuf>), RunError> {
     if !config.journal.enabled {
-        return Ok((Store::in_memory(), false, None));
+        let store = Store::in_memory();
+        follow(config, input, &store)?;
+        return Ok((store, false, None));
     }
     let directory = PathBuf::from(&config.node.data_dir);
-    let (store, opened) = Store::open(&directory, disk)?;
+    let (store, opened) = Store::open(&directory, StoreOptions::new(&config.journal, disk))?;
     let set_aside = match opened {
         Opened::Sound => None,
         Opened::SetAside(path) => Some(path),
@@ -365,12 +377,37 @@ pub(crate) fn prepare_store(
         }
         Some(_) | None => {
             store.clear()?;
+            follow(config, input, &store)?;
             false
         }
     };
     store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
     store.mark_begun()?;
     Ok((store, resumed, set_aside))
+}
+
+/// Gives `store` the order of arrival of the run that is to be followed, if one is.
+fn follow(config: &Config, input: &Input, store: &Store) -> Result<(), RunError> {
+    let Some(path) = config.pipeline.follow.as_ref().map(PathBuf::from) else { return Ok(()) };
+    let fail = |reason: &str| RunError::Follow { path: path.clone(), reason: reason.to_owned() };
+    if !path.join("journal").is_dir() {
+        return Err(fail("it is not the data directory of a run"));
+    }
+    let (other, _) = Store::open(&path, StoreOptions::new(&config.journal, DiskFaults::default()))?;
+    let (tree, key) = RECORD;
+    let record = other.get(tree, key)?.ok_or_else(|| fail("no run was recorded there"))?;
+    let record: Record =
+        wire::decode(&record).map_err(|error| other.record_error(tree, key, &error.to_string()))?;
+    if record.inputs != identify(config, input)? {
+        return Err(fail("that run had other inputs"));
+    }
+    if record.shards != config.pipeline.shards {
+        return Err(fail(&format!("that run had pipeline.shards = {}", record.shards)));
+    }
+    if ArrivalLog::copy(&other, store)? == 0 {
+        return Err(fail("that run kept no order: it needs journal.keep_arrivals = true"));
+    }
+    Ok(())
 }
 
 pub(crate) fn mark_finished(store: &Store) -> Result<(), RunError> {

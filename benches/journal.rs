@@ -4,8 +4,8 @@
 //!
 //! One million rows in blocks of 256 are handed to the node decoded. It journals each block before
 //! anything else sees it, then trades on it. The yardstick inserts the bytes of the same rows into
-//! sled under the same settings and makes 64 blocks at a time durable, as the committer does: a flush
-//! and an fsync. Both take turns; the ratio is taken within a round, and the median is printed.
+//! sled under the same settings and makes `journal.commit_records` blocks at a time durable, as the
+//! committer does at most: a flush and an fsync. Both take turns; the ratio is taken within a round, and the median is printed.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
@@ -16,16 +16,13 @@ use std::fs::File;
 use std::time::Instant;
 
 use rows::{RATES, Ticks, config_of, median, run_node};
-use tickwright::kit::{Chaos, Clock, DiskFaults, Store};
+use tickwright::kit::{Chaos, Clock, Store, StoreOptions};
 use tickwright::node::NodeArguments;
 use tickwright::source::feed::{Feed, FeedRows};
 use tickwright_core::config::Kinds;
 use tickwright_core::domain::RawTick;
 
 const BLOCK_ROWS: usize = 256;
-
-/// Blocks that share a commit, at the most.
-const COMMIT_BLOCKS: usize = 64;
 
 fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
@@ -55,16 +52,19 @@ fn main() {
 
 /// Seconds of the bare loop.
 fn append(blocks: &[&[RawTick]]) -> f64 {
+    let StoreOptions { commit, segment_bytes, .. } = StoreOptions::default();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
-    let config = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None);
+    let config = sled::Config::new().path(&path).segment_size(segment_bytes).flush_every_ms(None);
     let db = config.cache_capacity(8 << 20).open().unwrap();
     let tree = db.open_tree("journal/0").unwrap();
     let begun = Instant::now();
-    for (number, commit) in (0u64..).zip(blocks.chunks(COMMIT_BLOCKS)) {
-        for (place, block) in (0u64..).zip(commit) {
-            let key = (number * COMMIT_BLOCKS as u64 + place).to_be_bytes();
-            tree.insert(key, bytemuck::cast_slice::<RawTick, u8>(block)).unwrap();
+    let mut number = 0u64;
+    for together in blocks.chunks(commit.records_max) {
+        for block in together {
+            let rows = bytemuck::cast_slice::<RawTick, u8>(block);
+            tree.insert(number.to_be_bytes(), rows).unwrap();
+            number += 1;
         }
         db.flush().unwrap();
         File::open(path.join("db")).unwrap().sync_all().unwrap();
@@ -91,7 +91,7 @@ fn run(ticks: &Ticks, blocks: &[&[RawTick]]) -> f64 {
         config: config_of(&RATES[0], BLOCK_ROWS),
         kinds: Kinds::default(),
         sources: vec![source.into()],
-        store: Store::open(directory.path(), DiskFaults::default()).unwrap().0,
+        store: Store::open(directory.path(), StoreOptions::default()).unwrap().0,
         chaos: Chaos::default(),
         clock: Clock::system(),
     };

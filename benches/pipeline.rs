@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use rows::{RATES, Rate, SYMBOLS, Ticks, config_of, median, run_node};
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, DiskFaults, Store, monotonic_nanos};
+use tickwright::kit::{Chaos, Clock, Store, StoreOptions, monotonic_nanos};
 use tickwright::node::{NodeArguments, NodeSource};
 use tickwright::source::{Format, Progress, Source, SourceError};
 use tickwright_core::backtest::Backtest;
@@ -226,7 +226,7 @@ fn run_actors(
     let config = config_of(rate, batch);
     let directory = tempfile::tempdir().unwrap();
     let store = if journal {
-        Store::open(directory.path(), DiskFaults::default()).unwrap().0
+        Store::open(directory.path(), StoreOptions::default()).unwrap().0
     } else {
         Store::in_memory()
     };

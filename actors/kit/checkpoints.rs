@@ -126,6 +126,10 @@ impl Checkpoints {
             drop(stored.send((key, result)));
         });
         self.store.put(&self.tree, bytes_of(key), wire::encode(state), done);
+        if key == Key::END {
+            // The end of the run waits for it.
+            self.store.hurry();
+        }
     }
 
     /// Takes in that a checkpoint has been stored.

@@ -110,6 +110,7 @@ impl<N: Serialize + DeserializeOwned> Journal<N> {
         let (sender, receiver) = oneshot::channel();
         let done: Done = Box::new(move |result| drop(sender.send(result)));
         store.put("journal-fence", tree.clone().into_bytes(), Vec::new(), done);
+        store.hurry();
         match timeout(FENCE_PATIENCE, receiver).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) | Err(_) => return Err(JournalError::Stuck { tree }),

@@ -173,6 +173,13 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
         }
     }
 
+    /// Tells each producer that nothing up to its key will be asked for again.
+    pub fn stable_each(&self, keys: &[Key]) {
+        for (producer, &key) in self.producers.iter().zip(keys) {
+            let _ = producer.send(Demand::Stable(key));
+        }
+    }
+
     /// Tells every producer that nothing up to `key` will be asked for again.
     pub fn stable(&self, key: Key) {
         for producer in &self.producers {

@@ -5,6 +5,7 @@
 //! | [`Clock`]       | the only place the time of day is read                              |
 //! | [`Store`]       | what must survive the process                                       |
 //! | [`Checkpoints`] | a stage's state at some keys                                        |
+//! | [`ArrivalLog`]  | the order in which exec took its inputs as they arrived             |
 //! | [`Journal`]     | what a source that cannot be read again has said                    |
 //! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
 //! | [`Inbox`]       | what an actor need not be woken for                                 |
@@ -14,6 +15,7 @@
 //! | [`Chaos`]       | faults on command                                                   |
 //! | [`Gate`]        | holds sources where a node is to be harmed                          |
 
+mod arrivals;
 pub mod certificate;
 mod chaos;
 mod checkpoints;
@@ -31,6 +33,7 @@ mod store;
 mod supervisor;
 pub mod wire;
 
+pub use arrivals::{ArrivalLog, ArrivalsStored};
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{Checkpoints, Stored};
 pub use clock::{Clock, monotonic_nanos};
@@ -42,7 +45,7 @@ pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
 pub use stage::{StageReport, StageSettings};
-pub use store::{DiskFaults, Done, Opened, Record, Store, StoreError};
+pub use store::{CommitPolicy, DiskFaults, Done, Opened, Record, Store, StoreError, StoreOptions};
 pub use supervisor::{
     ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };

@@ -7,9 +7,10 @@
 //! # What sled 0.34.7 does not do by itself
 //!
 //! `flush()` does not call fsync on Linux: after a simulated power cut acknowledged records were lost
-//! in 80 of 100 trials, and opening *panicked* in 19. With segments of 8 MiB (larger values would go
-//! to blob files that are never synced) and an fsync of the log after each flush, 150 of 150 cuts were
-//! survived. So a record counts as stored only after both; several records share one commit.
+//! in 80 of 100 trials, and opening *panicked* in 19. With segments of 8 MiB and an fsync of the log
+//! after each flush, 150 of 150 cuts were survived. So a record counts as stored only after both;
+//! several records share one commit. Records that are large beside a segment go to files of their own,
+//! which sled never syncs either: the committer does.
 //!
 //! A store without a directory keeps everything in memory: it survives its actors, not the process.
 
@@ -17,17 +18,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Sender, bounded};
+use tickwright_core::config::{Config, JournalConfig};
 
-use super::wire::{self, WireError};
+mod committer;
+mod engine;
 
-/// Records that share one commit at the most.
-const COMMIT_RECORDS_MAX: usize = 64;
+pub use committer::CommitPolicy;
+
+use committer::{Blobs, Committer, Write, commit};
+use engine::{Unopened, guarded, open_guarded, quieten_engine, set_aside};
 
 /// Writes that may wait for the committer; the writer blocks beyond.
 const QUEUE_MAX: usize = 1_024;
@@ -80,9 +84,6 @@ pub enum StoreError {
     },
 }
 
-/// What the engine keeps in memory. Records are written often and read once, at a start.
-const CACHE_BYTES: u64 = 8 << 20;
-
 /// The file that says that a run was recorded here. sled takes a log that is nothing but garbage for an
 /// empty one; this tells the two apart.
 const BEGUN: &str = "begun";
@@ -112,11 +113,6 @@ enum Backend {
     },
 }
 
-enum Write {
-    Put { tree: sled::Tree, key: Vec<u8>, value: Vec<u8>, done: Done },
-    Remove { tree: sled::Tree, keys: Vec<Vec<u8>> },
-}
-
 /// What was found when the store was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -133,6 +129,34 @@ pub struct DiskFaults {
     pub full_after_bytes: Option<u64>,
 }
 
+/// How a directory is written.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// What shares a commit.
+    pub commit: CommitPolicy,
+    /// Size of a segment of the log: a power of two from 64 KiB to 16 MiB. A directory keeps the size
+    /// it was begun with.
+    pub segment_bytes: usize,
+    /// Faults of the disk.
+    pub faults: DiskFaults,
+}
+
+impl StoreOptions {
+    /// As `config` has it.
+    pub fn new(config: &JournalConfig, faults: DiskFaults) -> Self {
+        let commit = CommitPolicy { records_max: config.commit_records, wait: config.commit };
+        let segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
+        Self { commit, segment_bytes, faults }
+    }
+}
+
+/// As the default configuration has it.
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self::new(&Config::default().journal, DiskFaults::default())
+    }
+}
+
 impl Store {
     /// A store in memory.
     pub fn in_memory() -> Self {
@@ -144,7 +168,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::InUse`], [`StoreError::Directory`].
-    pub fn open(directory: &Path, faults: DiskFaults) -> Result<(Self, Opened), StoreError> {
+    pub fn open(directory: &Path, options: StoreOptions) -> Result<(Self, Opened), StoreError> {
+        let StoreOptions { commit: policy, segment_bytes, faults } = options;
         let path = directory.join("journal");
         let problem = |error: &io::Error| StoreError::Directory {
             path: directory.to_owned(),
@@ -153,7 +178,7 @@ impl Store {
         quieten_engine();
         std::fs::create_dir_all(&path).map_err(|error| problem(&error))?;
         let mut opened = Opened::Sound;
-        let db = match open_guarded(&path) {
+        let db = match open_guarded(&path, segment_bytes) {
             Ok(db) => db,
             Err(Unopened::InUse) => return Err(StoreError::InUse(directory.to_owned())),
             Err(Unopened::Failed(error)) => return Err(problem(&error)),
@@ -162,7 +187,7 @@ impl Store {
                 tracing::warn!(message, aside = %aside.display(), "damaged journal set aside");
                 opened = Opened::SetAside(aside);
                 std::fs::create_dir_all(&path).map_err(|error| problem(&error))?;
-                match open_guarded(&path) {
+                match open_guarded(&path, segment_bytes) {
                     Ok(db) => db,
                     Err(Unopened::InUse) => return Err(StoreError::InUse(directory.to_owned())),
                     Err(Unopened::Failed(error)) => return Err(problem(&error)),
@@ -178,13 +203,8 @@ impl Store {
         }
         let (writes, queue) = bounded(QUEUE_MAX);
         let failed = Arc::new(Mutex::new(None));
-        let committer = Committer {
-            path: path.clone(),
-            db: db.clone(),
-            faults,
-            written: 0,
-            failed: Arc::clone(&failed),
-        };
+        let committer =
+            Committer::new(path.clone(), db.clone(), policy, faults, Arc::clone(&failed));
         std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(&queue))
@@ -213,7 +233,8 @@ impl Store {
         matches!(*self.backend, Backend::Sled { .. })
     }
 
-    /// Stores `value` under `key`; calls `done` once it is on the disk, or could not be.
+    /// Stores `value` under `key`; calls `done` once it is on the disk, or could not be. It may wait
+    /// for others to be written with, see [`CommitPolicy`].
     pub fn put(&self, tree: &str, key: Vec<u8>, value: Vec<u8>, done: Done) {
         match &*self.backend {
             Backend::Memory(trees) => {
@@ -255,9 +276,18 @@ impl Store {
     pub fn put_and_wait(&self, tree: &str, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
         let (sender, receiver) = bounded(1);
         self.put(tree, key, value, Box::new(move |result| drop(sender.send(result))));
+        self.hurry();
         match receiver.recv_timeout(Duration::from_secs(30)) {
             Ok(result) => result,
             Err(_) => Err(write_error(&self.path(), "no answer from the disk within 30 s")),
+        }
+    }
+
+    /// Lets what was put so far wait for no more records: somebody waits for it.
+    pub fn hurry(&self) {
+        if let Backend::Sled { writes, .. } = &*self.backend {
+            // A committer that has ended has said so to everybody.
+            let _ = writes.send(Write::Hurry);
         }
     }
 
@@ -365,7 +395,7 @@ impl Store {
                     Ok(())
                 };
                 guarded(clear).map_err(|message| write_error(path, &message))?;
-                commit(db, path)
+                commit(db, path, &mut Blobs::default())
             }
         }
     }
@@ -400,132 +430,6 @@ impl fmt::Debug for Store {
         f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
     }
 }
-
-/// The thread that writes.
-struct Committer {
-    path: PathBuf,
-    db: sled::Db,
-    faults: DiskFaults,
-    written: u64,
-    failed: Arc<Mutex<Option<StoreError>>>,
-}
-
-impl Committer {
-    /// Writes until every [`Store`] is gone.
-    fn run(mut self, queue: &Receiver<Write>) {
-        let mut result = Ok(());
-        while let Ok(first) = queue.recv() {
-            let mut waiting = Vec::new();
-            if result.is_err() {
-                // After the first failure nothing more is written: a gap would look like a record.
-                if let Write::Put { done, .. } = first {
-                    done(result.clone());
-                }
-                continue;
-            }
-            result = self.apply(first, &mut waiting);
-            // Whatever came while the last commit ran shares this one.
-            while waiting.len() < COMMIT_RECORDS_MAX
-                && result.is_ok()
-                && let Ok(write) = queue.try_recv()
-            {
-                result = self.apply(write, &mut waiting);
-            }
-            result = result.and_then(|()| commit(&self.db, &self.path));
-            if let Err(error) = &result {
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.get_or_insert_with(|| error.clone());
-            }
-            for done in waiting {
-                done(result.clone());
-            }
-        }
-    }
-
-    fn apply(&mut self, write: Write, waiting: &mut Vec<Done>) -> Result<(), StoreError> {
-        match write {
-            Write::Put { tree, key, value, done } => {
-                waiting.push(done);
-                self.written += (key.len() + value.len()) as u64;
-                if self.faults.full_after_bytes.is_some_and(|limit| self.written > limit) {
-                    return Err(write_error(&self.path, "no space left on device (injected)"));
-                }
-                let inserted = guarded(|| tree.insert(key, value).map(drop));
-                inserted.map_err(|message| write_error(&self.path, &message))
-            }
-            Write::Remove { tree, keys } => {
-                let remove = || keys.iter().try_for_each(|key| tree.remove(key).map(drop));
-                guarded(remove).map_err(|message| write_error(&self.path, &message))
-            }
-        }
-    }
-}
-
-/// Makes what was inserted survive a power cut.
-fn commit(db: &sled::Db, path: &Path) -> Result<(), StoreError> {
-    guarded(|| db.flush().map(drop)).map_err(|message| write_error(path, &message))?;
-    let synced = File::open(path.join("db")).and_then(|file| file.sync_all());
-    synced.map_err(|error| write_error(path, &error.to_string()))
-}
-
-/// Calls into sled, which says by panicking some of what it should return: above all that the disk is
-/// full. An error comes back in words for a user.
-fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
-    let message = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic_message(&*panic),
-    };
-    Err(system_error(&message).map_or(message, |error| error.to_string()))
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-    message.unwrap_or("the storage engine gave up").to_owned()
-}
-
-/// The error of the system in what sled says, where the disk and not its content is at fault. sled
-/// often keeps only its text: `Os { code: 28, .. }`, or `.. (os error 28)`.
-fn system_error(message: &str) -> Option<io::Error> {
-    use io::ErrorKind as Kind;
-    // Input or output, and too many open files, which have no kind of their own.
-    const EIO: i32 = 5;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    let after = |mark| message.split_once(mark).map(|(_, rest)| rest);
-    let rest = after("code: ").or_else(|| after("(os error "))?;
-    let digits = rest.find(|next: char| !next.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
-    let code = digits.parse().ok()?;
-    let error = io::Error::from_raw_os_error(code);
-    let at_fault = [
-        Kind::StorageFull,
-        Kind::FileTooLarge,
-        Kind::QuotaExceeded,
-        Kind::ReadOnlyFilesystem,
-        Kind::PermissionDenied,
-        Kind::OutOfMemory,
-    ];
-    (at_fault.contains(&error.kind()) || [EIO, ENFILE, EMFILE].contains(&code)).then_some(error)
-}
-
-/// Keeps the engine's panics, also those of its own threads, from being printed: they are caught, and
-/// told in words. Everybody else's still are.
-fn quieten_engine() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let file = info.location().map_or("", |location| location.file());
-            if file.contains("sled-0.34") {
-                tracing::debug!(%info, "the storage engine panicked");
-            } else {
-                print(info);
-            }
-        }));
-    });
-}
-
 fn write_error(path: &Path, message: &str) -> StoreError {
     StoreError::Write { path: path.to_owned(), message: message.to_owned() }
 }
@@ -534,160 +438,5 @@ fn ended(path: &Path) -> StoreError {
     write_error(path, "the committer has ended")
 }
 
-enum Unopened {
-    InUse,
-    Failed(io::Error),
-    Damaged(String),
-}
-
-/// Opens the database, where sled 0.34 may panic on a torn log.
-fn open_guarded(path: &Path) -> Result<sled::Db, Unopened> {
-    let open = || {
-        let config = sled::Config::new().path(path).segment_size(8 << 20).flush_every_ms(None);
-        let db = config.cache_capacity(CACHE_BYTES).open()?;
-        if path.join(BEGUN).try_exists()? && db.tree_names().iter().all(|name| name != b"run") {
-            let problem = "the log holds none of the records that were written to it";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
-        }
-        // Reading everything once finds damage now and not in mid-run.
-        for name in db.tree_names() {
-            let is_sealed = name == b"run" || name.starts_with(b"checkpoint/");
-            for record in db.open_tree(&name)?.iter() {
-                let (_, value) = record?;
-                // A record of another version is whole; its reader says what to do about it.
-                if is_sealed && matches!(wire::open(&value), Err(WireError::Checksum)) {
-                    let name = String::from_utf8_lossy(&name);
-                    let problem = format!("a record of `{name}` does not match its checksum");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
-                }
-            }
-        }
-        Ok(db)
-    };
-    let message = match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(Ok(db)) => return Ok(db),
-        Ok(Err(sled::Error::Io(error))) if is_lock(&error) => return Err(Unopened::InUse),
-        Ok(Err(sled::Error::Io(error))) if system_error(&format!("{error:?}")).is_some() => {
-            format!("{error:?}")
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic_message(&*panic),
-    };
-    // A full disk damages nothing: what is there must stay where it is.
-    Err(system_error(&message).map_or(Unopened::Damaged(message), Unopened::Failed))
-}
-
-fn is_lock(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || error.to_string().contains("could not acquire lock")
-}
-
-/// Moves a damaged directory to the first free name beside it.
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    for number in 1..10_000 {
-        let aside = path.with_extension(format!("damaged-{number}"));
-        if !aside.try_exists()? {
-            std::fs::rename(path, &aside)?;
-            return Ok(aside);
-        }
-    }
-    Err(io::Error::other("ten thousand damaged journals beside it already"))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    fn open(directory: &Path) -> Store {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        // The committer of a store that was just dropped may still hold the lock for a moment.
-        loop {
-            match Store::open(directory, DiskFaults::default()) {
-                Ok((store, _)) => return store,
-                Err(StoreError::InUse(_)) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_was_stored_is_there_after_reopening() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path());
-        store.put_and_wait("a", vec![1], vec![10]).unwrap();
-        store.put_and_wait("a", vec![3], vec![30]).unwrap();
-        drop(store);
-        let store = open(directory.path());
-        assert_eq!(store.get("a", &[1]).unwrap(), Some(vec![10]));
-        assert_eq!(store.next("a", &[2]).unwrap(), Some((vec![3], vec![30])));
-        assert_eq!(store.keys("a").unwrap(), [vec![1], vec![3]]);
-    }
-
-    #[test]
-    fn a_directory_in_use_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let _store = open(directory.path());
-        let second = Store::open(directory.path(), DiskFaults::default());
-        assert!(matches!(second, Err(StoreError::InUse(_))));
-    }
-
-    #[test]
-    fn a_full_disk_is_an_error_that_says_so_and_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let faults = DiskFaults { full_after_bytes: Some(100) };
-        let (store, _) = Store::open(directory.path(), faults).unwrap();
-        store.put_and_wait("a", vec![1], vec![0; 50]).unwrap();
-        let error = store.put_and_wait("a", vec![2], vec![0; 60]).unwrap_err();
-        assert!(error.to_string().contains("no space left"), "{error}");
-        assert!(store.put_and_wait("a", vec![3], vec![0]).is_err());
-        assert_eq!(store.get("a", &[1]).unwrap(), Some(vec![0; 50]));
-    }
-
-    #[test]
-    fn what_the_system_says_of_the_disk_is_told_from_damage() {
-        let full = system_error("Os { code: 28, kind: StorageFull, message: \"No space left\" }");
-        assert_eq!(full.unwrap().kind(), io::ErrorKind::StorageFull);
-        let large = system_error("IO error: File too large (os error 27)").unwrap();
-        assert_eq!(large.kind(), io::ErrorKind::FileTooLarge);
-        // A read at an offset that a damaged record named.
-        assert!(system_error("Os { code: 22, kind: InvalidInput, message: \"\" }").is_none());
-        assert!(system_error("Read corrupted data at file offset 7").is_none());
-    }
-
-    #[test]
-    fn a_damaged_journal_is_set_aside_and_a_new_one_begun() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path());
-        for number in 0..200u8 {
-            store.put_and_wait("a", vec![number], vec![number; 1_000]).unwrap();
-        }
-        drop(store);
-        let log = directory.path().join("journal/db");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut bytes = loop {
-            // Wait for the lock to be given back before the file is changed.
-            if let Ok((store, _)) = Store::open(directory.path(), DiskFaults::default()) {
-                drop(store);
-                std::thread::sleep(Duration::from_millis(200));
-                break std::fs::read(&log).unwrap();
-            }
-            assert!(Instant::now() < deadline);
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let (from, to) = (bytes.len() / 200, bytes.len() / 2);
-        for byte in &mut bytes[from..to] {
-            *byte ^= 0xa5;
-        }
-        std::fs::write(&log, bytes).unwrap();
-        let (store, opened) = Store::open(directory.path(), DiskFaults::default()).unwrap();
-        let intact = store.keys("a").unwrap().len();
-        match opened {
-            Opened::SetAside(aside) => assert!(aside.try_exists().unwrap()),
-            Opened::Sound => assert!(intact < 200, "the damage went unnoticed"),
-        }
-    }
-}
+mod tests;

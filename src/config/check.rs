@@ -95,7 +95,23 @@ impl Found<'_> {
         self.ordered(&["pipeline", "batch_ticks"], &["stream", "credit_ticks"]);
         self.ordered(&["stream", "credit_ticks"], &["stream", "retained_ticks"]);
         self.ordered(&["stream", "checkpoint_ticks"], &["stream", "retained_ticks"]);
-        self.ordered(&["journal", "segment_bytes"], &["journal", "size_max_bytes"]);
+        let follow = ["pipeline", "follow"];
+        if self.settings.find(&follow).and_then(Value::text).is_some()
+            && self.settings.text(&["pipeline", "merge"]) != "arrival"
+        {
+            let what = "says whose order of arrival is taken again, and inputs are not taken as \
+                        they arrive";
+            self.add(&[&follow], what, "set pipeline.merge to \"arrival\" as well");
+        }
+        let segment = ["journal", "segment_bytes"];
+        self.ordered(&segment, &["journal", "size_max_bytes"]);
+        if let Some(bytes) = self.number(&segment)
+            && bytes.count_ones() != 1
+        {
+            let next = bytes.unsigned_abs().next_power_of_two();
+            let what = format!("{bytes} bytes is not a power of two");
+            self.add(&[&segment], what, format!("write {} or {next}", next / 2));
+        }
         if self.settings.list(&["node", "roles"]).is_empty() {
             self.add(
                 &[&["node", "roles"]],

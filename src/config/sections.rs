@@ -29,9 +29,11 @@ pub struct NodeConfig {
 /// In which order exec takes its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
+    /// As they come if a source is live, and otherwise by key.
+    Auto,
     /// By key: every run gives the same answer.
     Key,
-    /// As they come: lowest latency, for live sources.
+    /// As they come: lowest latency, for several live sources.
     Arrival,
 }
 
@@ -83,6 +85,8 @@ pub struct PipelineConfig {
     pub shards: usize,
     /// In which order exec takes its inputs.
     pub merge: Merge,
+    /// The data directory of a run whose order of arrival is taken again.
+    pub follow: Option<String>,
     /// How fast recorded data is read.
     pub speed: Speed,
     /// Length of an event-time window.
@@ -136,12 +140,14 @@ pub struct LiveSection {
 pub struct JournalConfig {
     /// Whether anything is written.
     pub enabled: bool,
-    /// Records that are written together, at most.
+    /// Records that are made durable together, at most.
     pub commit_records: usize,
-    /// How long a record waits to be written, at most.
+    /// How long a record waits for others to be written with, at most.
     pub commit: Span,
-    /// Size of one file.
+    /// Size of a segment of the log, a power of two.
     pub segment_bytes: u64,
+    /// Whether the order in which inputs arrived is kept for a run that follows it.
+    pub keep_arrivals: bool,
     /// Size of all together; beyond it ingestion stops loudly.
     pub size_max_bytes: u64,
 }
@@ -301,8 +307,10 @@ pub(super) fn config(settings: Settings) -> Config {
             shards: s.size(&["pipeline", "shards"]),
             merge: match s.text(&["pipeline", "merge"]) {
                 "arrival" => Merge::Arrival,
-                _ => Merge::Key,
+                "key" => Merge::Key,
+                _ => Merge::Auto,
             },
+            follow: s.find(&["pipeline", "follow"]).and_then(Value::text).map(str::to_owned),
             speed: Speed::parse(s.text(&["pipeline", "speed"])).unwrap_or(Speed::Max),
             window: s.span_ms(&["pipeline", "window_ms"]),
             window_step: s.span_ms(&["pipeline", "window_step_ms"]),
@@ -348,6 +356,7 @@ pub(super) fn config(settings: Settings) -> Config {
             commit_records: s.size(&["journal", "commit_records"]),
             commit: s.span_ms(&["journal", "commit_ms"]),
             segment_bytes: s.count(&["journal", "segment_bytes"]),
+            keep_arrivals: s.switch(&["journal", "keep_arrivals"]),
             size_max_bytes: s.count(&["journal", "size_max_bytes"]),
         },
         strategies: strategies(s),

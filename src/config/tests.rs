@@ -177,6 +177,11 @@ fn values_that_contradict_each_other_are_refused_where_the_user_wrote_one() {
             "[supervision.exec]\nbackoff_first_ms = 6000",
             "is above supervision.backoff_max_ms = 5000",
         ),
+        (
+            "[journal]\nsegment_bytes = 1000000",
+            "my.toml:2:17: journal.segment_bytes: 1000000 bytes is not a power of two; write 524288 \
+             or 1048576",
+        ),
         ("[node]\nroles = []", "a node without roles does nothing"),
         ("[risk]\norder_value_min = 2000000", "is above risk.order_value_max = 1000000"),
         (

@@ -16,9 +16,12 @@
 //!
 //! # Invariants
 //!
-//! 1. What comes out, and in what order, depends on the rows, signals and events alone.
+//! 1. What comes out, and in what order, depends on the rows, signals and events alone; where inputs
+//!    are taken as they arrive, also on the [`Taken`] steps.
 //! 2. While an order is open, nothing later than `horizon` comes out.
 //! 3. After a restore from a [`LockstepSnapshot`] the sequence goes on as it would have.
+
+mod arrival;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -30,13 +33,18 @@ use super::merge::{rows_through, rows_until};
 use super::{Frame, Merge, Run, SignalBatch};
 use crate::domain::{BrokerEvent, BrokerEventKind, Key, Signal, TickBatch, Timestamp};
 
+pub use arrival::{OrderMismatch, Positions, Taken};
+
+use arrival::Arrivals;
+
 /// By what exec orders its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Merging {
     /// By key: the same in every run.
     Key,
-    /// As they arrive: no waiting for slower streams, and another order in every run.
+    /// As they arrive: no waiting for slower streams, and another order in every run, which can be
+    /// followed again.
     Arrival,
 }
 
@@ -47,8 +55,8 @@ pub enum Next {
     Rows(Arc<TickBatch>, Range<usize>),
     /// A broker event takes effect.
     Event(BrokerEvent),
-    /// A strategy wants something.
-    Signal(Signal),
+    /// A strategy wants something. It is judged, and its order leaves, at the key given.
+    Signal(Signal, Key),
     /// Nothing may happen before the brokers have said all that is due up to `to`. All orders before
     /// `at` are known. Call [`Lockstep::on_advanced`] with what they say.
     Advance {
@@ -71,11 +79,31 @@ pub enum Next {
 pub struct LockstepSnapshot {
     /// Every row and signal up to here has come out.
     pub position: Key,
+    /// The same by input and its own keys, where inputs are taken as they arrive; otherwise none.
+    pub inputs: Positions,
     events: Vec<BrokerEvent>,
     horizon: Timestamp,
     open_orders: u64,
     rows: u64,
     signals: u64,
+}
+
+/// Rows that may come out.
+#[derive(Debug)]
+struct Ready {
+    run: Run<TickBatch>,
+    /// The block with the rows' own keys, and which of its rows is the first of `run.block`; none, if
+    /// that is the same block.
+    own: Option<(Arc<TickBatch>, usize)>,
+}
+
+/// A signal that may come out.
+#[derive(Debug)]
+struct Waiting {
+    signal: Signal,
+    /// Where it stands among the rows: behind this one.
+    at: Key,
+    input: usize,
 }
 
 /// Merges exec's inputs.
@@ -87,10 +115,10 @@ pub struct Lockstep {
     ticks: Merge<TickBatch>,
     signals: Merge<SignalBatch>,
     /// Ticks in key order, complete up to `ready_through`. Bounded by the credit given out.
-    ready: VecDeque<Run<TickBatch>>,
+    ready: VecDeque<Ready>,
     ready_through: Key,
     /// Signals in order. Bounded by the credit given out.
-    waiting: VecDeque<Signal>,
+    waiting: VecDeque<Waiting>,
     waiting_through: Key,
     /// Events due, in order. Bounded by the open orders.
     events: VecDeque<BrokerEvent>,
@@ -106,6 +134,8 @@ pub struct Lockstep {
     rows: u64,
     signals_seen: u64,
     finished: bool,
+    /// Unused when inputs are taken by key.
+    arrivals: Arrivals,
 }
 
 impl Lockstep {
@@ -117,11 +147,18 @@ impl Lockstep {
         tick_inputs: usize,
         signal_inputs: usize,
     ) -> Self {
+        let (mut ticks, mut signals) = (Merge::new(tick_inputs), Merge::new(signal_inputs));
+        let mut out = Positions::default();
+        if merging == Merging::Arrival {
+            (ticks, signals) = (ticks.eager(), signals.eager());
+            out.ticks = vec![Key::START; tick_inputs];
+            out.signals = vec![Key::START; signal_inputs];
+        }
         Self {
             merging,
             lookahead: latency_min.saturating_sub(1),
-            ticks: Merge::new(tick_inputs),
-            signals: Merge::new(signal_inputs),
+            ticks,
+            signals,
             ready: VecDeque::new(),
             ready_through: Key::START,
             waiting: VecDeque::new(),
@@ -135,6 +172,7 @@ impl Lockstep {
             rows: 0,
             signals_seen: 0,
             finished: false,
+            arrivals: Arrivals::at(Key::START, out),
         }
     }
 
@@ -153,12 +191,10 @@ impl Lockstep {
         let accepted = self.ticks.accept(input, session, frame);
         if self.merging == Merging::Key {
             while let Some(run) = self.ticks.next_run() {
-                self.ready.push_back(run);
+                self.ready.push_back(Ready { run, own: None });
             }
         } else {
-            while let Some(run) = self.ticks.next_arrived() {
-                self.ready.push_back(run);
-            }
+            self.take_arrived();
         }
         self.ready_through = self.ticks.complete();
         accepted
@@ -167,13 +203,14 @@ impl Lockstep {
     /// Takes in a frame of signals. Returns false when it holds nothing new.
     pub fn on_signals(&mut self, input: usize, session: u64, frame: Frame<SignalBatch>) -> bool {
         let accepted = self.signals.accept(input, session, frame);
-        loop {
-            let run = match self.merging {
-                Merging::Key => self.signals.next_run(),
-                Merging::Arrival => self.signals.next_arrived(),
-            };
-            let Some(run) = run else { break };
-            self.waiting.extend(&run.block.signals[run.rows]);
+        if self.merging == Merging::Key {
+            while let Some(run) = self.signals.next_run() {
+                let waiting =
+                    |&signal: &Signal| Waiting { signal, at: signal.id.key, input: run.input };
+                self.waiting.extend(run.block.signals[run.rows.clone()].iter().map(waiting));
+            }
+        } else {
+            self.take_arrived();
         }
         self.waiting_through = self.signals.complete();
         accepted
@@ -208,7 +245,7 @@ impl Lockstep {
     /// first order that is open now.
     pub fn ship(&mut self, to: Timestamp) -> Vec<Run<TickBatch>> {
         let mut runs = std::mem::take(&mut self.unshipped);
-        for run in &self.ready {
+        for Ready { run, .. } in &self.ready {
             let end = rows_until(&run.block, run.rows.clone(), to);
             let start = rows_through(&run.block, run.rows.start..end, self.shipped);
             if start < end {
@@ -230,18 +267,18 @@ impl Lockstep {
 
     /// What is next.
     pub fn next_step(&mut self) -> Next {
-        let row = self.ready.front().map(|run| run.block.key(&run.block.rows[run.rows.start]));
-        let signal = self.waiting.front().map(|signal| signal.id.key);
-        let arrival = self.merging == Merging::Arrival;
+        let first = |run: &Run<TickBatch>| run.block.key(&run.block.rows[run.rows.start]);
+        let row = self.ready.front().map(|ready| first(&ready.run));
+        let signal = self.waiting.front().map(|waiting| waiting.at);
         // A row goes before the signals that answer it.
         let row_first = match (row, signal) {
-            (Some(row), Some(signal)) => row <= signal || arrival,
+            (Some(row), Some(signal)) => row <= signal,
             (Some(_), None) => true,
             (None, _) => false,
         };
         let head = if row_first { row } else { signal };
         let Some(head) = head else { return self.at_rest() };
-        if !arrival {
+        if self.merging == Merging::Key {
             // A signal may still come before this row, or a row before this signal.
             let known = if row_first { self.waiting_through } else { self.ready_through };
             let bounded = if row_first { signal.is_some() } else { row.is_some() };
@@ -259,30 +296,34 @@ impl Lockstep {
             let ahead = Timestamp::from_nanos(at.as_nanos().saturating_add(self.lookahead));
             // Never past the last row in hand: an order that would arrive after the last row of all
             // expires, and whether that row is known to be the last depends on what arrived when.
-            let last = self.ready.back().and_then(|run| {
+            let last = self.ready.back().and_then(|Ready { run, .. }| {
                 run.rows.clone().next_back().map(|row| run.block.frontier(&run.block.rows[row]))
             });
             let to = ahead.min(last.unwrap_or(at)).max(at);
             return Next::Advance { at, to };
         }
         if !row_first {
-            let signal = self.waiting.pop_front().expect("it is the head");
+            let Waiting { signal, at, input } = self.waiting.pop_front().expect("it is the head");
             self.signals_seen += 1;
-            self.position = self.position.max(signal.id.key);
-            return Next::Signal(signal);
+            self.position = self.position.max(at);
+            if self.merging == Merging::Arrival {
+                self.arrivals.out.signals[input] = signal.id.key;
+            }
+            return Next::Signal(signal, at);
         }
         self.pop_rows(signal)
     }
 
     /// Rows up to the next signal, event or unknown.
     fn pop_rows(&mut self, signal: Option<Key>) -> Next {
-        let run = self.ready.front_mut().expect("it has a head");
+        let Ready { run, own } = self.ready.front_mut().expect("it has a head");
         let mut rows = run.rows.clone();
-        if self.merging == Merging::Key {
-            let until = signal.unwrap_or(self.waiting_through);
-            if until < Key::END {
-                rows.end = rows_through(&run.block, rows.clone(), until);
-            }
+        let until = match self.merging {
+            Merging::Key => signal.unwrap_or(self.waiting_through),
+            Merging::Arrival => signal.unwrap_or(Key::END),
+        };
+        if until < Key::END {
+            rows.end = rows_through(&run.block, rows.clone(), until);
         }
         if let Some(event) = self.events.front() {
             let before = Timestamp::from_nanos(event.due.as_nanos().saturating_sub(1));
@@ -300,6 +341,10 @@ impl Lockstep {
                 self.unshipped.push(Run { rows: start..rows.end, ..run.clone() });
             }
         }
+        if self.merging == Merging::Arrival {
+            let (own, first) = own.as_ref().map_or((&block, 0), |(own, first)| (own, *first));
+            self.arrivals.out.ticks[run.input] = own.key(&own.rows[first + rows.end - 1]);
+        }
         if rows.end == run.rows.end {
             self.ready.pop_front();
         } else {
@@ -312,7 +357,7 @@ impl Lockstep {
     /// Neither rows nor signals are in hand.
     fn at_rest(&mut self) -> Next {
         let through = self.ready_through.min(self.waiting_through);
-        if through != Key::END {
+        if through != Key::END || self.has_untaken() {
             return Next::Starved;
         }
         if !self.events.is_empty() {
@@ -363,14 +408,20 @@ impl Lockstep {
     /// Whether a signal may still come at the key of the last row: then this is no place for a
     /// checkpoint.
     pub fn is_between_keys(&self) -> bool {
-        let answered = self.waiting_through >= self.position;
-        answered && self.waiting.front().is_none_or(|signal| signal.id.key > self.position)
+        // Of inputs taken as they arrive, one that comes later stands later.
+        let is_answered = self.merging == Merging::Arrival || self.waiting_through >= self.position;
+        is_answered && self.waiting.front().is_none_or(|waiting| waiting.at > self.position)
     }
 
     /// What a restart needs, once [`Lockstep::ship_processed`] has been given to the brokers.
     pub fn snapshot(&self) -> LockstepSnapshot {
+        let inputs = match self.merging {
+            Merging::Key => Positions::default(),
+            Merging::Arrival => self.out_positions(),
+        };
         LockstepSnapshot {
             position: self.position,
+            inputs,
             events: self.events.iter().copied().collect(),
             horizon: self.horizon,
             open_orders: self.open_orders,
@@ -379,17 +430,29 @@ impl Lockstep {
         }
     }
 
-    /// Goes back to `snapshot`. The streams must be subscribed to again, after its position.
+    /// Goes back to `snapshot`. The streams must be subscribed to again, after its positions; and where
+    /// inputs are taken as they arrive, [`Lockstep::replay`] comes before that.
     pub fn restore(&mut self, snapshot: LockstepSnapshot) {
         let mut restored = Self::new(self.merging, 0, self.ticks.len(), self.signals.len());
         restored.lookahead = self.lookahead;
         let position = snapshot.position;
+        // A beginning has none.
+        let mut inputs = snapshot.inputs;
+        inputs.ticks.resize(restored.ticks.len(), position);
+        inputs.signals.resize(restored.signals.len(), position);
         // No session has the number 0: what is still on its way is dropped.
-        (0..restored.ticks.len()).for_each(|input| restored.ticks.resume(input, 0, position));
-        (0..restored.signals.len()).for_each(|input| restored.signals.resume(input, 0, position));
+        for (input, &after) in inputs.ticks.iter().enumerate() {
+            restored.ticks.resume(input, 0, after);
+        }
+        for (input, &after) in inputs.signals.iter().enumerate() {
+            restored.signals.resume(input, 0, after);
+        }
         restored.position = position;
-        restored.ready_through = position;
-        restored.waiting_through = position;
+        restored.ready_through = restored.ticks.complete();
+        restored.waiting_through = restored.signals.complete();
+        if self.merging == Merging::Arrival {
+            restored.arrivals = Arrivals::at(position, inputs);
+        }
         restored.events = snapshot.events.into();
         restored.horizon = snapshot.horizon;
         restored.open_orders = snapshot.open_orders;

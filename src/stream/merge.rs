@@ -147,6 +147,8 @@ impl Run<TickBatch> {
 #[derive(Debug)]
 pub struct Merge<B> {
     inputs: Vec<Input<B>>,
+    /// Whether credit is due for rows as soon as they have come.
+    is_eager: bool,
 }
 
 #[derive(Debug)]
@@ -172,7 +174,16 @@ impl<B: Block> Merge<B> {
             taken: 0,
             more: false,
         };
-        Self { inputs: std::iter::repeat_with(input).take(count).collect() }
+        let inputs = std::iter::repeat_with(input).take(count).collect();
+        Self { inputs, is_eager: false }
+    }
+
+    /// The same, giving credit back for rows that wait here. For a consumer that once took what came
+    /// and now takes it again in the same order: what it waits for may be behind what must wait
+    /// meanwhile, which is as much as the streams were apart then.
+    #[must_use]
+    pub fn eager(self) -> Self {
+        Self { is_eager: true, ..self }
     }
 
     /// How many streams.
@@ -192,10 +203,14 @@ impl<B: Block> Merge<B> {
     }
 
     /// Begins `session` on `input` after what is in hand, which stays: rows that wait here for another
-    /// stream will not come again. Returns how many wait.
+    /// stream will not come again. Returns how many of them wait without their credit given back.
     pub fn reconnect(&mut self, input: usize, session: u64) -> u32 {
+        let is_eager = self.is_eager;
         let state = &mut self.inputs[input];
         (state.session, state.taken, state.more) = (session, 0, false);
+        if is_eager {
+            return 0;
+        }
         let waiting = state.blocks.iter().map(|(block, next)| block.len() - next).sum::<usize>();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
@@ -218,7 +233,8 @@ impl<B: Block> Merge<B> {
         if rows > 0 && !frame.block.is_after(0, state.complete) {
             first = partition_index(0..rows, |row| !frame.block.is_after(row, state.complete));
         }
-        state.taken += u32::try_from(first).unwrap_or(u32::MAX);
+        let taken = if self.is_eager { rows } else { first };
+        state.taken += u32::try_from(taken).unwrap_or(u32::MAX);
         if first < rows {
             state.blocks.push_back((frame.block, first));
         }
@@ -279,14 +295,31 @@ impl<B: Block> Merge<B> {
         Some(run)
     }
 
-    /// A block in the order in which it arrived, whatever its keys: for `merge = "arrival"`.
-    pub fn next_arrived(&mut self) -> Option<Run<B>> {
-        let input = self.inputs.iter().position(|input| !input.blocks.is_empty())?;
-        let state = &mut self.inputs[input];
-        let (block, next) = state.blocks.pop_front()?;
-        let rows = next..block.len();
-        state.taken += u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        Some(Run { block, rows, input })
+    /// The next rows of `input` for which `holds`, whatever the others have, out of one block. It holds
+    /// for no row after one for which it does not.
+    pub fn next_of(&mut self, input: usize, holds: impl Fn(B::At) -> bool) -> Option<Run<B>> {
+        let state = self.inputs.get_mut(input)?;
+        let (block, next) = state.blocks.front_mut()?;
+        let start = *next;
+        let end = partition(block.as_ref(), start..block.len(), holds);
+        if end == start {
+            return None;
+        }
+        let run = Run { block: Arc::clone(block), rows: start..end, input };
+        if end == block.len() {
+            state.blocks.pop_front();
+        } else {
+            *next = end;
+        }
+        if !self.is_eager {
+            state.taken += u32::try_from(run.rows.len()).unwrap_or(u32::MAX);
+        }
+        Some(run)
+    }
+
+    /// Whether rows of `input` are in hand that have not come out.
+    pub fn has_rows_of(&self, input: usize) -> bool {
+        !self.inputs[input].blocks.is_empty()
     }
 
     /// Rows taken from `input` since this was last asked, with its session: credit to return. Small

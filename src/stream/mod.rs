@@ -14,6 +14,6 @@ mod lockstep;
 mod merge;
 mod outflow;
 
-pub use lockstep::{Lockstep, LockstepSnapshot, Merging, Next};
+pub use lockstep::{Lockstep, LockstepSnapshot, Merging, Next, OrderMismatch, Positions, Taken};
 pub use merge::{Block, Merge, Run, SignalBatch};
 pub use outflow::{Frame, Outflow, Rewind};

@@ -15,14 +15,14 @@ fn label(next: &Next) -> String {
             keys.collect::<Vec<_>>().join(" ")
         }
         Next::Event(event) => format!("e{}+{}", event.due.as_nanos(), event.ordinal),
-        Next::Signal(signal) => format!("s{}", signal.id.key),
+        Next::Signal(signal, _) => format!("s{}", signal.id.key),
         Next::Advance { .. } | Next::Expire | Next::Finished | Next::Starved => String::new(),
     }
 }
 
 /// Brokers that close every order `LATENCY` after it left, and have seen some rows.
-#[derive(Default)]
-struct Brokers(Vec<OrderId>, Vec<Key>);
+#[derive(Clone, Default)]
+struct Brokers(Vec<(OrderId, Key)>, Vec<Key>);
 
 impl Brokers {
     fn take(&mut self, runs: Vec<Run<TickBatch>>) {
@@ -34,11 +34,11 @@ impl Brokers {
 
     fn due(&mut self, to: u64) -> Vec<BrokerEvent> {
         let mut due = Vec::new();
-        self.0.retain(|order| {
-            let at = order.key.frontier.as_nanos() + LATENCY;
+        self.0.retain(|(order, placed_at)| {
+            let at = placed_at.frontier.as_nanos() + LATENCY;
             if at <= to {
                 // A trace of every row the order could have traded against.
-                let seen = |key: &&Key| **key > order.key && key.frontier.as_nanos() < at;
+                let seen = |key: &&Key| *key > placed_at && key.frontier.as_nanos() < at;
                 let seen = self.1.iter().filter(seen).count();
                 due.push(BrokerEvent {
                     due: Timestamp::from_nanos(at),
@@ -62,9 +62,9 @@ fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -
         let text = label(&next);
         seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
         match next {
-            Next::Signal(signal) => {
-                brokers.0.push(signal.id);
-                lockstep.on_order(signal.id.key);
+            Next::Signal(signal, at) => {
+                brokers.0.push((signal.id, at));
+                lockstep.on_order(at);
             }
             Next::Advance { at, to } => {
                 assert!(to >= at);
@@ -217,6 +217,140 @@ fn an_event_takes_effect_before_the_first_row_that_is_not_earlier() {
     assert_eq!(seen, ["10/0/1", "s10/0/1", "e17+0", "17/0/2", "18/0/3"]);
 }
 
+/// Inputs of an exec that takes them as they arrive, and what survives it.
+struct Exec {
+    streams: [Vec<Key>; 3],
+    lockstep: Lockstep,
+    brokers: Brokers,
+    seen: Vec<String>,
+    /// Everything that was written down.
+    steps: Vec<Taken>,
+    /// The last checkpoint: the state, that of the brokers, and how much had come out.
+    stored: (LockstepSnapshot, Brokers, usize),
+}
+
+impl Exec {
+    fn new(streams: [Vec<Key>; 3]) -> Self {
+        Self {
+            streams,
+            lockstep: Lockstep::new(Merging::Arrival, LATENCY, 2, 1),
+            brokers: Brokers::default(),
+            seen: Vec::new(),
+            steps: Vec::new(),
+            stored: (LockstepSnapshot::default(), Brokers::default(), 0),
+        }
+    }
+
+    /// Gives `count` more of a stream. Returns whether everything has come out.
+    fn give(&mut self, stream: usize, count: usize) -> bool {
+        let keys = &self.streams[stream];
+        let received = match stream {
+            2 => self.lockstep.signals().received(0),
+            input => self.lockstep.ticks().received(input),
+        };
+        let from = keys.partition_point(|&key| key <= received);
+        let (piece, complete) = cut(keys, from, from.saturating_add(count).min(keys.len()));
+        match stream {
+            2 => self.lockstep.on_signals(0, 0, signals(piece, complete)),
+            input => self.lockstep.on_ticks(input, 0, ticks(piece, complete)),
+        };
+        let taken = self.lockstep.take_steps();
+        let is_finished = run(&mut self.lockstep, &mut self.brokers, &mut self.seen);
+        self.steps.extend(taken);
+        assert_eq!(self.lockstep.mismatch(), None);
+        is_finished
+    }
+
+    fn store(&mut self) {
+        if self.lockstep.is_between_keys() {
+            self.brokers.take(self.lockstep.ship_processed());
+            self.stored = (self.lockstep.snapshot(), self.brokers.clone(), self.seen.len());
+        }
+    }
+
+    fn crash(&mut self) {
+        let (snapshot, brokers, length) = self.stored.clone();
+        let position = snapshot.position;
+        self.lockstep.restore(snapshot);
+        self.lockstep.replay(self.steps.iter().copied());
+        self.brokers = brokers;
+        // Rows shipped ahead come again; brokers drop what they have.
+        self.brokers.1.retain(|&key| key <= position);
+        self.seen.truncate(length);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// However it was interrupted, what came out is what comes out of the order written down.
+    #[test]
+    fn the_order_of_arrival_can_be_followed_to_the_same_sequence(
+        steps in proptest::collection::vec(proptest::collection::vec(0u64..9, 1..40), 2),
+        pieces in proptest::collection::vec((0usize..3, 1usize..9, 0u8..8), 0..80),
+    ) {
+        let (sources, answered) = rows(&steps);
+        let streams = [sources[0].clone(), sources[1].clone(), answered];
+        let mut exec = Exec::new(streams.clone());
+        for (stream, count, event) in pieces {
+            exec.give(stream, count);
+            match event {
+                5 | 6 => exec.store(),
+                7 => exec.crash(),
+                _ => {}
+            }
+        }
+        let finished = (0..3).fold(false, |_, stream| exec.give(stream, usize::MAX));
+        prop_assert!(finished);
+
+        let mut follower = Exec::new(streams);
+        follower.lockstep.replay(exec.steps.iter().copied());
+        let finished = (0..3).rev().fold(false, |_, stream| follower.give(stream, usize::MAX));
+        prop_assert!(finished);
+        prop_assert_eq!(follower.steps, [], "nothing was left to be taken otherwise");
+        prop_assert_eq!(&follower.seen, &exec.seen);
+        // Every row and signal is there once.
+        let signals = exec.seen.iter().filter(|label| label.starts_with('s')).count();
+        prop_assert_eq!(signals, exec.streams[2].len());
+        let events = exec.seen.iter().filter(|label| label.starts_with('e')).count();
+        prop_assert_eq!(events, signals);
+        let total: usize = exec.streams.iter().map(Vec::len).sum();
+        prop_assert_eq!(exec.seen.len(), total + events);
+    }
+}
+
+#[test]
+fn other_data_than_then_is_noticed() {
+    let keys = [Key::of(10, 0, 1), Key::of(20, 0, 2), Key::of(30, 0, 3)];
+    let mut exec = Lockstep::new(Merging::Arrival, LATENCY, 1, 0);
+    exec.on_ticks(0, 0, ticks(&keys, Key::END));
+    let steps = exec.take_steps();
+    for other in [&keys[..2], &[keys[0], keys[1], Key::of(31, 0, 3)]] {
+        let mut follower = Lockstep::new(Merging::Arrival, LATENCY, 1, 0);
+        follower.replay(steps.clone());
+        follower.on_ticks(0, 0, ticks(other, Key::END));
+        assert_eq!(follower.mismatch().map(|mismatch| mismatch.step), Some(steps[0]), "{other:?}");
+    }
+}
+
+#[test]
+fn a_signal_is_not_taken_before_its_row_nor_a_late_row_before_its_time() {
+    let rows = [Key::of(10, 0, 1), Key::of(30, 0, 2)];
+    let mut exec = Lockstep::new(Merging::Arrival, LATENCY, 2, 1);
+    let mut seen = Vec::new();
+    exec.on_signals(0, 0, signals(&rows[1..], Key::END));
+    exec.on_ticks(0, 0, ticks(&rows[..1], rows[0]));
+    run(&mut exec, &mut Brokers::default(), &mut seen);
+    assert_eq!(seen, ["10/0/1"]);
+    exec.on_ticks(0, 0, ticks(&rows[1..], Key::END));
+    run(&mut exec, &mut Brokers::default(), &mut seen);
+    assert_eq!(seen[1..], ["30/0/2", "s30/0/2"]);
+    let late = [Key::of(5, 1, 1), Key::of(30, 1, 2), Key::of(35, 1, 3)];
+    exec.on_ticks(1, 0, ticks(&late, late[2]));
+    run(&mut exec, &mut Brokers::default(), &mut seen);
+    assert_eq!(seen[3..], ["30/1/1", "30/1/2", "35/1/3"]);
+    assert_eq!(exec.snapshot().inputs.ticks, [Key::END, late[2]]);
+}
+
 #[test]
 fn arrival_order_is_another_order() {
     let late = [Key::of(10, 1, 1)];
@@ -227,5 +361,5 @@ fn arrival_order_is_another_order() {
     run(&mut by_arrival, &mut Brokers::default(), &mut seen);
     by_arrival.on_ticks(1, 0, ticks(&late, Key::END));
     run(&mut by_arrival, &mut Brokers::default(), &mut seen);
-    assert_eq!(seen, ["20/0/1", "10/1/1"]);
+    assert_eq!(seen, ["20/0/1", "20/1/1"]);
 }

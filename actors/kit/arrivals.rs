@@ -1,0 +1,317 @@
+//! The order in which exec took its inputs, on the disk before anything follows from it.
+//!
+//! ```text
+//! risk ── steps ──▶ pending ──▶ one record at a time ──▶ store ──▶ durable: an order may leave
+//! ```
+//!
+//! Needed only where inputs are taken as they arrive, see [`tickwright_core::stream::Taken`]. A record
+//! holds what was taken while the record before it was being written, so their number follows the
+//! disk and not the rows.
+//!
+//! The log outlives the actor that appends to it: a successor takes the same steps again, also those
+//! that have not reached the disk. It forgets what a checkpoint covers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tickwright_core::stream::{Positions, Taken};
+
+use super::outlet::Outlet;
+use super::store::{Store, StoreError};
+use super::wire;
+
+/// The tree of records.
+const TREE: &str = "arrivals";
+
+/// Steps of one record of a copy.
+const COPIED_STEPS: usize = 16_384;
+
+/// All steps of a run that no checkpoint covers.
+#[derive(Clone)]
+pub struct ArrivalLog {
+    store: Store,
+    /// Whether records stay on the disk when a checkpoint covers them.
+    is_kept: bool,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What a record's way to the disk came to.
+pub type ArrivalsStored = Result<(), StoreError>;
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Steps by the number of their record. Bounded by the rows between two checkpoints.
+    records: VecDeque<(u64, Vec<Taken>)>,
+    /// Steps that are in no record yet.
+    pending: Vec<Taken>,
+    /// The number of the next record.
+    next: u64,
+    /// Every record before this one is on the disk.
+    durable: u64,
+    /// Told of each record that has reached the disk, or could not.
+    stored: Option<Outlet<ArrivalsStored>>,
+}
+
+impl fmt::Debug for ArrivalLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrivalLog").field("is_kept", &self.is_kept).finish_non_exhaustive()
+    }
+}
+
+impl ArrivalLog {
+    /// The steps that `store` holds. With `is_kept`, those that a checkpoint covers stay there, so that
+    /// the run can be followed from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Record`] when they cannot be read.
+    pub fn open(store: &Store, is_kept: bool) -> Result<Self, StoreError> {
+        let mut shared = Shared::default();
+        for key in store.keys(TREE)? {
+            let fail = |message: &str| store.record_error(TREE, &key, message);
+            let number = number_of(&key).ok_or_else(|| fail("not a number"))?;
+            if !shared.records.is_empty() && number != shared.next {
+                return Err(fail(&format!("record {} is missing before it", shared.next)));
+            }
+            let record = store.get(TREE, &key)?.ok_or_else(|| fail("it is gone"))?;
+            let steps = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
+            shared.records.push_back((number, steps));
+            shared.next = number + 1;
+        }
+        shared.durable = shared.next;
+        Ok(Self { store: store.clone(), is_kept, shared: Arc::new(Mutex::new(shared)) })
+    }
+
+    /// Writes into `to` every step that `from` holds: a run there will follow them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn copy(from: &Store, to: &Store) -> Result<usize, StoreError> {
+        let steps = Self::open(from, true)?.steps();
+        for (number, steps) in (0u64..).zip(steps.chunks(COPIED_STEPS)) {
+            let key = number.to_be_bytes().to_vec();
+            to.put_and_wait(TREE, key, wire::encode(&steps))?;
+        }
+        Ok(steps.len())
+    }
+
+    /// All steps, in order.
+    pub fn steps(&self) -> Vec<Taken> {
+        let shared = self.lock();
+        let stored = shared.records.iter().flat_map(|(_, steps)| steps);
+        stored.chain(&shared.pending).copied().collect()
+    }
+
+    /// From here on `stored` is told of each record that has reached the disk, or could not: also of
+    /// one that an actor before this one had put on its way.
+    pub fn tell(&self, stored: Outlet<ArrivalsStored>) {
+        self.lock().stored = Some(stored);
+    }
+
+    /// Appends `steps`, and writes them unless a record is being written already.
+    pub fn append(&self, steps: Vec<Taken>) {
+        let mut shared = self.lock();
+        for step in steps {
+            step.append_to(&mut shared.pending);
+        }
+        if shared.durable == shared.next {
+            self.write(shared);
+        }
+    }
+
+    /// Goes on writing, once a record has reached the disk.
+    pub fn on_stored(&self) {
+        self.append(Vec::new());
+    }
+
+    /// Writes whatever is not being written, and returns what [`ArrivalLog::is_durable`] takes to tell
+    /// whether all of it has reached the disk. With `is_awaited`, it waits for no other record.
+    pub fn flush(&self, is_awaited: bool) -> u64 {
+        self.write(self.lock());
+        if is_awaited {
+            self.store.hurry();
+        }
+        self.lock().next
+    }
+
+    /// Whether every record before `number` is on the disk.
+    pub fn is_durable(&self, number: u64) -> bool {
+        self.lock().durable >= number
+    }
+
+    /// Forgets the steps that a checkpoint covers, which has reached the disk.
+    pub fn trim(&self, covered: &Positions) {
+        let mut shared = self.lock();
+        let mut keys = Vec::new();
+        let is_covered = |steps: &[Taken]| steps.iter().all(|step| covered.covers(step));
+        while shared.records.front().is_some_and(|(_, steps)| is_covered(steps)) {
+            let record = shared.records.pop_front();
+            keys.extend(record.map(|(number, _)| number.to_be_bytes().to_vec()));
+        }
+        drop(shared);
+        if !self.is_kept && !keys.is_empty() {
+            self.store.remove(TREE, keys);
+        }
+    }
+
+    /// Puts what is pending into a record.
+    fn write(&self, mut shared: MutexGuard<'_, Shared>) {
+        if shared.pending.is_empty() {
+            return;
+        }
+        let steps = std::mem::take(&mut shared.pending);
+        let number = shared.next;
+        let record = wire::encode(&steps);
+        shared.records.push_back((number, steps));
+        shared.next += 1;
+        // A store in memory calls back at once.
+        drop(shared);
+        let log = Arc::clone(&self.shared);
+        let is_told = self.store.is_durable();
+        let done = move |result: ArrivalsStored| {
+            let mut shared = log.lock().unwrap_or_else(PoisonError::into_inner);
+            if result.is_ok() {
+                // They are written in order.
+                shared.durable = shared.durable.max(number + 1);
+            }
+            // Whoever asked before this was told that it is not durable, and is told now.
+            let stored = shared.stored.clone();
+            drop(shared);
+            if let Some(stored) = stored.filter(|_| is_told || result.is_err()) {
+                // An actor that has ended looks when it starts again.
+                drop(stored.send(result));
+            }
+        };
+        self.store.put(TREE, number.to_be_bytes().to_vec(), record, Box::new(done));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn number_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tickwright_core::domain::{Key, Timestamp};
+
+    use super::super::store::{CommitPolicy, StoreOptions};
+    use super::*;
+
+    fn step(input: u16, sequence: u64) -> Taken {
+        let now = Timestamp::from_nanos(sequence);
+        Taken { input, through: Key::of(sequence, input, sequence), now }
+    }
+
+    fn covered(sequences: [u64; 2]) -> Positions {
+        let ticks = (0u16..).zip(sequences).map(|(input, at)| Key::of(at, input, at)).collect();
+        Positions { ticks, signals: Vec::new() }
+    }
+
+    #[test]
+    fn steps_come_back_in_order_and_what_is_covered_does_not() {
+        let store = Store::in_memory();
+        let log = ArrivalLog::open(&store, false).unwrap();
+        log.append(vec![step(0, 1), step(1, 2)]);
+        log.append(vec![step(1, 4)]);
+        log.append(vec![step(0, 5), step(1, 6)]);
+        let all = [step(0, 1), step(1, 2), step(1, 4), step(0, 5), step(1, 6)];
+        assert_eq!(log.steps(), all);
+        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps(), all);
+        log.trim(&covered([5, 4]));
+        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps(), all[3..]);
+        // Numbers go on.
+        log.append(vec![step(0, 7)]);
+        let reopened = ArrivalLog::open(&store, false).unwrap();
+        assert_eq!(reopened.steps(), [step(0, 5), step(1, 6), step(0, 7)]);
+    }
+
+    #[test]
+    fn what_is_kept_is_there_for_another_run() {
+        let (store, other) = (Store::in_memory(), Store::in_memory());
+        let log = ArrivalLog::open(&store, true).unwrap();
+        log.append(vec![step(0, 1)]);
+        log.append(vec![step(1, 2)]);
+        log.trim(&covered([9, 9]));
+        assert_eq!(log.steps(), [], "memory is bounded all the same");
+        assert_eq!(ArrivalLog::copy(&store, &other).unwrap(), 2);
+        let steps = ArrivalLog::open(&other, false).unwrap().steps();
+        assert_eq!(steps, [step(0, 1), step(1, 2)]);
+    }
+
+    #[test]
+    fn a_missing_record_is_an_error_that_says_so() {
+        let store = Store::in_memory();
+        let log = ArrivalLog::open(&store, false).unwrap();
+        for sequence in 1..=3 {
+            log.append(vec![step(0, sequence)]);
+        }
+        store.remove(TREE, vec![1u64.to_be_bytes().to_vec()]);
+        let error = ArrivalLog::open(&store, false).unwrap_err().to_string();
+        assert!(error.contains("record 1 is missing"), "{error}");
+    }
+
+    #[test]
+    fn what_comes_while_a_record_is_written_shares_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        let log = ArrivalLog::open(&store, false).unwrap();
+        let (stored, mut told) = Outlet::to_channel();
+        log.tell(stored);
+        for sequence in 0..200 {
+            log.append(vec![step(u16::from(sequence % 2 == 0), sequence)]);
+        }
+        let number = log.flush(true);
+        assert!(number < 200, "{number} records");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !log.is_durable(number) {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut count = 0;
+        while count < number {
+            // The last one may still be on its way here.
+            match told.try_recv() {
+                Ok(result) => result.unwrap(),
+                Err(_) => {
+                    assert!(Instant::now() < deadline, "told of {count} of {number}");
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+            }
+            count += 1;
+        }
+        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps().len(), 200);
+    }
+
+    /// Or a successor would wait for ever for what its predecessor wrote.
+    #[test]
+    fn a_successor_is_told_of_what_its_predecessor_put_on_its_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let commit = CommitPolicy { records_max: 64, wait: Duration::from_secs(3_600) };
+        let options = StoreOptions { commit, ..StoreOptions::default() };
+        let (store, _) = Store::open(directory.path(), options).unwrap();
+        let log = ArrivalLog::open(&store, false).unwrap();
+        let (predecessor, gone) = Outlet::to_channel();
+        log.tell(predecessor);
+        log.append(vec![step(0, 1)]);
+        drop(gone);
+        let (successor, mut told) = Outlet::to_channel();
+        log.tell(successor);
+        assert!(!log.is_durable(1));
+        assert_eq!(log.flush(true), 1, "nothing more is pending");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while told.try_recv().is_err() {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(log.is_durable(1));
+    }
+}

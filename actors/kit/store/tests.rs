@@ -1,0 +1,199 @@
+use std::sync::mpsc;
+use std::time::Instant;
+
+use tickwright_core::config::Kinds;
+
+use super::engine::system_error;
+use super::*;
+
+fn open(directory: &Path) -> Store {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The committer of a store that was just dropped may still hold the lock for a moment.
+    loop {
+        match Store::open(directory, StoreOptions::default()) {
+            Ok((store, _)) => return store,
+            Err(StoreError::InUse(_)) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_stored_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.put_and_wait("a", vec![1], vec![10]).unwrap();
+    store.put_and_wait("a", vec![3], vec![30]).unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.get("a", &[1]).unwrap(), Some(vec![10]));
+    assert_eq!(store.next("a", &[2]).unwrap(), Some((vec![3], vec![30])));
+    assert_eq!(store.keys("a").unwrap(), [vec![1], vec![3]]);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = open(directory.path());
+    let second = Store::open(directory.path(), StoreOptions::default());
+    assert!(matches!(second, Err(StoreError::InUse(_))));
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_says_so_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = DiskFaults { full_after_bytes: Some(100) };
+    let options = StoreOptions { faults, ..StoreOptions::default() };
+    let (store, _) = Store::open(directory.path(), options).unwrap();
+    store.put_and_wait("a", vec![1], vec![0; 50]).unwrap();
+    let error = store.put_and_wait("a", vec![2], vec![0; 60]).unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    assert!(store.put_and_wait("a", vec![3], vec![0]).is_err());
+    assert_eq!(store.get("a", &[1]).unwrap(), Some(vec![0; 50]));
+}
+
+#[test]
+fn what_the_system_says_of_the_disk_is_told_from_damage() {
+    let full = system_error("Os { code: 28, kind: StorageFull, message: \"No space left\" }");
+    assert_eq!(full.unwrap().kind(), io::ErrorKind::StorageFull);
+    let large = system_error("IO error: File too large (os error 27)").unwrap();
+    assert_eq!(large.kind(), io::ErrorKind::FileTooLarge);
+    // A read at an offset that a damaged record named.
+    assert!(system_error("Os { code: 22, kind: InvalidInput, message: \"\" }").is_none());
+    assert!(system_error("Read corrupted data at file offset 7").is_none());
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_and_a_new_one_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    for number in 0..200u8 {
+        store.put_and_wait("a", vec![number], vec![number; 1_000]).unwrap();
+    }
+    drop(store);
+    let log = directory.path().join("journal/db");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut bytes = loop {
+        // Wait for the lock to be given back before the file is changed.
+        if let Ok((store, _)) = Store::open(directory.path(), StoreOptions::default()) {
+            drop(store);
+            std::thread::sleep(Duration::from_millis(200));
+            break std::fs::read(&log).unwrap();
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let (from, to) = (bytes.len() / 200, bytes.len() / 2);
+    for byte in &mut bytes[from..to] {
+        *byte ^= 0xa5;
+    }
+    std::fs::write(&log, bytes).unwrap();
+    let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    let intact = store.keys("a").unwrap().len();
+    match opened {
+        Opened::SetAside(aside) => assert!(aside.try_exists().unwrap()),
+        Opened::Sound => assert!(intact < 200, "the damage went unnoticed"),
+    }
+}
+
+/// Longer than a commit takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open_with(directory: &Path, records_max: usize, wait: Duration) -> Store {
+    let commit = CommitPolicy { records_max, wait };
+    let options = StoreOptions { commit, ..StoreOptions::default() };
+    Store::open(directory, options).unwrap().0
+}
+
+/// Puts a record; what comes back tells when it is on the disk.
+fn put(store: &Store, key: u8) -> mpsc::Receiver<Result<(), StoreError>> {
+    let (sender, receiver) = mpsc::channel();
+    store.put("a", vec![key], vec![key], Box::new(move |result| drop(sender.send(result))));
+    receiver
+}
+
+#[test]
+fn records_wait_for_each_other_until_there_are_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_with(directory.path(), 3, Duration::from_secs(3_600));
+    let waiting = [put(&store, 1), put(&store, 2)];
+    for record in &waiting {
+        assert!(record.recv_timeout(Duration::from_millis(300)).is_err(), "committed alone");
+    }
+    let last = put(&store, 3);
+    for record in waiting.iter().chain([&last]) {
+        record.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_record_waits_no_longer_than_it_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let wait = Duration::from_millis(400);
+    let store = open_with(directory.path(), 1_000, wait);
+    let begun = Instant::now();
+    put(&store, 1).recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(begun.elapsed() >= wait, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_somebody_waits_for_waits_for_no_other_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_with(directory.path(), 1_000, Duration::from_secs(3_600));
+    store.put_and_wait("a", vec![1], vec![1]).unwrap();
+    let record = put(&store, 2);
+    store.hurry();
+    record.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+#[test]
+fn the_log_grows_by_segments_of_the_size_asked_for() {
+    let length = |segment_bytes| {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions { segment_bytes, ..StoreOptions::default() };
+        let (store, _) = Store::open(directory.path(), options).unwrap();
+        for key in 0..30 {
+            store.put_and_wait("a", vec![key], vec![key; 4_000]).unwrap();
+        }
+        let log = std::fs::read(directory.path().join("journal/db")).unwrap();
+        log.len().div_ceil(segment_bytes)
+    };
+    assert!(length(64 << 10) > 1);
+    assert_eq!(length(1 << 20), 1);
+}
+
+#[test]
+fn a_directory_keeps_its_segments_and_its_records_under_another_size() {
+    let directory = tempfile::tempdir().unwrap();
+    for (number, segment_bytes) in [64 << 10, 1 << 20, 64 << 10].into_iter().enumerate() {
+        let deadline = Instant::now() + PATIENCE;
+        let options = StoreOptions { segment_bytes, ..StoreOptions::default() };
+        let (store, opened) = loop {
+            match Store::open(directory.path(), options) {
+                Ok(opened) => break opened,
+                Err(StoreError::InUse(_)) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(opened, Opened::Sound, "{segment_bytes}");
+        assert_eq!(store.keys("a").unwrap().len(), number);
+        // Larger than a segment of the first size.
+        let key = vec![u8::try_from(number).unwrap()];
+        store.put_and_wait("a", key, vec![7; 200_000]).unwrap();
+        assert_eq!(store.get("a", &[0]).unwrap().unwrap().len(), 200_000);
+    }
+}
+
+#[test]
+fn the_configuration_says_how_a_directory_is_written() {
+    let overrides = [("commit_records", "7"), ("commit_ms", "9"), ("segment_bytes", "131072")]
+        .map(|(key, value)| (format!("journal.{key}"), value.to_owned()));
+    let config = Config::default().with_overrides(&overrides, &Kinds::default()).unwrap();
+    let options = StoreOptions::new(&config.journal, DiskFaults::default());
+    let commit = CommitPolicy { records_max: 7, wait: Duration::from_millis(9) };
+    assert_eq!((options.commit, options.segment_bytes), (commit, 131_072));
+}
