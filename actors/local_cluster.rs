@@ -44,6 +44,12 @@ const STILL_LOOKS: u32 = 3;
 /// Shards for each node that computes, so that several can share the work evenly.
 const SHARDS_PER_NODE: usize = 2;
 
+/// Shards that there may be.
+const SHARDS_MAX: usize = 64;
+
+/// How often it is tried to get the report.
+const REPORT_ATTEMPTS: usize = 5;
+
 /// What a run over several processes is made of.
 #[derive(Clone, Debug)]
 pub struct LocalClusterArguments {
@@ -320,7 +326,13 @@ impl LocalCluster {
     async fn report(&self, node: usize) -> Result<RunReport, LocalClusterError> {
         let node = &self.nodes[node];
         let role = format!("run/{}", node.name);
-        let answer = node.ask(CtlTask::Ask { role, body: "\"Report\"".into() }).await;
+        let mut answer = Err(String::new());
+        for _ in 0..REPORT_ATTEMPTS {
+            answer = node.ask(CtlTask::Ask { role: role.clone(), body: "\"Report\"".into() }).await;
+            if answer.is_ok() {
+                break;
+            }
+        }
         let report = answer.and_then(|answer: Value| {
             serde_json::from_value::<RunReport>(answer).map_err(|error| error.to_string())
         });
@@ -391,9 +403,19 @@ impl LocalCluster {
         if self.still.1 < STILL_LOOKS || self.opened >= self.faults.len() {
             return Ok(());
         }
+        let node = self.faults[self.opened].node;
+        if self.is_harmed(node) {
+            // One at a time; and what was killed cannot be harmed any more.
+            let is_for_good = |fault: &Fault| fault.is_away && fault.mend_at.is_none();
+            if self.faults.iter().any(|fault| fault.node == node && is_for_good(fault)) {
+                self.opened += 1;
+                self.open().await;
+            }
+            return Ok(());
+        }
         self.still.1 = 0;
         let fault = &mut self.faults[self.opened];
-        let node = &mut self.nodes[fault.node];
+        let node = &mut self.nodes[node];
         let back = |millis: u64| Some(Instant::now() + Duration::from_millis(millis));
         match fault.spec.kind {
             ChaosKind::Kill { .. } => node.kill()?,
@@ -499,7 +521,7 @@ fn processes(
     let ports = free_ports(layout.len() * 2).map_err(what("there are no free ports"))?;
     let (ports, http_ports) = ports.split_at(layout.len());
     let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
-    let shards = config.pipeline.shards.max(calc * SHARDS_PER_NODE);
+    let shards = config.pipeline.shards.max((calc * SHARDS_PER_NODE).min(SHARDS_MAX));
     let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(std::path::absolute).collect();
     let paths = paths.map_err(what("the data files cannot be found"))?;

@@ -3,7 +3,7 @@
 //! A crate with strategies or factors of its own gets all of it by one line in its `main`:
 //! `tickwright::program::main_with(kinds)`. `examples/own_strategy.rs` shows one.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -99,7 +99,9 @@ fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
             return EXIT_USAGE;
         }
     };
-    match runtime.block_on(run_node(&task, stop_or(closed), |line| eprintln!("{line}"))) {
+    // Nobody may listen any more; that is no reason to end otherwise than in order.
+    let tell = |line: String| drop(writeln!(std::io::stderr(), "{line}"));
+    match runtime.block_on(run_node(&task, stop_or(closed), tell)) {
         Ok(()) => EXIT_OK,
         Err(error) => {
             eprintln!("{error}");

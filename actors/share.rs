@@ -301,6 +301,12 @@ impl Worker {
             }
         }
         self.network.unregister(&role(&own));
+        // What was said last must not be lost: another run could not begin here.
+        while let Ok(call) = calls.try_recv() {
+            if matches!(call, Call::Over) {
+                self.mark_finished();
+            }
+        }
         let here: Vec<Unit> = self.units.here().collect();
         for unit in here.into_iter().rev() {
             self.units.stop(unit).await;

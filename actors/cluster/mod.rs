@@ -49,7 +49,7 @@ pub use hello::{Cookie, Introduction, Refusal};
 pub use membership::View;
 pub use memory::{Memory, MemoryError};
 pub use network::{
-    DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route,
+    DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route, Way,
 };
 pub use tls::{Identity, Tls, TlsError, node_name};
 pub(crate) use transport::WireBlock;

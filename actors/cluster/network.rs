@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tickwright_core::cluster::{Beat, Directory, LinkNumber, Peer, Service, Status, parts};
+use tickwright_core::cluster::{Beat, Directory, Peer, Service, Status, parts};
 use tickwright_core::domain::NodeId;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ use super::hello::Pass;
 pub use counts::NetworkCounts;
 use counts::Statistics;
 use delivery::ReplyTo;
-pub use delivery::{DeliveryError, Handler, Message, Receipt, Reply, Request};
+pub use delivery::{DeliveryError, Handler, Message, Receipt, Reply, Request, Way};
 pub(super) use link::{Link, LinkParts};
 
 /// Questions of this node that may await their answers at once.
@@ -73,7 +73,7 @@ pub struct Route {
     /// Since which epoch of the allocation; 0 where there are none.
     pub epoch: u64,
     /// By which link; none, if it is served here. What was sent by another may have been lost.
-    link: Option<LinkNumber>,
+    link: Option<u64>,
 }
 
 impl Route {
@@ -202,7 +202,7 @@ impl Network {
         let link = if node == self.0.own.id {
             None
         } else {
-            Some(read(&self.0.links).get(&node).map(|link| link.number)?)
+            Some(read(&self.0.links).get(&node).map(|link| link.serial)?)
         };
         Some(Route { node, epoch, link })
     }
@@ -257,7 +257,8 @@ impl Network {
     /// A connection was established: what comes on it is taken in from now on.
     pub(super) fn add_link(&self, parts: LinkParts) -> Arc<Link> {
         let peer_pass = parts.peer_pass;
-        let link = Link::new(parts, self.0.credit_bytes, self.0.message_bytes_max);
+        let serial = self.next_message();
+        let link = Link::new(parts, serial, self.0.credit_bytes, self.0.message_bytes_max);
         write(&self.0.passes).insert(peer_pass, Arc::clone(&link));
         link
     }
@@ -268,7 +269,7 @@ impl Network {
         let _ = link.gateway.set(gateway);
         link.credit.notify_waiters();
         let before = write(&self.0.links).insert(link.peer.id.clone(), Arc::clone(link));
-        if let Some(before) = before.filter(|before| before.number != link.number) {
+        if let Some(before) = before.filter(|before| before.serial != link.serial) {
             self.cut(&before);
         }
         self.reroute();
@@ -396,6 +397,12 @@ impl Network {
         node: Option<&NodeId>,
         message: &Message<'_>,
     ) -> Result<NodeId, DeliveryError> {
+        self.check_size(message)?;
+        let found = || self.serving(message.role);
+        node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))
+    }
+
+    fn check_size(&self, message: &Message<'_>) -> Result<(), DeliveryError> {
         let names = message.role.len().max(message.kind.len());
         if names > NAME_MAX {
             return Err(too_large(names, NAME_MAX as u64));
@@ -403,8 +410,7 @@ impl Network {
         if message.body.len() as u64 > self.0.message_bytes_max {
             return Err(too_large(message.body.len(), self.0.message_bytes_max));
         }
-        let found = || self.serving(message.role);
-        node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))
+        Ok(())
     }
 
     fn deliver_here(
@@ -420,6 +426,7 @@ impl Network {
             body: message.body.to_vec(),
             reply,
             receipt: None,
+            way: None,
         })
     }
 
@@ -635,7 +642,9 @@ impl Network {
                 let Header { role, kind, epoch, .. } = header;
                 let receipt = Some(receipt);
                 // Counted and logged where it fails; the sender of a question has been told.
-                let _ = self.hand_over(Request { from, role, kind, epoch, body, reply, receipt });
+                let way = Some(Way { network: Arc::downgrade(&self.0), link: Arc::clone(link) });
+                let _ =
+                    self.hand_over(Request { from, role, kind, epoch, body, reply, receipt, way });
                 return None;
             }
             Purpose::Reply => Ok(body),

@@ -14,6 +14,9 @@
 //! *Fencing.* A message carries the epochs of both units. One for an older life of the unit that gets
 //! it is refused by [`Network`], one from an older life than has been heard of is refused here.
 //!
+//! *Nothing in between is missing.* A session lives and ends with the link by which its consumer
+//! subscribed, and its frames are numbered: one that is not the next ends it as well.
+//!
 //! *Bounds.* Rows under way are bounded by the credit of the stream at either end; a node that takes
 //! nothing in costs that, and the bytes of credit of its link.
 
@@ -24,10 +27,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use tickwright_core::cluster::Unit;
+use tickwright_core::cluster::{Peer, Unit};
 use tickwright_core::domain::Key;
 use tickwright_core::stream::Frame;
 use tokio::sync::mpsc;
@@ -36,7 +39,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub(crate) use block::WireBlock;
 use block::{Head, Speech, decode, decode_block, encode, encode_frame};
 
-use super::network::{DeliveryError, Message, Network, Request, Route};
+use super::network::{DeliveryError, Message, Network, Request, Route, Way};
 use crate::kit::{Delivery, Demand, Outlet, Sink};
 
 /// The kind of every message of a stream.
@@ -130,6 +133,8 @@ impl Transport {
     pub fn release(&self, unit: Unit) {
         write(&self.0.hosted).remove(&unit);
         self.0.network.unregister(&unit.to_string());
+        write(&self.0.producers).retain(|&(from, _), _| from != unit);
+        write(&self.0.consumers).retain(|&(_, to), _| to != unit);
     }
 
     /// Messages that came from units which have a later life elsewhere.
@@ -140,7 +145,7 @@ impl Transport {
     /// The consuming end of a stream: takes what is to be said to the producer, wherever it is.
     pub(crate) fn consume<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<Demand<B>> {
         let name = (edge.from, edge.to);
-        let sink: Arc<Mutex<Option<(u64, Sink<B>)>>> = Arc::default();
+        let sink: Arc<Mutex<Option<Open<B>>>> = Arc::default();
         let (hello, frames) = (edge.hello.clone(), Arc::clone(&sink));
         let port = move |_: &Request, head: Head, rows: &[u8]| match head.speech {
             Speech::Hello => {
@@ -148,14 +153,30 @@ impl Transport {
                 let _ = hello.send(());
                 Ok(())
             }
-            Speech::Frame { session, complete, more } => {
-                let sink = lock(&frames).clone().filter(|(current, _)| *current == session);
-                if let Some((_, sink)) = sink {
-                    let frame = Frame { block: decode_block(rows)?, complete, more };
-                    // A consumer that is gone has a successor, and that subscribes.
-                    let _ = sink.send((session, frame));
+            Speech::Frame { session, number, complete, more } => {
+                let mut sink = lock(&frames);
+                let Some(open) = sink.as_mut().filter(|open| open.session == session) else {
+                    return Ok(());
+                };
+                let block = if open.next == number {
+                    decode_block(rows)
+                } else {
+                    Err(format!("frame {number} came instead of {}", open.next))
+                };
+                match block {
+                    Ok(block) => {
+                        open.next += 1;
+                        // A consumer that is gone has a successor, and that subscribes.
+                        let _ = open.sink.send((session, Frame { block, complete, more }));
+                        Ok(())
+                    }
+                    Err(reason) => {
+                        // Nothing may come after what is missing: the consumer asks for it anew.
+                        *sink = None;
+                        let _ = hello.send(());
+                        Err(reason)
+                    }
                 }
-                Ok(())
             }
             Speech::Subscribe { .. } | Speech::Credit { .. } | Speech::Stable(_) => {
                 Err("a producer does not demand".into())
@@ -181,14 +202,15 @@ impl Transport {
     pub(crate) fn produce<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<()> {
         let Edge { from, to, demand, hello } = edge;
         let latest = Arc::new(AtomicU64::new(0));
-        let shared = Arc::clone(&self.0);
+        let shared = Arc::downgrade(&self.0);
         let say_hello = Outlet::to_function("hello", move |()| {
+            let Some(shared) = shared.upgrade() else { return Ok(()) };
             if shared.is_here(to) {
                 return hello.send(());
             }
             // A later hello says as much.
             let turn = latest.fetch_add(1, Ordering::Relaxed) + 1;
-            let (shared, latest) = (Arc::clone(&shared), Arc::clone(&latest));
+            let latest = Arc::clone(&latest);
             tokio::spawn(async move {
                 let is_latest = || latest.load(Ordering::Relaxed) == turn;
                 shared.hello((from, to), is_latest).await;
@@ -196,19 +218,30 @@ impl Transport {
             Ok(())
         });
         let (shared, hello) = (Arc::downgrade(&self.0), say_hello.clone());
+        let last: Mutex<Option<(Peer, u64)>> = Mutex::default();
         let port = move |request: &Request, head: Head, _: &[u8]| {
             let demanded = match head.speech {
                 Speech::Subscribe { session, after, credit } => {
-                    let shared = shared.upgrade().ok_or("this node is about to stop")?;
+                    let way = request.way.clone().ok_or("the consumer is on this node")?;
+                    {
+                        // What a predecessor of the consumer had left to say may come after what
+                        // that says itself.
+                        let mut last = lock(&last);
+                        let known = last.as_ref().filter(|(peer, _)| *peer == request.from);
+                        if known.is_some_and(|&(_, known)| session < known) {
+                            return Ok(());
+                        }
+                        *last = Some((request.from.clone(), session));
+                    }
                     let (sink, frames) = Outlet::to_channel();
-                    let to = Consumer {
-                        shared,
+                    let consumer = Consumer {
+                        shared: shared.clone(),
                         name: (from, to),
-                        node: request.from.id.clone(),
+                        way,
                         epoch: head.epoch,
                         hello: hello.clone(),
                     };
-                    tokio::spawn(to.forward(frames));
+                    tokio::spawn(consumer.forward(frames));
                     demand.send(Demand::Subscribe { session, after, credit, sink })
                 }
                 Speech::Credit { session, rows } => demand.send(Demand::Credit { session, rows }),
@@ -229,6 +262,12 @@ impl Transport {
 impl Shared {
     fn is_here(&self, unit: Unit) -> bool {
         read(&self.hosted).contains_key(&unit)
+    }
+
+    /// The epoch of a unit here. What is not here any more has nothing to say, and 0 is older than every
+    /// epoch.
+    fn epoch(&self, unit: Unit) -> u64 {
+        read(&self.hosted).get(&unit).copied().unwrap_or(0)
     }
 
     /// How `unit` is reached.
@@ -257,7 +296,8 @@ impl Shared {
         let speaker = if from_producer { head.from } else { head.to };
         {
             let mut heard = lock(&self.heard);
-            let latest = heard.entry(speaker).or_default();
+            // Epochs begin with 1.
+            let latest = heard.entry(speaker).or_insert(1);
             if head.epoch < *latest {
                 self.stale.fetch_add(1, Ordering::Relaxed);
                 return Err(format!(
@@ -269,7 +309,11 @@ impl Shared {
         }
         let ports = if from_producer { &self.consumers } else { &self.producers };
         let port = read(ports).get(&(head.from, head.to)).map(Arc::clone);
-        let port = port.ok_or_else(|| format!("no stream {} ▶ {} here", head.from, head.to))?;
+        let Some(port) = port else {
+            // Its unit is starting, and says so when it has.
+            tracing::debug!(from = %head.from, to = %head.to, "there is no such stream here");
+            return Ok(());
+        };
         port(request, head, rows)
     }
 
@@ -282,9 +326,7 @@ impl Shared {
         body: impl FnOnce(u64) -> Vec<u8>,
     ) -> Result<(), DeliveryError> {
         let role = unit.to_string();
-        // What is not hosted any more has nothing to say, and 0 is older than every epoch.
-        let epoch = read(&self.hosted).get(&speaker).copied().unwrap_or(0);
-        let body = body(epoch);
+        let body = body(self.epoch(speaker));
         let message =
             Message { role: &role, kind: KIND, epoch: route.epoch, body: &body, is_urgent: false };
         self.network.tell(Some(&route.node), message, PATIENCE).await
@@ -304,11 +346,21 @@ impl Shared {
     }
 }
 
+/// Where frames of the current session go.
+struct Open<B> {
+    session: u64,
+    /// The number of the next frame.
+    next: u64,
+    sink: Sink<B>,
+}
+
 /// A consumer on another node, for the length of one session.
 struct Consumer {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     name: Name,
-    node: tickwright_core::domain::NodeId,
+    /// The link by which it has subscribed. The session ends with it: of what was under way nobody knows
+    /// how much has arrived.
+    way: Way,
     /// Its life that has subscribed.
     epoch: u64,
     hello: Outlet<()>,
@@ -317,21 +369,23 @@ struct Consumer {
 impl Consumer {
     /// Sends frames until the session has ended, or they cannot be sent.
     async fn forward<B: WireBlock>(self, mut frames: mpsc::UnboundedReceiver<Delivery<B>>) {
-        let Self { shared, name: (from, to), node, epoch, hello } = self;
+        let Self { shared, name: (from, to), way, epoch, hello } = self;
+        let role = to.to_string();
+        let mut number = 0;
         while let Some((session, frame)) = frames.recv().await {
+            let Some(own) = shared.upgrade().map(|shared| shared.epoch(from)) else { return };
             let (complete, more) = (frame.complete, frame.more);
-            let speech = Speech::Frame { session, complete, more };
-            let Some(route) = shared.wait_route(to).await else { return };
-            if route.node != node || route.epoch != epoch {
-                return;
-            }
-            let body = |epoch| encode_frame(&Head { from, to, epoch, speech }, &frame);
-            match shared.say(to, &route, from, body).await {
+            let speech = Speech::Frame { session, number, complete, more };
+            number += 1;
+            let body = encode_frame(&Head { from, to, epoch: own, speech }, &frame);
+            let message = Message { role: &role, kind: KIND, epoch, body: &body, is_urgent: false };
+            match way.tell(message, PATIENCE).await {
                 Ok(()) => {}
-                // Another link comes, and then the consumer subscribes by it.
-                Err(DeliveryError::Ended(_) | DeliveryError::Unlinked(_)) => return,
+                // The consumer subscribes by the next link.
+                Err(DeliveryError::Ended(_)) => return,
                 Err(error) => {
                     tracing::warn!(%from, %to, %error, "a frame was not delivered");
+                    sleep(RETRY).await;
                     let _ = hello.send(());
                     return;
                 }
@@ -345,8 +399,7 @@ struct Pump<B> {
     shared: Arc<Shared>,
     edge: Edge<B>,
     demands: mpsc::UnboundedReceiver<Demand<B>>,
-    /// Where frames of the current session go.
-    sink: Arc<Mutex<Option<(u64, Sink<B>)>>>,
+    sink: Arc<Mutex<Option<Open<B>>>>,
     /// The way by which the consumer has subscribed.
     route: Option<Route>,
     /// The way of which the consumer was told.
@@ -378,7 +431,8 @@ impl<B: WireBlock> Pump<B> {
         let now = self.shared.route(self.edge.from);
         match &demand {
             Demand::Subscribe { session, sink, .. } => {
-                *lock(&self.sink) = Some((*session, sink.clone()));
+                let open = Open { session: *session, next: 0, sink: sink.clone() };
+                *lock(&self.sink) = Some(open);
                 self.route = now;
                 self.told = None;
             }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use crate::ctl::CtlTarget;
 const LINES_MAX: usize = 20;
 
 /// How long a node may take to end in order.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_PATIENCE: Duration = Duration::from_secs(45);
 
 /// A node that can be started, harmed, and started again.
 pub(super) struct NodeProcess {
@@ -55,13 +56,17 @@ impl NodeProcess {
         let mut command = Command::new(&self.program);
         command.args(&self.options);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A Ctrl-C at the terminal is for whoever started them, and that ends them in order.
+        command.process_group(0);
         let mut child = command.spawn().map_err(|error| self.fail("started", error))?;
         self.starts += 1;
         if let Some(said) = child.stderr.take() {
             let lines = Arc::clone(&self.lines);
             // Ends with the process.
             std::thread::spawn(move || {
-                for line in BufReader::new(said).lines().map_while(Result::ok) {
+                // Whatever it says: a pipe that is closed would end it.
+                for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
                     let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                     if lines.len() == LINES_MAX {
                         lines.pop_front();
@@ -92,6 +97,10 @@ impl NodeProcess {
         let Some(running) = &mut self.child else { return Ok(None) };
         let status = running.child.try_wait();
         let status: Option<ExitStatus> = status.map_err(|error| self.fail("watched", error))?;
+        if status.is_some() {
+            // Its number may be another process's from now on.
+            self.child = None;
+        }
         Ok(status.map(|status| status.to_string()))
     }
 
@@ -108,7 +117,8 @@ impl NodeProcess {
     pub(super) fn signal(&self, name: &str) -> Result<(), LocalClusterError> {
         let Some(running) = &self.child else { return Ok(()) };
         let process = running.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &process]).status();
+        let mut command = Command::new("kill");
+        let sent = command.args(["-s", name, &process]).stderr(Stdio::null()).status();
         match sent {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(self.fail("sent a signal", io::Error::other(status.to_string()))),

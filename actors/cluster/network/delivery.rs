@@ -76,6 +76,41 @@ pub struct Request {
     pub reply: Option<Reply>,
     /// Returns the sender's credit when it is dropped: keep it for as long as the message takes room.
     pub receipt: Option<Receipt>,
+    /// By which more can be sent to the sender; none, if that is this node.
+    pub way: Option<Way>,
+}
+
+/// The link by which a message came, for as long as it lives: what is sent by it arrives in order, and
+/// nothing in between is missing.
+#[derive(Clone)]
+pub struct Way {
+    pub(super) network: Weak<Shared>,
+    pub(super) link: Arc<Link>,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").field("peer", &self.link.peer).finish_non_exhaustive()
+    }
+}
+
+impl Way {
+    /// Sends `message` by this link; `patience` is how long to wait for credit.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`]; [`DeliveryError::Ended`] once the link has ended.
+    pub async fn tell(
+        &self,
+        message: Message<'_>,
+        patience: Duration,
+    ) -> Result<(), DeliveryError> {
+        let ended = || DeliveryError::Ended(message.role.to_owned());
+        let network = Network(self.network.upgrade().ok_or_else(ended)?);
+        network.check_size(&message)?;
+        let header = message.header(Purpose::Tell, network.next_message(), Duration::ZERO);
+        network.send(&self.link, header, message.body, Instant::now() + patience).await
+    }
 }
 
 /// A message for a role.

@@ -12,6 +12,8 @@ use crate::cluster::stream::Fence;
 /// One connection to one peer.
 pub(in crate::cluster) struct Link {
     pub(in crate::cluster) number: LinkNumber,
+    /// Tells the link from every other of this node, also from those before its links started anew.
+    pub(super) serial: u64,
     pub(in crate::cluster) peer: Peer,
     pub(super) fence: Fence,
     /// The peer's gateway, once the session is ready. Messages of the peer may come before.
@@ -65,10 +67,16 @@ pub(in crate::cluster) struct LinkParts {
 }
 
 impl Link {
-    pub(super) fn new(parts: LinkParts, credit_bytes: u64, message_bytes_max: u64) -> Arc<Self> {
+    pub(super) fn new(
+        parts: LinkParts,
+        serial: u64,
+        credit_bytes: u64,
+        message_bytes_max: u64,
+    ) -> Arc<Self> {
         let LinkParts { number, peer, fence, pass, peer_pass } = parts;
         Arc::new(Self {
             number,
+            serial,
             peer,
             fence,
             gateway: OnceLock::new(),

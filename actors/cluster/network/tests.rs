@@ -22,7 +22,7 @@ static B: LazyLock<NodeId> = LazyLock::new(|| "b".into());
 pub(in crate::cluster) struct End {
     pub(in crate::cluster) network: Network,
     gateway: ActorRef<Vec<u8>>,
-    link: Arc<Link>,
+    pub(in crate::cluster) link: Arc<Link>,
 }
 
 fn peer(id: &str) -> Peer {

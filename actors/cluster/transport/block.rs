@@ -22,6 +22,9 @@ const _: () = assert!(cfg!(target_endian = "little"), "rows cross nodes as they 
 /// Most that a head may take, in bytes: a block of signals, or the definitions of many symbols.
 const HEAD_MAX: usize = 64 << 20;
 
+/// Symbols that a source may have: a number beyond it is damage, and would cost its size in memory.
+const SYMBOLS_MAX: usize = 1 << 24;
+
 /// What one end of a stream says to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Speech {
@@ -33,8 +36,8 @@ pub(super) enum Speech {
     Credit { session: u64, rows: u32 },
     /// Consumer: nothing up to here will be asked for again.
     Stable(Key),
-    /// Producer: rows, or how far there are none.
-    Frame { session: u64, complete: Key, more: bool },
+    /// Producer: rows, or how far there are none. Frames of a session are numbered from 0.
+    Frame { session: u64, number: u64, complete: Key, more: bool },
 }
 
 /// A message of a stream, but for its rows.
@@ -100,6 +103,19 @@ impl WireBlock for TickBatch {
         let rows: Vec<Tick> = rows.collect();
         if rows.iter().any(|row| Kind::from_byte(row.kind).is_none()) {
             return Err("a row is of no known kind".into());
+        }
+        let place = |row: &Tick| (row.frontier_offset(), row.sequence);
+        if !rows.is_sorted_by(|a, b| place(a) < place(b)) {
+            return Err("the rows are not in order".into());
+        }
+        let last = rows.last().copied().unwrap_or_default();
+        let is_too_far = head.base_sequence.checked_add(u64::from(last.sequence)).is_none()
+            || head.base_frontier.as_nanos().checked_add(last.frontier_offset()).is_none();
+        if is_too_far {
+            return Err("a row is beyond every key".into());
+        }
+        if head.definitions.iter().any(|definition| definition.id.index() >= SYMBOLS_MAX) {
+            return Err(format!("a symbol has a number above {SYMBOLS_MAX}"));
         }
         let TicksHead { source, base_sequence, base_frontier, origin_nanos, definitions } = head;
         Ok(Self { source, base_sequence, base_frontier, definitions, rows, origin_nanos })
