@@ -137,15 +137,13 @@ fn a_killed_leader_costs_a_few_seconds_and_nothing_that_was_agreed_on() {
 fn a_stopped_leader_reads_nothing_stale_and_two_never_coordinate_in_one_term() {
     let nodes = voters(&["a", "b", "c"], |_, node| node);
     let mut terms = Terms::default();
-    let mut value = 0;
     let mut version = cas(&nodes[0], "k", 0, "0").unwrap();
-    for _ in 0..3 {
+    for value in 1..=3 {
         let at = leader(&nodes);
         let others: Vec<&Node> = nodes.iter().filter(|node| node.name != nodes[at].name).collect();
         terms.look(&nodes.iter().collect::<Vec<_>>());
         nodes[at].signal("-STOP");
         let since = Instant::now();
-        value += 1;
         until("the others write", || {
             terms.look(&others);
             if let Ok(written) = cas(others[0], "k", version, &value.to_string()) {

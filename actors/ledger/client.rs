@@ -374,9 +374,9 @@ impl LedgerClient {
             return Err(LedgerError::NotCoordinator(holder.map(|(node, _)| node)));
         };
         let operation = Operation::Allocate { term, resource: resource.to_owned(), owner };
-        match self.submit(operation, patience).await? {
-            Outcome::Allocated { epoch } => Ok(epoch),
-            other => Err(LedgerError::Unknown(format!("the ledger says {other:?}"))),
-        }
+        let Outcome::Allocated { epoch } = self.submit(operation, patience).await? else {
+            return Err(LedgerError::Unknown("a confused answer".into()));
+        };
+        Ok(epoch)
     }
 }
