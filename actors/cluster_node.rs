@@ -95,10 +95,13 @@ pub async fn run_node(
     let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
+        // Whoever remembers a cluster does not found its ledger: others may hold that, and come later.
+        let is_first_time = memory.members().is_empty();
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
         serve_ledger(config, &services, &copy);
-        match live(config, services, events, &copy, stop.as_mut(), &mut tell).await? {
+        let began = (&copy, is_first_time);
+        match live(config, services, events, began, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
             End::GaveWay => {
@@ -119,7 +122,7 @@ async fn live(
     config: &Config,
     mut services: ClusterServices,
     mut events: Events,
-    copy: &LedgerCopy,
+    (copy, is_first_time): (&LedgerCopy, bool),
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -187,11 +190,8 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
-        if matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. }) && ledger.is_none()
-        {
-            let founds = event == ClusterEvent::Founded;
-            ledger = Some(start_ledger(config, &services, copy, founds, outlet.clone()).await?);
-        }
+        let founds = event == ClusterEvent::Founded && is_first_time;
+        let enters = matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. });
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
             ClusterEvent::Joined { through } => {
@@ -219,6 +219,9 @@ async fn live(
                 services.stop().await;
                 return Err(NodeError::Replaced { name: own.id.0 });
             }
+        }
+        if enters && ledger.is_none() {
+            ledger = Some(start_ledger(config, &services, copy, founds, outlet.clone()).await?);
         }
     }
 }

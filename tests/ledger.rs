@@ -260,3 +260,42 @@ fn two_nodes_with_a_witness_survive_the_loss_of_either_and_the_witness_never_coo
     assert!(refused.contains("node c coordinates; ask it"), "{refused}");
     assert_eq!(ask(&nodes[1], &call).unwrap()["epoch"], 1);
 }
+
+#[test]
+fn nodes_that_remember_a_cluster_wait_for_its_ledger_and_found_no_other() {
+    let mut nodes: Vec<Node> = ["a", "b", "c"].iter().map(|name| Node::new(name)).collect();
+    let seed = nodes[0].address();
+    nodes = nodes.into_iter().map(|node| prepare(node, &seed)).collect();
+    nodes[0].start().is_member();
+    until("it founds the ledger", || view(&nodes[0])["has_quorum"] == true);
+    let ledger = view(&nodes[0])["ledger"].clone();
+    for node in &mut nodes[1..] {
+        node.start().is_member();
+    }
+    for node in &nodes {
+        for name in ["a", "b", "c"] {
+            node.comes_to_see(name, "up");
+        }
+    }
+    all_vote(&nodes);
+    for node in &mut nodes {
+        node.kill();
+    }
+    // As if they had never got a copy; only what they know of the cluster is left.
+    for node in &mut nodes[1..] {
+        std::fs::remove_dir_all(node.directory.path().join("data/ledger")).unwrap();
+        node.start();
+    }
+    for node in &mut nodes[1..] {
+        node.is_member();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for node in &nodes[1..] {
+        let view = view(node);
+        assert!(view["ledger"].is_null() && view["has_quorum"] == false, "{view}");
+        assert!(view["note"].as_str().unwrap().contains("no copy of the ledger yet"), "{view}");
+    }
+    nodes[0].start().is_member();
+    until("it has its copy", || view(&nodes[0])["ledger"] == ledger);
+    assert_eq!(view(&nodes[0])["has_quorum"], false, "two of three voters are lost");
+}

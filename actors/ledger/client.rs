@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) keeper: Mutex<Keeper>,
     /// Why the ledger last failed to answer.
     pub(super) trouble: Mutex<String>,
+    /// Which other ledger was last found in the cluster, and what to do.
+    pub(super) conflict: Mutex<String>,
     /// One life of this node, for the numbers of commands.
     pub(super) client: u64,
     pub(super) number: AtomicU64,
