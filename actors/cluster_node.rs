@@ -114,10 +114,13 @@ pub async fn run_node(
     let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
+        // Whoever remembers a cluster does not found its ledger: others may hold that, and come later.
+        let is_first_time = memory.members().is_empty();
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
         serve_ledger(config, &services, &copy);
-        match live(task, services, events, &copy, stop.as_mut(), &mut tell).await? {
+        let began = (&copy, is_first_time);
+        match live(task, services, events, began, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
             End::GaveWay => {
@@ -138,7 +141,7 @@ async fn live(
     task: &NodeTask,
     mut services: ClusterServices,
     mut events: Events,
-    copy: &LedgerCopy,
+    (copy, is_first_time): (&LedgerCopy, bool),
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -216,21 +219,8 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
-        if matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. }) && ledger.is_none()
-        {
-            let founds = event == ClusterEvent::Founded;
-            let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
-            match Pipeline::start(task, &services, &begun).await {
-                Ok(None) => {}
-                Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
-                Err(error) => {
-                    begun.leave(config.cluster.leave_timeout).await;
-                    services.leave().await;
-                    return Err(error);
-                }
-            }
-            ledger = Some(begun);
-        }
+        let founds = event == ClusterEvent::Founded && is_first_time;
+        let enters = matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. });
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),
             ClusterEvent::Joined { through } => {
@@ -258,6 +248,19 @@ async fn live(
                 services.stop().await;
                 return Err(NodeError::Replaced { name: own.id.0 });
             }
+        }
+        if enters && ledger.is_none() {
+            let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
+            match Pipeline::start(task, &services, &begun).await {
+                Ok(None) => {}
+                Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
+                Err(error) => {
+                    begun.leave(config.cluster.leave_timeout).await;
+                    services.leave().await;
+                    return Err(error);
+                }
+            }
+            ledger = Some(begun);
         }
     }
 }

@@ -150,6 +150,17 @@ fn a_restarted_first_seed_never_founds_a_second_cluster() {
 #[test]
 fn a_cluster_that_was_killed_as_a_whole_comes_back() {
     let mut nodes = cluster(&["a", "b", "c"]);
+    for node in &nodes {
+        // What a node has seen is written a moment later.
+        let path = node.directory.path().join("data/cluster/known.json");
+        until("it will remember both others", || {
+            let known = std::fs::read(&path).unwrap_or_default();
+            let known: serde_json::Value = serde_json::from_slice(&known).unwrap_or_default();
+            known["members"].as_object().is_some_and(|members| {
+                members.keys().filter(|name| **name != node.name).count() == 2
+            })
+        });
+    }
     for node in &mut nodes {
         node.kill();
     }

@@ -137,15 +137,13 @@ fn a_killed_leader_costs_a_few_seconds_and_nothing_that_was_agreed_on() {
 fn a_stopped_leader_reads_nothing_stale_and_two_never_coordinate_in_one_term() {
     let nodes = voters(&["a", "b", "c"], |_, node| node);
     let mut terms = Terms::default();
-    let mut value = 0;
     let mut version = cas(&nodes[0], "k", 0, "0").unwrap();
-    for _ in 0..3 {
+    for value in 1..=3 {
         let at = leader(&nodes);
         let others: Vec<&Node> = nodes.iter().filter(|node| node.name != nodes[at].name).collect();
         terms.look(&nodes.iter().collect::<Vec<_>>());
         nodes[at].signal("-STOP");
         let since = Instant::now();
-        value += 1;
         until("the others write", || {
             terms.look(&others);
             if let Ok(written) = cas(others[0], "k", version, &value.to_string()) {
@@ -261,4 +259,43 @@ fn two_nodes_with_a_witness_survive_the_loss_of_either_and_the_witness_never_coo
     let refused = ask(&nodes[2], &call).unwrap_err().to_string();
     assert!(refused.contains("node c coordinates; ask it"), "{refused}");
     assert_eq!(ask(&nodes[1], &call).unwrap()["epoch"], 1);
+}
+
+#[test]
+fn nodes_that_remember_a_cluster_wait_for_its_ledger_and_found_no_other() {
+    let mut nodes: Vec<Node> = ["a", "b", "c"].iter().map(|name| Node::new(name)).collect();
+    let seed = nodes[0].address();
+    nodes = nodes.into_iter().map(|node| prepare(node, &seed)).collect();
+    nodes[0].start().is_member();
+    until("it founds the ledger", || view(&nodes[0])["has_quorum"] == true);
+    let ledger = view(&nodes[0])["ledger"].clone();
+    for node in &mut nodes[1..] {
+        node.start().is_member();
+    }
+    for node in &nodes {
+        for name in ["a", "b", "c"] {
+            node.comes_to_see(name, "up");
+        }
+    }
+    all_vote(&nodes);
+    for node in &mut nodes {
+        node.kill();
+    }
+    // As if they had never got a copy; only what they know of the cluster is left.
+    for node in &mut nodes[1..] {
+        std::fs::remove_dir_all(node.directory.path().join("data/ledger")).unwrap();
+        node.start();
+    }
+    for node in &mut nodes[1..] {
+        node.is_member();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    for node in &nodes[1..] {
+        let view = view(node);
+        assert!(view["ledger"].is_null() && view["has_quorum"] == false, "{view}");
+        assert!(view["note"].as_str().unwrap().contains("no copy of the ledger yet"), "{view}");
+    }
+    nodes[0].start().is_member();
+    until("it has its copy", || view(&nodes[0])["ledger"] == ledger);
+    assert_eq!(view(&nodes[0])["has_quorum"], false, "two of three voters are lost");
 }

@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) keeper: Mutex<Keeper>,
     /// Why the ledger last failed to answer.
     pub(super) trouble: Mutex<String>,
+    /// Which other ledger was last found in the cluster, and what to do.
+    pub(super) conflict: Mutex<String>,
     /// One life of this node, for the numbers of commands.
     pub(super) client: u64,
     pub(super) number: AtomicU64,
@@ -374,9 +376,9 @@ impl LedgerClient {
             return Err(LedgerError::NotCoordinator(holder.map(|(node, _)| node)));
         };
         let operation = Operation::Allocate { term, resource: resource.to_owned(), owner };
-        match self.submit(operation, patience).await? {
-            Outcome::Allocated { epoch } => Ok(epoch),
-            other => Err(LedgerError::Unknown(format!("the ledger says {other:?}"))),
-        }
+        let Outcome::Allocated { epoch } = self.submit(operation, patience).await? else {
+            return Err(LedgerError::Unknown("a confused answer".into()));
+        };
+        Ok(epoch)
     }
 }

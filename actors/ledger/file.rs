@@ -330,6 +330,7 @@ mod tests {
         file.save_vote(&Vote::new(3, 5));
         file.append(&entries(0..10));
         file.truncate(8);
+        assert_eq!(file.state().unwrap().last_log_id, Some(log_id(7)));
         file.purge(log_id(2));
         file.on_committed(Some(log_id(6)));
         assert_eq!(file.committed().unwrap(), None, "it rides on the next write");

@@ -1,11 +1,12 @@
 //! How a ledger begins, and what happens where two meet.
 //!
-//! Whoever founds a cluster founds its ledger, with itself as the only voter; but not if anyone in that
-//! cluster has a copy already, as when all nodes start again and the first one has lost its disk. If the
+//! Whoever founds a cluster founds its ledger, with itself as the only voter; but not if it remembers
+//! an earlier one, whose ledger others may hold, nor if anyone in that cluster has a copy already, as when all nodes start again and the first one has lost its disk. If the
 //! others come only later, two ledgers meet. The one with a single voter gives way: it was founded in
 //! ignorance of the other. Its copy is set aside, and its node begins another life, and joins.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use openraft::error::RaftError;
@@ -72,6 +73,7 @@ async fn ask(client: &LedgerClient, node: &NodeId, patience: Duration) -> Option
 /// one.
 pub(super) async fn rival(client: &LedgerClient, patience: Duration) -> Option<String> {
     let own = about(client);
+    let mut conflict = String::new();
     for node in client.0.mesh.peers.linked() {
         let Some(there) = ask(client, &node, patience).await else { continue };
         if there.ledger == 0 || there.ledger == own.ledger {
@@ -84,13 +86,14 @@ pub(super) async fn rival(client: &LedgerClient, patience: Duration) -> Option<S
                 there.ledger, there.voters, own.ledger
             ));
         }
-        tracing::error!(
-            %node,
-            own = format!("{:016x}", own.ledger),
-            other = format!("{:016x}", there.ledger),
-            "there are two ledgers in this cluster; stop the nodes with the one that is not to be \
-             kept, delete the directory `ledger` of their data, and start them again"
+        conflict = format!(
+            "node {node} has another ledger, {:016x}, than this node, {:016x}: stop the nodes with \
+             the one that is not to be kept, delete the directory `ledger` of their data, and start \
+             them again",
+            there.ledger, own.ledger
         );
+        tracing::error!(conflict, "there are two ledgers in this cluster");
     }
+    *client.0.conflict.lock().unwrap_or_else(PoisonError::into_inner) = conflict;
     None
 }

@@ -250,6 +250,7 @@ impl LedgerCopy {
             file: self.file.clone(),
             keeper: Mutex::new(Keeper::new(timings.session_ttl, now())),
             trouble: Mutex::default(),
+            conflict: Mutex::default(),
             client: draw(&["client", &settings.node.0, &settings.incarnation.to_string()]),
             number: AtomicU64::new(0),
             hint: Mutex::default(),

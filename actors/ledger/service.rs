@@ -147,10 +147,11 @@ async fn serve_tool(
         }
         ToolCall::Cas { key, expected, value } => {
             let value = value.map(String::into_bytes);
-            match done(Operation::Cas { key, expected, value }).await? {
-                Outcome::Written { version } => json!({ "version": version }),
-                other => json!({ "outcome": format!("{other:?}") }),
-            }
+            let written = done(Operation::Cas { key, expected, value }).await?;
+            let Outcome::Written { version } = written else {
+                return Err(LedgerError::Unknown("a confused answer".into()));
+            };
+            json!({ "version": version })
         }
         ToolCall::Allocations => {
             client

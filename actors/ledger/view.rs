@@ -16,7 +16,7 @@ pub struct LedgerView {
     /// Whether what needs agreement is agreed on: whether most voters have confirmed this node's
     /// session a short while ago.
     pub has_quorum: bool,
-    /// What that means, if it is not so.
+    /// What that means, if it is not so; or which other ledger there is.
     pub note: String,
     /// Who leads the log, as far as this node knows.
     pub leader: Option<NodeId>,
@@ -56,8 +56,14 @@ impl LedgerClient {
         let ledger = self.0.mesh.own.ledger();
         let (coordinator, revision) =
             self.local(|ledger| (ledger.coordinator().clone(), ledger.revision()));
+        let conflict = self.0.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let note = if session.is_some() {
-            String::new()
+            conflict
+        } else if ledger == 0 {
+            "this node has no copy of the ledger yet, and refuses what needs agreement; it waits for \
+             a node that has one. If all copies are lost for good, stop all nodes, delete \
+             `cluster/known.json` in the data of the first seed, and start that one first"
+                .into()
         } else {
             let trouble = self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner);
             let trouble = if trouble.is_empty() { "it is starting" } else { trouble.as_str() };

@@ -82,16 +82,14 @@ fn choose(standing: &Standing<'_>, current: &BTreeSet<u64>) -> Option<BTreeSet<u
         .collect();
     there.sort_unstable();
     let mut chosen: Vec<u64> = there.into_iter().map(|(.., replica)| replica).collect();
-    // Those that are not hold their place, first of all those that may come back.
+    // Those that are not hold their place, first of all those that may come back. So there are never
+    // fewer to choose from than vote now.
     let known = |replica: u64| members.values().any(|member| member.replica == replica);
     let mut away: Vec<u64> =
         current.iter().filter(|replica| !chosen.contains(replica)).copied().collect();
     away.sort_unstable_by_key(|&replica| (!known(replica), replica));
     chosen.extend(away);
     let size = largest_odd(target.min(chosen.len()));
-    if size < current.len() && target >= current.len() {
-        return None;
-    }
     let wanted: BTreeSet<u64> = chosen.into_iter().take(size).collect();
     (!wanted.is_empty() && wanted != *current).then_some(wanted)
 }

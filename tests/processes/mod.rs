@@ -98,11 +98,13 @@ impl Node {
         self
     }
 
-    /// Waits until it is in a cluster.
+    /// Waits until it is in a cluster, and has said so.
     pub(crate) fn is_member(&mut self) -> &mut Self {
         until(&format!("{} joins", self.name), || {
             self.assert_runs();
-            self.status().is_ok_and(|status| status["is_member"] == true)
+            let log = self.log();
+            let has_said = log.contains(" joined cluster ") || log.contains(" founded cluster ");
+            has_said && self.status().is_ok_and(|status| status["is_member"] == true)
         });
         self
     }
