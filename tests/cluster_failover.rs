@@ -1,0 +1,140 @@
+//! Nodes of a cluster that are killed, stopped and started again while they are at work, at moments that
+//! nobody has prepared for.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "helpers for several test files")]
+
+mod common;
+mod processes;
+
+use std::time::{Duration, Instant};
+
+use common::{Scratch, draw, json_essence};
+use processes::{Node, until};
+use serde_json::Value;
+use tickwright::ctl::CtlTask;
+
+/// How long a run may take, whatever befalls it.
+const RUN_PATIENCE: Duration = Duration::from_secs(120);
+
+const NAMES: [(&str, &str); 5] = [
+    ("data-1", "data,control"),
+    ("calc-1", "calc,control"),
+    ("calc-2", "calc,control"),
+    ("exec-1", "exec,control"),
+    ("control-1", "control"),
+];
+
+/// Rows enough to be at work still when the last fault strikes.
+const TICKS: &str = "500000";
+
+fn alone() -> Value {
+    let scratch = Scratch::new();
+    let ended = scratch.run(&["demo", "--ticks", TICKS]);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    scratch.report()
+}
+
+/// Five nodes that work together as soon as all are there.
+fn five() -> Vec<Node> {
+    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
+        let sets = [
+            ("cluster.seeds", seeds.join(",")),
+            ("node.roles", roles.to_owned()),
+            ("pipeline.input", "simulator".to_owned()),
+            ("pipeline.shards", "4".to_owned()),
+            ("simulator.ticks", TICKS.to_owned()),
+            ("stream.checkpoint_ticks", "2000".to_owned()),
+            ("allocation.nodes_min", "5".to_owned()),
+        ];
+        for (key, value) in sets {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    nodes
+}
+
+fn ask(node: &Node, question: &str) -> Option<Value> {
+    let task = CtlTask::Ask { role: format!("run/{}", node.name), body: format!("{question:?}") };
+    node.ask(&task, None).ok()
+}
+
+/// The units that run on `node`, if it says so.
+fn units(node: &Node) -> Vec<String> {
+    let progress = ask(node, "Progress").unwrap_or_default();
+    let units = progress["units"].as_array().cloned().unwrap_or_default();
+    units.iter().map(|unit| unit.as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits for the report of exec.
+fn report(nodes: &[Node]) -> Value {
+    let begun = Instant::now();
+    loop {
+        if let Some(report) = ask(&nodes[3], "Report") {
+            return report;
+        }
+        assert!(begun.elapsed() < RUN_PATIENCE, "the run does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn assert_same(report: &Value, alone: &Value, what: &str) {
+    assert_eq!(json_essence(report), json_essence(alone), "{what}");
+}
+
+/// Kills and stops at random, without waiting for anything. A failure prints its seed.
+#[test]
+fn nodes_that_are_killed_or_stopped_under_load_change_nothing() {
+    let alone = alone();
+    let seed = std::env::var("TICKWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut chance = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("TICKWRIGHT_SEED={chance}");
+    let mut nodes = five();
+    until("exec begins", || units(&nodes[3]) == ["exec"]);
+    for _ in 0..6 {
+        let node = usize::try_from(draw(&mut chance) % 5).unwrap();
+        let [before, during] = [draw(&mut chance) % 900, draw(&mut chance) % 4_000];
+        std::thread::sleep(Duration::from_millis(before));
+        let is_kill = draw(&mut chance).is_multiple_of(2);
+        println!("{} {} for {during} ms", if is_kill { "kill" } else { "stop" }, nodes[node].name);
+        if is_kill {
+            nodes[node].kill();
+            std::thread::sleep(Duration::from_millis(during));
+            nodes[node].start();
+        } else {
+            nodes[node].signal("-STOP");
+            std::thread::sleep(Duration::from_millis(during));
+            nodes[node].signal("-CONT");
+        }
+    }
+    println!("the run {}", if ask(&nodes[3], "Report").is_some() { "is over" } else { "goes on" });
+    let report = report(&nodes);
+    assert_same(&report, &alone, "after six faults");
+    assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
+}
+
+/// A lost node's units are taken over by the others, and one that comes back finds them taken.
+#[test]
+fn the_units_of_a_lost_node_are_taken_over_and_it_does_no_harm_when_it_wakes() {
+    let nodes = five();
+    until("calc-1 has shards", || !units(&nodes[1]).is_empty());
+    let lost = units(&nodes[1]);
+    nodes[1].signal("-STOP");
+    let begun = Instant::now();
+    until("calc-2 takes them over", || {
+        let there = units(&nodes[2]);
+        lost.iter().all(|unit| there.contains(unit))
+    });
+    println!("taken over after {:?}", begun.elapsed());
+    // With a heartbeat of 200 ms.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    nodes[1].signal("-CONT");
+    until("calc-1 gives them up", || {
+        ask(&nodes[1], "Progress").is_some() && !units(&nodes[1]).iter().any(|u| lost.contains(u))
+    });
+    let report = report(&nodes);
+    assert_same(&report, &alone(), "after a node slept");
+}
