@@ -376,7 +376,11 @@ impl RiskState {
         self.send_if_any();
         // What comes while exec waits for its members would pile up here.
         if matches!(self.phase, Phase::Running) {
-            self.cleaners.return_credit(self.lockstep.ticks());
+            if self.lockstep.ready_rows()
+                < usize::try_from(self.settings.credit).unwrap_or(usize::MAX)
+            {
+                self.cleaners.return_credit(self.lockstep.ticks());
+            }
             self.strategies.return_credit(self.lockstep.signals());
         }
         Ok(())

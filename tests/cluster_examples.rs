@@ -6,6 +6,7 @@ mod processes;
 use std::path::{Path, PathBuf};
 
 use processes::{Node, until};
+use tickwright::ctl::CtlTask;
 use tickwright_core::config::Config;
 
 /// The nodes of `examples/NAME`, on ports that are free, in the order of their seeds.
@@ -23,6 +24,8 @@ fn example(name: &str) -> Vec<Node> {
         .map(|(file, config)| {
             let mut node = Node::new(&config.node.name);
             node.options.extend(["--config".to_owned(), file.display().to_string()]);
+            // Fewer than a user would like to see.
+            node.options.extend(["--set".to_owned(), "simulator.ticks=5000".to_owned()]);
             (node, config)
         })
         .collect();
@@ -60,6 +63,15 @@ fn starts(name: &str, expected: usize) {
                 .is_ok_and(|status| status["linked"].as_array().unwrap().len() == expected - 1)
         });
     }
+    let report = |node: &Node| {
+        let role = format!("run/{}", node.name);
+        node.ask(&CtlTask::Ask { role, body: "\"Report\"".into() }, None).ok()
+    };
+    until("the run has a report", || nodes.iter().any(|node| report(node).is_some()));
+    let report = nodes.iter().find_map(report).unwrap();
+    assert_eq!(report["ticks_in"], 5_000);
+    assert_eq!(report["nodes"], expected);
+    assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
 }
 
 #[test]

@@ -114,7 +114,8 @@ pub struct Lockstep {
     lookahead: u64,
     ticks: Merge<TickBatch>,
     signals: Merge<SignalBatch>,
-    /// Ticks in key order, complete up to `ready_through`. Bounded by the credit given out.
+    /// Ticks in key order, complete up to `ready_through`. Bounded by whoever looks at
+    /// [`Lockstep::ready_rows`] before it gives out more credit.
     ready: VecDeque<Ready>,
     ready_through: Key,
     /// Signals in order. Bounded by the credit given out.
@@ -184,6 +185,12 @@ impl Lockstep {
     /// The streams of signals.
     pub fn signals(&mut self) -> &mut Merge<SignalBatch> {
         &mut self.signals
+    }
+
+    /// Rows that wait for the signals that answer them. As long as there are many, no more should be
+    /// asked for: a shard that stands still would have all the input pile up here.
+    pub fn ready_rows(&self) -> usize {
+        self.ready.iter().map(|ready| ready.run.rows.len()).sum()
     }
 
     /// Takes in a frame of clean ticks. Returns false when it holds nothing new.
