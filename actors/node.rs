@@ -42,8 +42,9 @@ use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
 use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
-    ArrivalLog, Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageSettings,
-    Store, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    ArrivalLog, Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageLinks,
+    StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
@@ -285,6 +286,25 @@ impl Wiring {
         ChildSpec::new(name, Restart::Permanent, start).with_progress([progress])
     }
 
+    /// What ties a stage from streams to streams to the rest.
+    fn links<B>(
+        &self,
+        role: &str,
+        progress: Arc<AtomicU64>,
+        producers: Vec<Outlet<Demand<B>>>,
+        hellos: Vec<Outlet<()>>,
+    ) -> StageLinks<B> {
+        StageLinks {
+            role: role.to_owned(),
+            settings: self.settings.clone(),
+            progress,
+            directory: self.directory.clone(),
+            control: None,
+            producers,
+            hellos,
+        }
+    }
+
     fn subtree(
         &self,
         name: &str,
@@ -307,7 +327,7 @@ impl Wiring {
         let (stream, hello) = match to {
             Unit::Shard(shard) => {
                 let shard = usize::from(shard);
-                let is_back = move |()| FactorsMessage::CleanerIsBack(source);
+                let is_back = move |()| FactorsMessage::ProducerIsBack(source);
                 (CleanStream::Shard(shard), self.to(&factors::role(shard), is_back))
             }
             Unit::Exec | Unit::Source(_) => {
@@ -315,14 +335,15 @@ impl Wiring {
                 (CleanStream::All, self.to(risk::ROLE, is_back))
             }
         };
-        let demand = move |demand| CleanerMessage::Demand(stream, demand);
+        let demand = move |demand| CleanerMessage::Demand(stream.output(), demand);
         let demand = self.to(&cleaner::role(source), demand);
         Edge { from: Unit::Source(number(source)), to, demand, hello }
     }
 
     /// Signals of a shard, for exec.
     fn signals(&self, shard: usize) -> Edge<SignalBatch> {
-        let demand = self.to(&strategy::role(shard), StrategyMessage::Demand);
+        let demand = |demand| StrategyMessage::Demand(0, demand);
+        let demand = self.to(&strategy::role(shard), demand);
         let hello = self.to(risk::ROLE, move |()| RiskMessage::StrategyIsBack(shard));
         Edge { from: Unit::Shard(number(shard)), to: Unit::Exec, demand, hello }
     }
@@ -389,7 +410,7 @@ impl Wiring {
             window: pipeline.window,
             ..IngesterConfig::new(id, Arc::new(self.config.instruments()))
         };
-        let hello = self.to(&cleaner::role(source), |()| CleanerMessage::IngesterIsBack);
+        let hello = self.to(&cleaner::role(source), |()| CleanerMessage::ProducerIsBack(0));
         let (wiring, fatal) = (self.clone(), fatal.clone());
         match &self.sources[source] {
             NodeSource::Readable(open) => {
@@ -432,26 +453,17 @@ impl Wiring {
 
     fn cleaner(&self, source: usize, progress: Arc<AtomicU64>) -> ChildSpec {
         let wiring = self.clone();
-        self.stage(
-            cleaner::role(source),
-            || CleanerActor,
-            progress,
-            move |progress| {
-                let hello_shard =
-                    |shard| wiring.produce(wiring.ticks(source, Unit::Shard(number(shard))));
-                CleanerArguments {
-                    source,
-                    rules: wiring.config.clean_rules(),
-                    shards: wiring.shards,
-                    settings: wiring.settings.clone(),
-                    progress,
-                    directory: wiring.directory.clone(),
-                    ingester: wiring.to(&ingester::role(source), IngesterMessage::Demand),
-                    hello_exec: wiring.produce(wiring.ticks(source, Unit::Exec)),
-                    hello_shards: (0..wiring.shards).map(hello_shard).collect(),
-                }
-            },
-        )
+        let role = cleaner::role(source);
+        self.stage(role.clone(), CleanerActor::default, progress, move |progress| {
+            let (rules, shards) = (wiring.config.clean_rules(), wiring.shards);
+            let ingester = wiring.to(&ingester::role(source), IngesterMessage::Demand);
+            // In the order of `CleanStream::output`.
+            let consumers = (0..shards).map(|shard| Unit::Shard(number(shard)));
+            let hellos = std::iter::once(Unit::Exec).chain(consumers);
+            let hellos = hellos.map(|to| wiring.produce(wiring.ticks(source, to))).collect();
+            let links = wiring.links(&role, progress, vec![ingester], hellos);
+            (CleanerArguments { source, rules, shards }, links)
+        })
     }
 
     // --- calc: clean rows ──▶ factors ──▶ strategy ------------------------------------------------
@@ -474,49 +486,39 @@ impl Wiring {
 
     fn factors(&self, shard: usize, progress: Arc<AtomicU64>) -> ChildSpec {
         let wiring = self.clone();
-        self.stage(
-            factors::role(shard),
-            || FactorsActor,
-            progress,
-            move |progress| {
-                let cleaner =
-                    |source| wiring.consume(wiring.ticks(source, Unit::Shard(number(shard))));
-                FactorsArguments {
-                    shard,
-                    config: wiring.config.factors(),
-                    registry: wiring.kinds.factors.clone(),
-                    needs: wiring.needs.clone(),
-                    also: wiring.config.factors_also(),
-                    control: wiring.control.clone(),
-                    settings: wiring.settings.clone(),
-                    progress,
-                    directory: wiring.directory.clone(),
-                    cleaners: (0..wiring.sources.len()).map(cleaner).collect(),
-                    hello: wiring.to(&strategy::role(shard), |()| StrategyMessage::FactorsAreBack),
-                }
-            },
-        )
+        let role = factors::role(shard);
+        self.stage(role.clone(), FactorsActor::default, progress, move |progress| {
+            let arguments = FactorsArguments {
+                shard,
+                config: wiring.config.factors(),
+                registry: wiring.kinds.factors.clone(),
+                needs: wiring.needs.clone(),
+                also: wiring.config.factors_also(),
+            };
+            let cleaner = |source| wiring.consume(wiring.ticks(source, Unit::Shard(number(shard))));
+            let cleaners = (0..wiring.sources.len()).map(cleaner).collect();
+            let hello = wiring.to(&strategy::role(shard), |()| StrategyMessage::ProducerIsBack(0));
+            let links = wiring.links(&role, progress, cleaners, vec![hello]);
+            (arguments, StageLinks { control: Some(wiring.control.clone()), ..links })
+        })
     }
 
     fn strategy(&self, shard: usize, progress: Arc<AtomicU64>) -> ChildSpec {
         let wiring = self.clone();
-        self.stage(
-            strategy::role(shard),
-            || StrategyActor,
-            progress,
-            move |progress| StrategyArguments {
+        let role = strategy::role(shard);
+        self.stage(role.clone(), StrategyActor::default, progress, move |progress| {
+            let arguments = StrategyArguments {
                 shard,
                 registry: wiring.kinds.strategies.clone(),
                 specs: wiring.strategies.to_vec(),
                 layout: Arc::clone(&wiring.layout),
-                control: wiring.control.clone(),
-                settings: wiring.settings.clone(),
-                progress,
-                directory: wiring.directory.clone(),
-                factors: wiring.to(&factors::role(shard), FactorsMessage::Demand),
-                hello: wiring.produce(wiring.signals(shard)),
-            },
-        )
+            };
+            let demand = |demand| FactorsMessage::Demand(0, demand);
+            let factors = wiring.to(&factors::role(shard), demand);
+            let hello = wiring.produce(wiring.signals(shard));
+            let links = wiring.links(&role, progress, vec![factors], vec![hello]);
+            (arguments, StageLinks { control: Some(wiring.control.clone()), ..links })
+        })
     }
 
     // --- exec: clean rows and signals ──▶ risk ──▶ router ──▶ brokers; risk ──▶ positions ---------

@@ -8,6 +8,7 @@
 //! | [`ArrivalLog`]  | the order in which exec took its inputs as they arrived             |
 //! | [`Journal`]     | what a source that cannot be read again has said                    |
 //! | [`Producer`], [`Consumer`] | the two ends of a stream                                 |
+//! | [`StageActor`], [`Work`] | a stage from streams to streams, and what is one's own in it |
 //! | [`Inbox`]       | what an actor need not be woken for                                 |
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
@@ -44,7 +45,9 @@ pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use outlet::Outlet;
-pub use stage::{StageReport, StageSettings};
+pub use stage::{
+    MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,
+};
 pub use store::{CommitPolicy, DiskFaults, Done, Opened, Record, Store, StoreError, StoreOptions};
 pub use supervisor::{
     ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,

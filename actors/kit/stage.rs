@@ -1,12 +1,34 @@
-//! What every stage of the pipeline is started with.
+//! What every stage of the pipeline is started with, and the actor of those that turn streams of rows
+//! into streams of rows: cleaner, factor engine, strategy.
+//!
+//! ```text
+//! frames ──▶ Merge ──▶ Work, run by run ──▶ Producers
+//! ```
+//!
+//! A stage's own file says what it does with rows, as its [`Work`]. The rest is alike and here: whom it
+//! subscribes to, where it goes back to, what is stable upstream, when a checkpoint is due, and that it
+//! takes nothing in without room downstream.
+//!
+//! *Failover.* A successor goes on from the newest checkpoint; a consumer that needs older rows takes the
+//! stage back to an older one, see [`Checkpoints`].
+//!
+//! *Delivery.* Streams, see [`tickwright_core::stream`].
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::Key;
+use tickwright_core::stream::{Block, Merge, Run};
 
-use super::{Chaos, Checkpoints, Outlet, Store, StoreError, Stored};
+use super::{
+    Chaos, Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet,
+    Producer, Sink, Store, StoreError, Stored,
+};
 
 /// Settings and services that all stages share.
 #[derive(Clone, Debug)]
@@ -53,4 +75,365 @@ pub struct StageReport<T> {
     pub complete: Key,
     /// The counts.
     pub counts: T,
+}
+
+/// Rows that stages send each other.
+pub trait Rows: Block + fmt::Debug + Send + Sync + 'static {}
+
+impl<B: Block + fmt::Debug + Send + Sync + 'static> Rows for B {}
+
+/// What one kind of stage does with its rows. The same rows after the same snapshot must give the same.
+pub trait Work: Sized + Send + 'static {
+    /// What the stage is started with.
+    type Arguments: Send + 'static;
+    /// What it takes in.
+    type Input: Rows;
+    /// What it gives out.
+    type Output: Rows + Default;
+    /// What survives.
+    type Snapshot: Serialize + DeserializeOwned;
+    /// What it counts.
+    type Counts: fmt::Debug + Send + 'static;
+
+    /// Work before its first row.
+    ///
+    /// # Errors
+    ///
+    /// When the arguments do not fit each other.
+    fn new(arguments: Self::Arguments) -> Result<Self, ActorProcessingErr>;
+
+    /// Goes back to a snapshot, or to the beginning. `control` holds at least the changes of parameters
+    /// before it.
+    ///
+    /// # Errors
+    ///
+    /// When the snapshot does not fit.
+    fn go_back(
+        &mut self,
+        snapshot: Option<Self::Snapshot>,
+        control: &Control,
+    ) -> Result<(), ActorProcessingErr>;
+
+    /// What [`Work::go_back`] takes.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// What has been counted.
+    fn counts(&self) -> Self::Counts;
+
+    /// Learns the symbols of a block that has come. No row of theirs came before.
+    ///
+    /// # Errors
+    ///
+    /// When a symbol does not fit those before it.
+    fn define(&mut self, block: &Self::Input) -> Result<(), ActorProcessingErr>;
+
+    /// Handles rows between two changes of parameters: advances `stage` and pushes what comes of them.
+    ///
+    /// # Errors
+    ///
+    /// When a change does not fit the work.
+    fn handle(
+        &mut self,
+        run: &Run<Self::Input>,
+        stage: &mut Stage<Self::Input, Self::Output>,
+    ) -> Result<(), ActorProcessingErr>;
+
+    /// No rows, but time has passed, or the input has ended.
+    fn pass_time(&mut self, until: Key, stage: &mut Stage<Self::Input, Self::Output>) {
+        stage.advance(until);
+        stage.push(0, Arc::default(), false);
+    }
+}
+
+/// What ties a stage to the rest.
+#[derive(Debug)]
+pub struct StageLinks<I> {
+    /// The role it serves, and the name of its checkpoints.
+    pub role: String,
+    /// What all stages share.
+    pub settings: StageSettings,
+    /// Counts checkpoints.
+    pub progress: Arc<AtomicU64>,
+    /// Where to register.
+    pub directory: Directory,
+    /// Changes of parameters, if they concern it.
+    pub control: Option<ControlLog>,
+    /// Reaches the producer of each input.
+    pub producers: Vec<Outlet<Demand<I>>>,
+    /// Reaches the consumer of each output.
+    pub hellos: Vec<Outlet<()>>,
+}
+
+/// Everything the mailbox holds.
+#[derive(Debug)]
+pub enum StageMessage<I, O, C> {
+    /// Rows of an input.
+    Rows(usize, Delivery<I>),
+    /// The producer of an input has started anew.
+    ProducerIsBack(usize),
+    /// From the consumer of an output.
+    Demand(usize, Demand<O>),
+    /// The control log has changed.
+    Control,
+    /// A checkpoint was written.
+    Stored(Stored),
+    /// How far has it come, and what has it counted?
+    Report(RpcReplyPort<StageReport<C>>),
+}
+
+impl<I: Rows, O: Rows, C: Send + 'static> ractor::Message for StageMessage<I, O, C> {}
+
+/// The mailbox of the stage that does `W`.
+pub type MessageOf<W> = StageMessage<<W as Work>::Input, <W as Work>::Output, <W as Work>::Counts>;
+
+/// The actor of a stage that does `W`.
+pub struct StageActor<W>(PhantomData<fn() -> W>);
+
+impl<W> Default for StageActor<W> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<W> fmt::Debug for StageActor<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StageActor")
+    }
+}
+
+impl<W: Work> Actor for StageActor<W> {
+    type Msg = MessageOf<W>;
+    type State = (W, Stage<W::Input, W::Output>);
+    type Arguments = (W::Arguments, StageLinks<W::Input>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        (arguments, links): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut work = W::new(arguments)?;
+        let StageLinks { role, settings, progress, directory, control, producers, hellos } = links;
+        let stored = Outlet::to_actor(&myself, StageMessage::Stored);
+        let sink = |input| Outlet::to_actor(&myself, move |rows| StageMessage::Rows(input, rows));
+        let output = |hello| Producer::new(Key::START, settings.retained, hello);
+        let mut stage = Stage {
+            input: Merge::new(producers.len()),
+            sinks: (0..producers.len()).map(sink).collect(),
+            producers: Consumer::new(producers, settings.credit),
+            waiting: None,
+            outputs: hellos.into_iter().map(output).collect(),
+            control: control.as_ref().map(ControlLog::current).unwrap_or_default(),
+            control_log: control,
+            position: Key::START,
+            checkpoints: settings.checkpoints(&role, &progress, stored)?,
+            is_due: false,
+            chaos: settings.chaos,
+        };
+        stage.go_back(Key::END, &mut work)?;
+        directory.register(&role, &myself);
+        stage.subscribe_all();
+        stage.outputs.iter().for_each(Producer::say_hello);
+        Ok((work, stage))
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        (work, stage): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            StageMessage::Rows(input, (session, frame)) => {
+                let block = Arc::clone(&frame.block);
+                if stage.input.accept(input, session, frame) {
+                    work.define(&block)?;
+                }
+            }
+            StageMessage::ProducerIsBack(input) => stage.subscribe(input),
+            StageMessage::Demand(output, demand) => stage.on_demand(output, demand, work)?,
+            // It is looked at below, as always.
+            StageMessage::Control => {}
+            StageMessage::Stored(stored) => {
+                stage.checkpoints.on_stored(stored)?;
+                stage.announce_stable();
+            }
+            StageMessage::Report(reply) => {
+                // A caller that stopped waiting is its own affair.
+                let report = StageReport { complete: stage.position, counts: work.counts() };
+                let _ = reply.send(report);
+            }
+        }
+        stage.go_on(work)
+    }
+}
+
+/// Where a stage stands, and the ends of its streams.
+#[derive(Debug)]
+pub struct Stage<I, O> {
+    input: Merge<I>,
+    producers: Consumer<I>,
+    /// Where frames of each input come in.
+    sinks: Vec<Sink<I>>,
+    /// Rows that wait for a change or for room.
+    waiting: Option<Run<I>>,
+    outputs: Vec<Producer<O>>,
+    control_log: Option<ControlLog>,
+    control: Control,
+    /// Everything up to here is done.
+    position: Key,
+    checkpoints: Checkpoints,
+    /// Whether a checkpoint follows the rows that are being handled.
+    is_due: bool,
+    chaos: Chaos,
+}
+
+impl<I: Rows, O: Rows> Stage<I, O> {
+    /// Everything up to `position` is done.
+    pub fn advance(&mut self, position: Key) {
+        self.position = position;
+    }
+
+    /// Sends rows to the consumer of an output, whose stream is then complete up to the position. `more`
+    /// says that it may wait for what follows at once.
+    pub fn push(&mut self, output: usize, block: Arc<O>, more: bool) {
+        self.outputs[output].push(block, self.position, more);
+    }
+
+    /// Whether more rows follow those being handled at once.
+    pub fn more(&self) -> bool {
+        self.waiting.is_some() || self.input.more()
+    }
+
+    /// Whether a checkpoint follows the rows that are being handled.
+    pub fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// Whether what follows the rows that are being handled can be sent on.
+    pub fn has_room(&self) -> bool {
+        self.outputs.iter().all(|output| output.flow().has_room())
+    }
+
+    /// Changes of parameters.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Faults on command.
+    pub fn chaos(&self) -> &Chaos {
+        &self.chaos
+    }
+
+    fn on_demand<W: Work<Input = I, Output = O>>(
+        &mut self,
+        output: usize,
+        demand: Demand<O>,
+        work: &mut W,
+    ) -> Result<(), ActorProcessingErr> {
+        let is_stable = matches!(demand, Demand::Stable(_));
+        let producer = self.outputs.get_mut(output);
+        let producer = producer.ok_or_else(|| format!("there is no output {output}"))?;
+        if let Err(rewind) = producer.on_demand(demand) {
+            self.go_back(rewind.to, work)?;
+            self.subscribe_all();
+        }
+        if is_stable {
+            self.announce_stable();
+        }
+        Ok(())
+    }
+
+    /// Goes to the newest checkpoint not after `to`, or to the beginning.
+    fn go_back<W: Work<Input = I>>(
+        &mut self,
+        to: Key,
+        work: &mut W,
+    ) -> Result<(), ActorProcessingErr> {
+        let (position, snapshot) = self.checkpoints.newest(to)?.unzip();
+        self.position = position.unwrap_or(Key::START);
+        self.refresh_control();
+        self.pass(self.position);
+        work.go_back(snapshot, &self.control)?;
+        self.outputs.iter_mut().for_each(|output| output.rewind(self.position));
+        Ok(())
+    }
+
+    fn subscribe_all(&mut self) {
+        (0..self.sinks.len()).for_each(|input| self.subscribe(input));
+    }
+
+    /// Asks a producer for what follows the rows done; those in hand are dropped.
+    fn subscribe(&mut self, input: usize) {
+        if self.waiting.as_ref().is_some_and(|run| run.input == input) {
+            self.waiting = None;
+        }
+        let sink = self.sinks[input].clone();
+        self.producers.subscribe(&mut self.input, input, self.position, sink);
+    }
+
+    fn announce_stable(&mut self) {
+        let stable = self.outputs.iter().map(|output| output.flow().stable()).min();
+        if let Some(key) = stable.and_then(|stable| self.checkpoints.trim(stable)) {
+            self.producers.stable(key);
+        }
+    }
+
+    /// Handles what there is while there is room downstream.
+    fn go_on<W: Work<Input = I, Output = O>>(
+        &mut self,
+        work: &mut W,
+    ) -> Result<(), ActorProcessingErr> {
+        self.refresh_control();
+        while let Some(run) = self.next_run() {
+            self.pass(run.last_key());
+            self.is_due = self.checkpoints.is_due(run.rows.len() as u64);
+            work.handle(&run, self)?;
+            if self.is_due {
+                self.checkpoints.put(self.position, &work.snapshot());
+            }
+        }
+        let complete = self.input.complete();
+        let has_rows = self.waiting.is_some() || self.input.has_rows();
+        if !has_rows && complete > self.position && !self.control.is_held(complete.frontier) {
+            self.pass(complete);
+            work.pass_time(complete, self);
+            if self.position == Key::END {
+                self.checkpoints.put(Key::END, &work.snapshot());
+            }
+        }
+        self.producers.return_credit(&mut self.input);
+        Ok(())
+    }
+
+    /// The rows that are next, cut where something changes; none while they are held.
+    fn next_run(&mut self) -> Option<Run<I>> {
+        if !self.has_room() {
+            return None;
+        }
+        let run = self.waiting.take().or_else(|| self.input.next_run())?;
+        let first = run.first_key().frontier;
+        if self.control.is_held(first) {
+            self.waiting = Some(run);
+            return None;
+        }
+        let (run, rest) = match self.control.next_after(first) {
+            Some(at) => run.split_before(at),
+            None => (run, None),
+        };
+        self.waiting = rest;
+        Some(run)
+    }
+
+    fn refresh_control(&mut self) {
+        if let Some(log) = &self.control_log {
+            log.refresh(&mut self.control);
+        }
+    }
+
+    /// Tells the control log that rows up to `key` are about to be handled, or have been.
+    fn pass(&self, key: Key) {
+        if let Some(log) = &self.control_log {
+            log.pass(key.frontier);
+        }
+    }
 }

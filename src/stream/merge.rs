@@ -122,6 +122,16 @@ impl<B> Clone for Run<B> {
 }
 
 impl<B: Block> Run<B> {
+    /// The key of its first row.
+    pub fn first_key(&self) -> Key {
+        B::key_of(self.block.at(self.rows.start))
+    }
+
+    /// The key of its last row.
+    pub fn last_key(&self) -> Key {
+        B::key_of(self.block.at(self.rows.end - 1))
+    }
+
     /// Cuts the run before its first row whose frontier has reached `at`: the rows before, and the
     /// rest, if any.
     pub fn split_before(self, at: Timestamp) -> (Self, Option<Self>) {

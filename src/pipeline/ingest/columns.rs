@@ -1,8 +1,8 @@
 //! Columns of a text table, found by the names in its header.
 
-use super::number::Piece;
+use super::number::{Piece, amount, whole_number};
 use super::split::Fields;
-use super::{HeaderError, RowError, normalised};
+use super::{EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Problem, RowError, normalised};
 
 /// Stands for a column that the header does not have.
 const ABSENT: usize = usize::MAX;
@@ -71,7 +71,7 @@ impl<const COUNT: usize> Columns<COUNT> {
         }
         // Perhaps some of the commas are in quotes.
         if !self.fields.cut_unquoted(line) {
-            return Err(RowError::new(number, 0, "", line, super::Problem::QuoteOpen));
+            return Err(RowError::new(number, 0, "", line, Problem::QuoteOpen));
         }
         let found = self.fields.len();
         if found != self.width {
@@ -100,9 +100,40 @@ impl<'row, const COUNT: usize> Row<'row, COUNT> {
         self.piece(column).text()
     }
 
+    /// The field as a whole number.
+    #[inline]
+    pub(super) fn number(self, column: usize) -> Result<u64, Box<RowError>> {
+        whole_number(self.piece(column)).map_err(|problem| self.error(column, problem))
+    }
+
+    /// The field as an amount, which `bit` then stands for in `has`; 0 when it is empty.
+    #[inline]
+    pub(super) fn amount(
+        self,
+        column: usize,
+        decimals: u8,
+        bit: u8,
+        has: &mut u8,
+    ) -> Result<i64, Box<RowError>> {
+        let piece = self.piece(column);
+        if piece.is_empty() {
+            return Ok(0);
+        }
+        *has |= bit;
+        amount(piece, decimals).map_err(|error| self.error(column, error.into()))
+    }
+
+    /// The time that was read from a column, in unix nanoseconds, if it can be believed.
+    #[inline]
+    pub(super) fn time(self, column: usize, nanos: Option<u64>) -> Result<u64, Box<RowError>> {
+        nanos
+            .filter(|nanos| (EVENT_TIME_MIN..EVENT_TIME_END).contains(nanos))
+            .ok_or_else(|| self.error(column, Problem::TimeOutOfRange))
+    }
+
     /// Blames a column.
     #[cold]
-    pub(super) fn error(self, column: usize, problem: super::Problem) -> Box<RowError> {
+    pub(super) fn error(self, column: usize, problem: Problem) -> Box<RowError> {
         let number = self.columns.index[column].wrapping_add(1);
         let name = self.columns.names[column];
         RowError::new(self.number, number, name, self.text(column), problem)

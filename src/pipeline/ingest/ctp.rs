@@ -11,12 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::calendar::{Date, digits, time_of_day};
-use super::columns::{Columns, Row};
-use super::number::{amount, whole_number};
-use super::{
-    EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Ingester, LineParser, ParserState, Problem,
-    RowError,
-};
+use super::columns::{self, Columns};
+use super::{HeaderError, Ingester, LineParser, ParserState, Problem, RowError};
 use crate::domain::{Kind, RawTick, has};
 
 const COLUMNS: [&str; 12] = [
@@ -56,6 +52,8 @@ const OFFSET_SECONDS: i64 = 8 * 3_600;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeState(Vec<(u32, i64)>);
 
+type Row<'row> = columns::Row<'row, { COLUMNS.len() }>;
+
 /// Reads rows under one header.
 #[derive(Debug)]
 pub struct Parser {
@@ -83,18 +81,9 @@ impl Parser {
     }
 }
 
-/// An amount, unless it is CTP's way to say that there is none.
-fn given<const COUNT: usize>(
-    row: Row<'_, COUNT>,
-    column: usize,
-    decimals: u8,
-) -> Result<Option<i64>, Box<RowError>> {
-    let piece = row.piece(column);
-    match piece.text() {
-        b"" | b"N/A" => Ok(None),
-        text if text.starts_with(b"1.797693") || text.starts_with(b"179769313486231") => Ok(None),
-        _ => amount(piece, decimals).map(Some).map_err(|error| row.error(column, error.into())),
-    }
+/// CTP's ways to say that there is no amount, beside an empty field.
+fn is_absent(text: &[u8]) -> bool {
+    text == b"N/A" || text.starts_with(b"1.797693") || text.starts_with(b"179769313486231")
 }
 
 impl LineParser for Parser {
@@ -138,11 +127,9 @@ impl LineParser for Parser {
         };
         let (price, quantity) = (entry.price_decimals, entry.quantity_decimals);
         let mut bits = 0;
-        let mut read = |column, bit, decimals| {
-            given(row, column, decimals).map(|value| {
-                bits |= if value.is_some() { bit } else { 0 };
-                value.unwrap_or(0)
-            })
+        let mut read = |column, bit, decimals| match is_absent(row.text(column)) {
+            true => Ok(0),
+            false => row.amount(column, decimals, bit, &mut bits),
         };
         tick.price = read(PRICE, has::PRICE, price)?;
         tick.bid = read(BID, has::BID, price)?;
@@ -180,10 +167,7 @@ impl VolumeState {
     }
 }
 
-fn event_time<const COUNT: usize>(
-    row: Row<'_, COUNT>,
-    exchange: &[u8],
-) -> Result<u64, Box<RowError>> {
+fn event_time(row: Row<'_>, exchange: &[u8]) -> Result<u64, Box<RowError>> {
     let (day_column, day) = match row.text(ACTION_DAY) {
         b"" => (TRADING_DAY, row.text(TRADING_DAY)),
         day => (ACTION_DAY, day),
@@ -196,19 +180,12 @@ fn event_time<const COUNT: usize>(
     } else {
         date
     };
-    let millisecond = row.piece(MILLISECOND);
-    let milliseconds = if millisecond.is_empty() {
-        0
-    } else {
-        whole_number(millisecond).map_err(|problem| row.error(MILLISECOND, problem))?
-    };
+    let is_whole_second = row.text(MILLISECOND).is_empty();
+    let milliseconds = if is_whole_second { 0 } else { row.number(MILLISECOND)? };
     if milliseconds > 999 {
         return Err(row.error(MILLISECOND, Problem::OutOfRange));
     }
-    match date.at(time + milliseconds * 1_000_000, OFFSET_SECONDS) {
-        Some(nanos) if (EVENT_TIME_MIN..EVENT_TIME_END).contains(&nanos) => Ok(nanos),
-        _ => Err(row.error(day_column, Problem::TimeOutOfRange)),
-    }
+    row.time(day_column, date.at(time + milliseconds * 1_000_000, OFFSET_SECONDS))
 }
 
 /// The exchange that lists a contract, by its code, for recordings that leave the column empty:

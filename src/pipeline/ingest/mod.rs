@@ -346,8 +346,11 @@ impl Ingester {
             ..RawBatch::default()
         };
         let mut batch = std::mem::replace(&mut self.batch, next);
-        batch.definitions = self.symbols.iter().skip(self.defined).map(definition).collect();
-        self.defined = self.symbols.len();
+        // A block without rows may go no further, and what it defined would not be known.
+        if !batch.rows.is_empty() {
+            batch.definitions = self.symbols.iter().skip(self.defined).map(definition).collect();
+            self.defined = self.symbols.len();
+        }
         batch
     }
 

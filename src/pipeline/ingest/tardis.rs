@@ -5,8 +5,8 @@
 
 use super::columns::{Columns, Row};
 use super::normalised::hash64;
-use super::number::{Piece, amount, whole_number};
-use super::{EVENT_TIME_END, EVENT_TIME_MIN, HeaderError, Ingester, LineParser, Problem, RowError};
+use super::number::whole_number;
+use super::{HeaderError, Ingester, LineParser, Problem, RowError};
 use crate::domain::{Kind, RawTick, flag, has};
 
 const COLUMNS: [&str; 12] = [
@@ -75,11 +75,7 @@ impl Parser {
 
 /// A time in microseconds as nanoseconds.
 fn time<const COUNT: usize>(row: Row<'_, COUNT>, column: usize) -> Result<u64, Box<RowError>> {
-    let micros = whole_number(row.piece(column)).map_err(|problem| row.error(column, problem))?;
-    match micros.checked_mul(1_000) {
-        Some(nanos) if (EVENT_TIME_MIN..EVENT_TIME_END).contains(&nanos) => Ok(nanos),
-        _ => Err(row.error(column, Problem::TimeOutOfRange)),
-    }
+    row.time(column, row.number(column)?.checked_mul(1_000))
 }
 
 impl LineParser for Parser {
@@ -107,14 +103,7 @@ impl LineParser for Parser {
         }
         let (price, quantity) = (entry.price_decimals, entry.quantity_decimals);
         let mut bits = 0;
-        let mut read = |column, bit, decimals| {
-            let piece = row.piece(column);
-            if piece.is_empty() {
-                return Ok(0);
-            }
-            bits |= bit;
-            amount(piece, decimals).map_err(|error| row.error(column, error.into()))
-        };
+        let mut read = |column, bit, decimals| row.amount(column, decimals, bit, &mut bits);
         if *kind == Kind::Trade {
             tick.price = read(PRICE, has::PRICE, price)?;
             tick.volume = read(VOLUME, has::VOLUME, quantity)?;
@@ -125,7 +114,7 @@ impl LineParser for Parser {
             };
             let id = row.text(ID);
             if !id.is_empty() {
-                tick.id = whole_number(Piece::whole(id)).unwrap_or_else(|_| hash64(id));
+                tick.id = whole_number(row.piece(ID)).unwrap_or_else(|_| hash64(id));
                 bits |= has::ID;
             }
         } else {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::{Instruments, SourceId};
-use crate::pipeline::ingest::IngesterConfig;
+use crate::pipeline::ingest::{IngesterConfig, LineParser};
 
 const RECEIVED: u64 = 1_723_161_254_087_891_268;
 
