@@ -83,7 +83,7 @@ impl Actor for AllocatorActor {
         arguments: AllocatorArguments,
     ) -> Result<AllocatorState, ActorProcessingErr> {
         myself.send_interval(arguments.interval, || AllocatorMessage::Look);
-        let (mut events, actor) = (arguments.ledger.events(), myself.clone());
+        let (mut events, actor) = (arguments.ledger.events(), myself);
         tokio::spawn(async move {
             // Events that were missed are in the ledger all the same.
             while !matches!(events.recv().await, Err(RecvError::Closed)) {

@@ -30,6 +30,8 @@ pub enum CtlTask {
     Members,
     /// Who serves which role?
     Roles,
+    /// Which node has which part of the pipeline?
+    Shards,
     /// A question to a role.
     Ask {
         /// Whom.
@@ -101,6 +103,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
+        CtlTask::Shards => ("POST", "/ask/ledger".to_owned(), "\"Allocations\""),
         CtlTask::Ask { role, body } => ("POST", format!("/ask/{}", escape(role)), body.as_str()),
         CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),
     };
@@ -212,6 +215,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             table(&columns, answer)
         }
         CtlTask::Roles => table(&["role", "nodes"], answer),
+        CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
         CtlTask::Status => {
             let mut text = String::new();
             for (name, value) in answer.as_object().into_iter().flatten() {

@@ -116,6 +116,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Status => CtlTask::Status,
         CtlCommand::Members => CtlTask::Members,
         CtlCommand::Roles => CtlTask::Roles,
+        CtlCommand::Shards => CtlTask::Shards,
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
     };

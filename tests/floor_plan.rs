@@ -22,7 +22,11 @@ const KIT: &[&str] = &["kit", "source"];
 
 /// The modules that may name actors, because joining them, or asking them at the end, is their
 /// purpose. Not one of them is an actor.
-const JOINERS: &[&str] = &["node", "cluster_node", "run", "outcome", "program"];
+const JOINERS: &[&str] =
+    &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster"];
+
+/// The services of a cluster, and who may hold a handle on them.
+const SERVICES: (&[&str], &[&str]) = (&["cluster", "ledger"], &["allocator"]);
 
 #[test]
 fn cores_only_look_down() {
@@ -39,7 +43,8 @@ fn actors_know_the_kit_and_not_each_other() {
     // It plays the ingester's part for a venue that cannot be read again, so it has the same mailbox.
     let is_twin = |own: &str, used: &str| own == "live_ingester" && used == "ingester";
     let violations = violations("actors", |own, used| {
-        KIT.contains(&used) || JOINERS.contains(&own) || is_twin(own, used)
+        let is_client = SERVICES.0.contains(&used) && SERVICES.1.contains(&own);
+        KIT.contains(&used) || JOINERS.contains(&own) || is_client || is_twin(own, used)
     });
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }

@@ -132,6 +132,14 @@ pub enum ClusterError {
         /// What is wrong.
         message: String,
     },
+    /// Nobody has let this node in.
+    #[error("no member of the cluster has let this node in within {patience:?}: {reasons}")]
+    NoMember {
+        /// How long was waited.
+        patience: Duration,
+        /// What became of each seed.
+        reasons: String,
+    },
     /// An actor did not start.
     #[error("the cluster's services cannot start: {0}")]
     Spawn(#[from] SpawnErr),
@@ -284,6 +292,56 @@ impl ClusterServices {
             leave_timeout: cluster.leave_timeout,
         };
         Ok((services, received))
+    }
+
+    /// Joins the cluster of `config` as a node that has no part in its work, to tell and ask what runs
+    /// there; returns once it is a member. `directory` is where it remembers the others. Its name must
+    /// be its own, and what changes answers must be configured as it is everywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`]; [`ClusterError::NoMember`] when none has let it in within `patience`.
+    pub async fn observe(
+        config: &Config,
+        directory: &Path,
+        patience: Duration,
+    ) -> Result<Self, ClusterError> {
+        let clock = Clock::system();
+        let clock_ms = clock.now().as_nanos() / 1_000_000;
+        let memory = Memory::open(directory, &config.cluster.name, clock_ms)?;
+        let (services, _) = Self::start(config, memory, clock).await?;
+        let mut view = services.view();
+        let joined = tokio::time::timeout(patience, view.wait_for(|view| view.is_member)).await;
+        if matches!(joined, Ok(Ok(_))) {
+            drop(joined);
+            return Ok(services);
+        }
+        let failures = services.failures();
+        let reasons = failures.iter().map(|(address, reason)| format!("{address}: {reason}"));
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        services.stop().await;
+        Err(ClusterError::NoMember { patience, reasons })
+    }
+
+    /// Asks whoever serves `role`, as soon as it is known who does, and returns the answer; question and
+    /// answer are JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`].
+    pub async fn ask(
+        &self,
+        role: &str,
+        question: &str,
+        patience: Duration,
+    ) -> Result<String, DeliveryError> {
+        let mut routes = self.network.routes();
+        let found =
+            async { while self.network.route(role).is_none() && routes.changed().await.is_ok() {} };
+        // Who it is will be said by the question.
+        let _ = tokio::time::timeout(patience, found).await;
+        let answer = self.network.ask(None, Message::json(role, question), patience).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Tells and asks roles on any node, and serves them on this one.

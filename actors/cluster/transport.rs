@@ -109,6 +109,11 @@ impl Transport {
         }))
     }
 
+    /// What it goes by.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
     /// From now on `unit` runs here, since `epoch`: streams of its are taken in, and other nodes learn
     /// of it. `other` takes in messages that are not of a stream.
     pub fn host(

@@ -45,6 +45,8 @@ pub enum CtlCommand {
     Members,
     /// Who serves which role, as the node sees it
     Roles,
+    /// Which node has which part of the pipeline, and since which epoch
+    Shards,
     /// Ask a role on any node, and print its answer
     Ask(MessageOptions),
     /// Tell a role on any node something

@@ -4,10 +4,12 @@
 //! [`Transport`]; who has which is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, SpawnErr};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tickwright_core::cluster::Unit;
 use tickwright_core::config::Subtree;
 use tickwright_core::domain::Key;
@@ -44,7 +46,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum UnitPart {
     /// Of a source.
-    Source(StageReport<IngesterReport>, StageReport<CleanerReport>),
+    Source(Box<StageReport<IngesterReport>>, Box<StageReport<CleanerReport>>),
     /// Of a shard.
     Shard(StageReport<FactorCounts>, StageReport<Vec<StrategyCounts>>),
 }
@@ -183,6 +185,12 @@ impl Units {
             let _ = ended.await;
             let _ = outlet.send(unit);
         });
+        if unit == Unit::Exec {
+            let directory = wiring.directory.clone();
+            // Tools know no epochs.
+            let handler = move |request| answer_tool(&directory, request);
+            self.transport.network().register(risk::ROLE, None, Arc::new(handler));
+        }
         self.running.insert(unit, Running { epoch, supervisor, watch });
         Ok(())
     }
@@ -192,6 +200,9 @@ impl Units {
         let Some(Running { supervisor, watch, .. }) = self.running.remove(&unit) else { return };
         watch.abort();
         self.transport.release(unit);
+        if unit == Unit::Exec {
+            self.transport.network().unregister(risk::ROLE);
+        }
         let stopped = supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
         if let Err(error) = stopped {
             tracing::debug!(%unit, %error, "the tree had ended");
@@ -252,8 +263,8 @@ impl Units {
         for part in parts {
             match part {
                 UnitPart::Source(ingester, cleaner) => {
-                    report.ingesters.push(ingester);
-                    report.cleaners.push(cleaner);
+                    report.ingesters.push(*ingester);
+                    report.cleaners.push(*cleaner);
                 }
                 UnitPart::Shard(factors, strategies) => {
                     report.factors.push(factors);
@@ -263,6 +274,36 @@ impl Units {
         }
         Ok(report)
     }
+}
+
+/// Answers a tool that asks risk: `"Report"`, as JSON.
+fn answer_tool(directory: &Directory, mut request: Request) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("risk is told nothing".into()) };
+    if request.kind != "json" || request.body != b"\"Report\"" {
+        reply.refuse("ask \"Report\"");
+        return Err("not a question for risk".into());
+    }
+    let directory = directory.clone();
+    tokio::spawn(async move {
+        match ask(&directory, risk::ROLE, RiskMessage::Report, telemetry::PATIENCE).await {
+            Ok(StageReport { complete, counts }) => {
+                let denied = counts.denied.iter().filter(|(_, count)| *count > 0);
+                let denied: BTreeMap<&str, u64> =
+                    denied.map(|(code, count)| (code.name(), *count)).collect();
+                let report = json!({
+                    "rows": counts.rows,
+                    "signals": counts.signals,
+                    "approved": counts.approved,
+                    "denied": denied,
+                    "open": counts.open,
+                    "time_ns": complete.frontier.as_nanos(),
+                });
+                reply.answer(report.to_string().into_bytes());
+            }
+            Err(reason) => reply.refuse(reason),
+        }
+    });
+    Ok(())
 }
 
 fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {
@@ -304,7 +345,7 @@ async fn part(directory: &Directory, unit: Unit) -> Result<UnitPart, String> {
             let ingester = ask(directory, &role, IngesterMessage::Report, patience).await?;
             let role = cleaner::role(usize::from(source));
             let cleaner = ask(directory, &role, CleanerMessage::Report, patience).await?;
-            Ok(UnitPart::Source(ingester, cleaner))
+            Ok(UnitPart::Source(Box::new(ingester), Box::new(cleaner)))
         }
         Unit::Shard(shard) => {
             let role = factors::role(usize::from(shard));

@@ -284,7 +284,7 @@ mod tests {
         for Move { unit, node } in &moves {
             match unit {
                 Unit::Source(_) => assert_eq!(node.0, "control-1", "the least loaded"),
-                _ => assert_eq!(node.0, "calc-2"),
+                Unit::Shard(_) | Unit::Exec => assert_eq!(node.0, "calc-2"),
             }
         }
         carry_out(&mut held, &moves, &there);
