@@ -261,6 +261,8 @@ fn run(chaos: &str) -> (RunReport, usize) {
         .journal(directory.path())
         .set("stream.checkpoint_ticks", "100")
         .set("pipeline.batch_ticks", "32")
+        // So that two runs can be compared.
+        .set("pipeline.merge", "key")
         .set("stream.idle_ms", "60000")
         .set("telemetry.progress_ms", "20")
         .chaos(chaos);

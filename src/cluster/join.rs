@@ -9,7 +9,8 @@
 //! A first seed that *restarts* into a partition would still found a second one. So a node that
 //! remembers other members never founds alone. A cluster that went down as a whole comes back when
 //! more than half of the members that a node remembers, itself among them, are there and joining:
-//! then the first of these by name founds. Two such halves would share a node.
+//! then the first seed founds, if it is one of these, or else the first of them by name. Two such halves
+//! would share a node. The name alone would not do: who left last remembers nobody, and waits.
 //!
 //! ```text
 //!            ┌──── nobody, or only joining nodes ────┐
@@ -79,6 +80,8 @@ pub struct Join {
     failed_rounds: u32,
     /// Nodes that are linked and joining themselves. Bounded by the links there may be.
     joining: BTreeSet<NodeId>,
+    /// Who was reached at the first seed.
+    first_seed: Option<NodeId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -100,7 +103,13 @@ struct Round {
 impl Join {
     /// A machine that begins with the first [`Join::on_wake`].
     pub fn new(config: JoinConfig) -> Self {
-        Self { config, phase: Phase::Waiting, failed_rounds: 0, joining: BTreeSet::new() }
+        Self {
+            config,
+            phase: Phase::Waiting,
+            failed_rounds: 0,
+            joining: BTreeSet::new(),
+            first_seed: None,
+        }
     }
 
     /// Whether this node is in a cluster.
@@ -142,6 +151,11 @@ impl Join {
     ) -> Vec<JoinEffect> {
         let Phase::Asking(round) = &mut self.phase else { return Vec::new() };
         let Some(open) = round.open.get_mut(seed) else { return Vec::new() };
+        if let Answer::Linked(id) = &answer
+            && self.config.seeds.first() == Some(seed)
+        {
+            self.first_seed = Some(id.clone());
+        }
         match answer {
             Answer::Linked(id) if !self.joining.contains(&id) => {
                 *open = Some(id);
@@ -217,7 +231,10 @@ impl Join {
         }
         let present: BTreeSet<&NodeId> =
             self.joining.intersection(remembered).chain([own]).collect();
-        present.len() * 2 > remembered.len() + 1 && present.first() == Some(&own)
+        let is_first_seed = seeds.first() == Some(own_address);
+        let gives_way = self.first_seed.as_ref().is_some_and(|first| self.joining.contains(first));
+        present.len() * 2 > remembered.len() + 1
+            && (is_first_seed || !gives_way && present.first() == Some(&own))
     }
 }
 
@@ -348,6 +365,27 @@ mod tests {
             let waits = failed(&mut join, "b");
             assert!(matches!(waits[..], [JoinEffect::WakeAt(_)]), "{waits:?}");
         }
+    }
+
+    /// `b` and `c` left last and remember nobody, so neither of them founds.
+    #[test]
+    fn the_first_seed_founds_for_those_who_have_forgotten_it() {
+        let mut join = join("b", &["a", "c"]);
+        join.config.seeds = vec![address("b"), address("a"), address("c")];
+        join.on_wake(NOON);
+        linked(&mut join, "a");
+        assert_eq!(join.on_peer(&"a".into(), false, NOON)[0], dial("c"));
+        assert_eq!(failed(&mut join, "c"), [JoinEffect::Found], "though its name is not the first");
+    }
+
+    #[test]
+    fn another_gives_way_to_the_first_seed() {
+        let mut join = join("a", &["b", "c"]);
+        join.config.seeds = vec![address("b"), address("c")];
+        join.on_wake(NOON);
+        linked(&mut join, "b");
+        join.on_peer(&"b".into(), false, NOON);
+        assert!(matches!(failed(&mut join, "c")[..], [JoinEffect::WakeAt(_)]));
     }
 
     #[test]

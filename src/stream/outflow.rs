@@ -166,7 +166,12 @@ impl<B: Block> Outflow<B> {
     /// Whether the stage may take in more: little waits to be sent.
     pub fn has_room(&self) -> bool {
         match &self.session {
-            Some(session) => session.credit > 0 && session.next >= self.kept.len(),
+            Some(session) => {
+                // What the consumer has already needs no credit, and is derived again for another one
+                // that may be what this one waits for.
+                let needs_credit = self.complete >= session.sent;
+                (session.credit > 0 || !needs_credit) && session.next >= self.kept.len()
+            }
             None => self.kept.is_empty(),
         }
     }
@@ -268,6 +273,20 @@ mod tests {
         outflow.push(block(1, 5), key(5), false);
         outflow.push(block(6, 12), key(12), false);
         assert_eq!(sent(&mut outflow), [12]);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_rewind_is_derived_again_without_credit() {
+        let mut outflow = Outflow::new(Key::START, 100);
+        outflow.subscribe(1, Key::START, 10).unwrap();
+        outflow.push(block(1, 10), key(10), false);
+        assert_eq!((sent(&mut outflow), outflow.has_room()), (vec![10], false));
+        outflow.rewind(Key::START);
+        assert!(outflow.has_room());
+        outflow.push(block(1, 5), key(5), false);
+        assert!(outflow.has_room());
+        outflow.push(block(6, 12), key(12), false);
+        assert!(!outflow.has_room(), "two rows of it wait for credit");
     }
 
     #[test]
