@@ -77,6 +77,8 @@ pub struct ShareProgress {
     pub orders: u64,
     /// Sources here that are held until a fault has struck.
     pub held: usize,
+    /// Messages refused because they came from units that have a later life elsewhere.
+    pub stale: u64,
     /// Whether the report can be had here.
     pub has_report: bool,
     /// Why this node's share has ended before its time.
@@ -514,6 +516,7 @@ impl Worker {
             rows: sample.rows,
             orders: sample.orders,
             held: sample.held,
+            stale: self.units.stale(),
             has_report: self.report.is_some(),
             failure: self.failure.clone(),
         }

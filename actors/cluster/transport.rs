@@ -27,7 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use tickwright_core::cluster::{Peer, Unit};
@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub(crate) use block::WireBlock;
 use block::{Head, Speech, decode, decode_block, encode, encode_frame};
 
-use super::network::{DeliveryError, Message, Network, Request, Route, Way};
+use super::network::{DeliveryError, Message, Network, Request, Route, Way, lock, read, write};
 use crate::kit::{Delivery, Demand, Outlet, Sink};
 
 /// The kind of every message of a stream.
@@ -474,16 +474,4 @@ impl<B: WireBlock> Pump<B> {
         let body = |epoch| encode(&Head { from, to, epoch, speech });
         self.shared.say(from, route, to, body).await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -145,6 +145,11 @@ impl Units {
         self.running.iter().map(|(&unit, running)| (unit, running.epoch))
     }
 
+    /// Messages refused because they came from units that have a later life elsewhere.
+    pub fn stale(&self) -> u64 {
+        self.transport.stale()
+    }
+
     /// What the supervisors have seen.
     pub fn statistics(&self) -> &SupervisionStatistics {
         &self.wiring.statistics
