@@ -13,6 +13,7 @@
 //! | [`Arrivals`]     | whether a silence means anything                               |
 //! | [`Directory`]    | which node serves a role                                       |
 //! | [`Allocator`]    | which node has which [`Unit`] of the pipeline, and who is next |
+//! | [`EpochFence`] | which life of a unit may still speak                          |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
 
@@ -22,6 +23,7 @@ mod chunks;
 mod credit;
 mod detector;
 mod directory;
+mod epochs;
 mod join;
 mod links;
 mod membership;
@@ -36,6 +38,7 @@ pub use chunks::{Assembly, ChunkError, Part, parts};
 pub use credit::{ReceiveCredit, SendCredit};
 pub use detector::{Arrivals, LocalHealth, SUSPICION_PHI};
 pub use directory::{Directory, Service};
+pub use epochs::{EpochFence, StaleEpoch};
 pub use join::{Answer, Join, JoinConfig, JoinEffect};
 pub use links::{HelloVerdict, LinkNumber, Links, LinksConfig, LinksEffect, Peer, Ticket};
 pub use membership::{

@@ -163,6 +163,11 @@ impl<B: Block> Outflow<B> {
         u64::try_from(credit).unwrap_or(0)
     }
 
+    /// Rows that are kept, sent or not.
+    pub fn kept_rows(&self) -> usize {
+        self.kept_rows
+    }
+
     /// Whether the stage may take in more: little waits to be sent.
     pub fn has_room(&self) -> bool {
         match &self.session {
