@@ -216,8 +216,11 @@ impl MembershipState {
         self.carry_out(effects);
         if !self.join.is_done() {
             let is_member = self.membership.status(&from.id) == Some(Status::Up);
-            let effects = self.join.on_peer(&from.id, is_member, now());
-            self.carry_out_join(effects);
+            let address = self.membership.profile(&from.id).map(|(profile, _)| &profile.address);
+            if let Some(address) = address {
+                let effects = self.join.on_peer(&from.id, address, is_member, now());
+                self.carry_out_join(effects);
+            }
         }
         self.publish();
         self.answer_leaving();

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
-use tickwright_core::cluster::{Peer, Unit};
+use tickwright_core::cluster::{EpochFence, Peer, Unit};
 use tickwright_core::domain::Key;
 use tickwright_core::stream::Frame;
 use tokio::sync::mpsc;
@@ -81,8 +81,8 @@ struct Shared {
     network: Network,
     /// Units that run here, and their epochs.
     hosted: RwLock<BTreeMap<Unit, u64>>,
-    /// The latest epoch that each unit was heard to have.
-    heard: Mutex<BTreeMap<Unit, u64>>,
+    /// Refuses what units of an older epoch than has been heard say.
+    heard: Mutex<EpochFence>,
     /// For streams whose producer is here: takes in what its consumer says.
     producers: RwLock<BTreeMap<Name, Port>>,
     /// For streams whose consumer is here: takes in what its producer says.
@@ -207,6 +207,7 @@ impl Transport {
     pub(crate) fn produce<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<()> {
         let Edge { from, to, demand, hello } = edge;
         let latest = Arc::new(AtomicU64::new(0));
+        let answered = Arc::clone(&latest);
         let shared = Arc::downgrade(&self.0);
         let say_hello = Outlet::to_function("hello", move |()| {
             let Some(shared) = shared.upgrade() else { return Ok(()) };
@@ -247,7 +248,13 @@ impl Transport {
                         hello: hello.clone(),
                     };
                     tokio::spawn(consumer.forward(frames));
-                    demand.send(Demand::Subscribe { session, after, credit, sink })
+                    let demanded =
+                        demand.send(Demand::Subscribe { session, after, credit, sink });
+                    if demanded.is_ok() {
+                        // It knows: no hello is on its way any more.
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    demanded
                 }
                 Speech::Credit { session, rows } => demand.send(Demand::Credit { session, rows }),
                 Speech::Stable(key) => demand.send(Demand::Stable(key)),
@@ -280,37 +287,14 @@ impl Shared {
         self.network.route(&unit.to_string())
     }
 
-    /// The same, once there is a way: who has subscribed may be heard before it is known where it is.
-    async fn wait_route(&self, unit: Unit) -> Option<Route> {
-        let deadline = Instant::now() + WAY_PATIENCE;
-        let mut routes = self.network.routes();
-        loop {
-            if let Some(route) = self.route(unit) {
-                return Some(route);
-            }
-            if !matches!(timeout_at(deadline, routes.changed()).await, Ok(Ok(()))) {
-                return None;
-            }
-        }
-    }
-
     /// A message for one end of a stream has come.
     fn take_in(&self, request: &Request) -> Result<(), String> {
         let (head, rows) = decode(&request.body)?;
         let from_producer = matches!(head.speech, Speech::Hello | Speech::Frame { .. });
         let speaker = if from_producer { head.from } else { head.to };
-        {
-            let mut heard = lock(&self.heard);
-            // Epochs begin with 1.
-            let latest = heard.entry(speaker).or_insert(1);
-            if head.epoch < *latest {
-                self.stale.fetch_add(1, Ordering::Relaxed);
-                return Err(format!(
-                    "`{speaker}` is at epoch {latest}, and the message is of its epoch {}",
-                    head.epoch
-                ));
-            }
-            *latest = head.epoch;
+        if let Err(stale) = lock(&self.heard).admit(speaker, head.epoch) {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+            return Err(stale.to_string());
         }
         let ports = if from_producer { &self.consumers } else { &self.producers };
         let port = read(ports).get(&(head.from, head.to)).map(Arc::clone);
@@ -337,16 +321,24 @@ impl Shared {
         self.network.tell(Some(&route.node), message, PATIENCE).await
     }
 
-    /// Tells a consumer elsewhere that its producer has started anew, as long as `is_wanted`.
+    /// Tells a consumer elsewhere that its producer has started anew, as long as `is_wanted`, and again
+    /// whenever the way to it changes. It may have started anew itself meanwhile, and what it asked
+    /// for before this end was there has been lost, as has what this end said to its life before.
     async fn hello(&self, (from, to): Name, is_wanted: impl Fn() -> bool) {
         let deadline = Instant::now() + WAY_PATIENCE;
+        let mut routes = self.network.routes();
+        let mut told = None;
         while is_wanted() && Instant::now() < deadline {
-            let Some(route) = self.wait_route(to).await else { return };
-            let head = |epoch| Head { from, to, epoch, speech: Speech::Hello };
-            if self.say(to, &route, from, |epoch| encode(&head(epoch))).await.is_ok() {
+            let route = self.route(to).filter(|route| told.as_ref() != Some(route));
+            if let Some(route) = route {
+                let head = |epoch| Head { from, to, epoch, speech: Speech::Hello };
+                match self.say(to, &route, from, |epoch| encode(&head(epoch))).await {
+                    Ok(()) => told = Some(route),
+                    Err(_) => sleep(RETRY).await,
+                }
+            } else if !matches!(timeout_at(deadline, routes.changed()).await, Ok(Ok(()))) {
                 return;
             }
-            sleep(RETRY).await;
         }
     }
 }

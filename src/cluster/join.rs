@@ -168,10 +168,21 @@ impl Join {
         }
     }
 
-    /// A linked node said whether it is a member. The first member of all decides.
-    pub fn on_peer(&mut self, id: &NodeId, is_member: bool, now: Timestamp) -> Vec<JoinEffect> {
+    /// A linked node, which listens at `address`, said whether it is a member. The first member of all
+    /// decides.
+    pub fn on_peer(
+        &mut self,
+        id: &NodeId,
+        address: &NodeAddress,
+        is_member: bool,
+        now: Timestamp,
+    ) -> Vec<JoinEffect> {
         if self.phase == Phase::Done {
             return Vec::new();
+        }
+        // It may have come by itself after it was dialled in vain.
+        if self.config.seeds.first() == Some(address) {
+            self.first_seed = Some(id.clone());
         }
         if is_member {
             self.phase = Phase::Done;
@@ -285,8 +296,8 @@ mod tests {
         assert_eq!(join.on_wake(NOON), [dial("a"), JoinEffect::WakeAt(soon)]);
         assert_eq!(failed(&mut join, "a"), [dial("b"), END], "the next at once");
         assert_eq!(linked(&mut join, "b"), []);
-        assert_eq!(join.on_peer(&"b".into(), true, NOON), [JoinEffect::Joined("b".into())]);
-        assert_eq!(join.on_peer(&"a".into(), true, NOON), [], "once is enough");
+        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(join.on_peer(&"a".into(), &address("a"), true, NOON), [], "once is enough");
         assert_eq!(join.on_wake(NOON.after(99 * SECOND)), []);
     }
 
@@ -296,7 +307,7 @@ mod tests {
         join.on_wake(NOON);
         assert_eq!(join.on_wake(NOON.after(Span::from_millis(250))), [dial("b"), END]);
         linked(&mut join, "b");
-        assert_eq!(join.on_peer(&"b".into(), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
     }
 
     #[test]
@@ -311,7 +322,7 @@ mod tests {
         let mut join = join("a", &[]);
         join.on_wake(NOON);
         assert_eq!(linked(&mut join, "b"), [], "it has not said yet whether it is one");
-        assert_eq!(join.on_peer(&"b".into(), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
     }
 
     #[test]
@@ -319,7 +330,7 @@ mod tests {
         let mut join = join("a", &[]);
         join.on_wake(NOON);
         linked(&mut join, "b");
-        assert_eq!(join.on_peer(&"b".into(), false, NOON), [JoinEffect::Found]);
+        assert_eq!(join.on_peer(&"b".into(), &address("b"), false, NOON), [JoinEffect::Found]);
     }
 
     #[test]
@@ -343,9 +354,9 @@ mod tests {
         let mut join = join("b", &[]);
         join.on_wake(NOON);
         linked(&mut join, "a");
-        let wait = join.on_peer(&"a".into(), false, NOON);
+        let wait = join.on_peer(&"a".into(), &address("a"), false, NOON);
         assert_eq!(wait, [JoinEffect::WakeAt(NOON.after(SECOND))]);
-        assert_eq!(join.on_peer(&"a".into(), true, NOON), [JoinEffect::Joined("a".into())]);
+        assert_eq!(join.on_peer(&"a".into(), &address("a"), true, NOON), [JoinEffect::Joined("a".into())]);
     }
 
     #[test]
@@ -374,7 +385,7 @@ mod tests {
         join.config.seeds = vec![address("b"), address("a"), address("c")];
         join.on_wake(NOON);
         linked(&mut join, "a");
-        assert_eq!(join.on_peer(&"a".into(), false, NOON)[0], dial("c"));
+        assert_eq!(join.on_peer(&"a".into(), &address("a"), false, NOON)[0], dial("c"));
         assert_eq!(failed(&mut join, "c"), [JoinEffect::Found], "though its name is not the first");
     }
 
@@ -384,7 +395,17 @@ mod tests {
         join.config.seeds = vec![address("b"), address("c")];
         join.on_wake(NOON);
         linked(&mut join, "b");
-        join.on_peer(&"b".into(), false, NOON);
+        join.on_peer(&"b".into(), &address("b"), false, NOON);
+        assert!(matches!(failed(&mut join, "c")[..], [JoinEffect::WakeAt(_)]));
+    }
+
+    #[test]
+    fn another_gives_way_to_the_first_seed_that_came_by_itself() {
+        let mut join = join("a", &["b", "c"]);
+        join.config.seeds = vec![address("b"), address("c")];
+        join.on_wake(NOON);
+        assert_eq!(failed(&mut join, "b")[0], dial("c"), "it was not there yet");
+        assert_eq!(join.on_peer(&"b".into(), &address("b"), false, NOON), []);
         assert!(matches!(failed(&mut join, "c")[..], [JoinEffect::WakeAt(_)]));
     }
 
@@ -393,16 +414,16 @@ mod tests {
         let mut first = join("a", &["b", "c"]);
         first.on_wake(NOON);
         linked(&mut first, "b");
-        assert_eq!(first.on_peer(&"b".into(), false, NOON), [JoinEffect::Found], "2 of 3");
+        assert_eq!(first.on_peer(&"b".into(), &address("b"), false, NOON), [JoinEffect::Found], "2 of 3");
         let mut second = join("b", &["a", "c"]);
         second.on_wake(NOON);
         linked(&mut second, "a");
-        let waits = second.on_peer(&"a".into(), false, NOON);
+        let waits = second.on_peer(&"a".into(), &address("a"), false, NOON);
         assert!(matches!(waits[..], [JoinEffect::WakeAt(_)]), "only the first by name founds");
         let mut half = join("a", &["b", "c", "d"]);
         half.on_wake(NOON);
         linked(&mut half, "b");
-        let waits = half.on_peer(&"b".into(), false, NOON);
+        let waits = half.on_peer(&"b".into(), &address("b"), false, NOON);
         assert!(matches!(waits[..], [JoinEffect::WakeAt(_)]), "2 of 4 are not more than half");
     }
 
@@ -444,7 +465,7 @@ mod tests {
                     1 => join.on_answer(&address(peer), Answer::Linked(peer.into()), now),
                     2 if peer != own => {
                         joining.insert(peer);
-                        join.on_peer(&peer.into(), false, now)
+                        join.on_peer(&peer.into(), &address(peer), false, now)
                     }
                     3 => {
                         joining.remove(peer);

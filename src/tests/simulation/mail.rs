@@ -54,9 +54,18 @@ pub(crate) struct Route {
 pub(crate) struct Port {
     heard: EpochFence,
     session: u64,
-    /// Producers here that have started anew, and consumers elsewhere that do not know.
-    hellos: Vec<(Unit, Unit, u64)>,
+    /// Producers here that have started anew, and consumers elsewhere that have not subscribed since.
+    hellos: Vec<Hello>,
     serial: u64,
+}
+
+/// What tells a consumer that its producer has started anew.
+#[derive(Clone, Debug)]
+struct Hello {
+    from: Unit,
+    to: Unit,
+    deadline: u64,
+    told: Option<Route>,
 }
 
 impl Port {
@@ -195,29 +204,33 @@ impl World {
         }
         let deadline = self.now + WAY_PATIENCE;
         let hellos = &mut self.run_of(node).port.hellos;
-        hellos.retain(|&(known, other, _)| (known, other) != (from, to));
-        hellos.push((from, to, deadline));
+        hellos.retain(|hello| (hello.from, hello.to) != (from, to));
+        hellos.push(Hello { from, to, deadline, told: None });
         self.say_hellos(node);
     }
 
+    /// Says what is to be said by ways by which it was not said yet.
     pub(crate) fn say_hellos(&mut self, node: usize) {
         let now = self.now;
-        for (from, to, deadline) in std::mem::take(&mut self.run_of(node).port.hellos) {
+        for mut hello in std::mem::take(&mut self.run_of(node).port.hellos) {
+            let Hello { from, to, deadline, .. } = hello;
             if now > deadline {
                 continue;
             }
-            let Some(route) = self.route(node, to) else {
-                self.run_of(node).port.hellos.push((from, to, deadline));
-                continue;
-            };
-            let spoken_at = self.epoch(node, from);
-            let mail = Mail { from, to, spoken_at, meant_for: route.epoch, say: Say::Hello };
-            if route.link.is_none() {
-                self.after(node, LOCAL, What::Local(mail));
-            } else if !self.say(node, &route.node, mail) {
-                self.run_of(node).port.hellos.push((from, to, deadline));
-                self.after(node, RETRY, What::Hellos);
+            let route = self.route(node, to).filter(|route| hello.told.as_ref() != Some(route));
+            if let Some(route) = route {
+                let spoken_at = self.epoch(node, from);
+                let mail = Mail { from, to, spoken_at, meant_for: route.epoch, say: Say::Hello };
+                if route.link.is_none() {
+                    self.after(node, LOCAL, What::Local(mail));
+                    hello.told = Some(route);
+                } else if self.say(node, &route.node, mail) {
+                    hello.told = Some(route);
+                } else {
+                    self.after(node, RETRY, What::Hellos);
+                }
             }
+            self.run_of(node).port.hellos.push(hello);
         }
     }
 
@@ -294,6 +307,8 @@ impl World {
                         return;
                     }
                     actor.last.insert(to, (peer.clone(), session));
+                    let hellos = &mut world.run_of(node).port.hellos;
+                    hellos.retain(|hello| (hello.from, hello.to) != (actor.unit, to));
                 }
                 world.on_demand(node, actor, to, &demand, Some((connection, spoken_at)));
             }

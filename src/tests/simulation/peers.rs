@@ -155,7 +155,8 @@ impl World {
         let run = self.run_of(node);
         if !run.join.is_done() {
             let is_member = run.membership.status(&from.id) == Some(Status::Up);
-            let effects = run.join.on_peer(&from.id, is_member, now);
+            let Some((profile, _)) = run.membership.profile(&from.id) else { return Ok(()) };
+            let effects = run.join.on_peer(&from.id, &profile.address, is_member, now);
             self.on_join(node, effects)?;
         }
         Ok(())

@@ -114,7 +114,10 @@ struct Brokers(Vec<(OrderId, Key)>, Vec<Key>);
 impl Brokers {
     fn take(&mut self, runs: Vec<Run<TickBatch>>) {
         for run in runs {
-            self.1.extend(run.rows.map(|row| run.block.key(&run.block.rows[row])));
+            // Rows that were shipped ahead of a checkpoint come again.
+            let last = self.1.last().copied().unwrap_or(Key::START);
+            let keys = run.rows.map(|row| run.block.key(&run.block.rows[row]));
+            self.1.extend(keys.filter(|&key| key > last));
         }
     }
 
@@ -884,7 +887,13 @@ impl World {
         }
         actor.position = exec.lockstep.position();
         if let Some(state) = due {
+            // It may have been stored by an actor before this one.
+            let is_stored = actor.checkpoints.last() == Key::END;
+            let digest = exec.digest;
             self.put(node, actor, Key::END, state);
+            if is_stored {
+                self.finished.get_or_insert(digest);
+            }
         }
     }
 

@@ -222,7 +222,7 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        self.now > self.quiet_at && self.finished.is_some() && self.agreed_at.is_some()
+        self.now > self.quiet_at && self.finished.is_some() && self.agreed_at.is_some() && self.is_settled()
     }
 
     fn on_node(&mut self, node: usize, life: u64, what: What) -> Result<(), Broken> {
