@@ -169,6 +169,28 @@ async fn an_older_subscription_that_comes_late_is_not_heard() {
     assert!(matches!(soon(&mut a.demands).await, Demand::Credit { session: 9, .. }));
 }
 
+/// As when all units begin anew at once: what each end says first is lost.
+#[tokio::test]
+async fn a_consumer_that_began_anew_as_well_hears_of_its_producer() {
+    let (a, b) = pair().await;
+    let ((a, at_a), (mut b, at_b)) = (Side::new(a), Side::new(b));
+    a.host(FROM, 1);
+    b.host(TO, 1);
+    tell_services(&a, &b);
+    // The other node has not heard of it when the producer is there.
+    b.host(TO, 2);
+    let demand = b.transport.consume(at_b);
+    let (sink, _frames) = Outlet::to_channel();
+    demand.send(Demand::Subscribe { session: 1, after: Key::START, credit: 1, sink }).unwrap();
+    until(|| a.end.network.counts().frames_received > 0).await;
+    let hello = a.transport.produce(at_a);
+    hello.send(()).unwrap();
+    until(|| b.end.network.counts().stale_epochs > 0).await;
+    while b.hellos.try_recv().is_ok() {}
+    tell_services(&a, &b);
+    soon(&mut b.hellos).await;
+}
+
 #[tokio::test]
 async fn a_frame_that_is_not_the_next_ends_the_session() {
     let (a, b) = pair().await;

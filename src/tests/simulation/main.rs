@@ -39,8 +39,8 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use faults::Scenario;
-use world::{World, new};
+use faults::{Fault, Kind, Scenario};
+use world::{MILLISECOND, World, new};
 
 /// Seeds that are run unless told otherwise.
 const SEEDS: u64 = 1_000;
@@ -114,6 +114,26 @@ fn every_even_seed_keeps_the_properties() {
 #[test]
 fn every_odd_seed_keeps_the_properties() {
     run_all(1);
+}
+
+/// Two calc nodes, one after the other, as a run of real processes once had it.
+#[test]
+fn calc_nodes_restarted_one_after_the_other_do_not_stop_the_run() {
+    let mut undisturbed = Undisturbed::default();
+    for seed in 0..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS) / 20 {
+        let mut scenario = Scenario::of(seed);
+        scenario.names = vec!["control-1", "data-1", "calc-1", "calc-2", "exec-1"];
+        let down = |node, at, lasts| Fault {
+            at: at * MILLISECOND,
+            kind: Kind::Crash { node, forgets: false },
+            lasts: lasts * MILLISECOND,
+        };
+        let until_calc_1 = 9_000 + 50 * (seed % 60);
+        scenario.fixed = Some(vec![down(3, 6_000, 3_800), down(2, until_calc_1, 600)]);
+        let expected = undisturbed.digest(&scenario);
+        let mut world = new(seed, scenario);
+        assert_eq!(world.run(), Ok(expected), "seed {seed}");
+    }
 }
 
 #[test]
