@@ -122,6 +122,9 @@ impl Transport {
         epoch: u64,
         other: impl Fn(Request) -> Result<(), String> + Send + Sync + 'static,
     ) {
+        // What other units here hear of it does not come by the network; once it has gone elsewhere,
+        // they take nothing of a node that had it before.
+        let _ = lock(&self.0.heard).admit(unit, epoch);
         write(&self.0.hosted).insert(unit, epoch);
         let shared = Arc::downgrade(&self.0);
         let handler = move |request: Request| {

@@ -191,6 +191,22 @@ async fn a_consumer_that_began_anew_as_well_hears_of_its_producer() {
     soon(&mut b.hellos).await;
 }
 
+/// Consumers on this node have heard that epoch, though not by the network.
+#[tokio::test]
+async fn a_unit_that_was_here_is_not_taken_of_a_node_that_had_it_before() {
+    let (a, b) = pair().await;
+    let ((a, at_a), (b, at_b)) = (Side::new(a), Side::new(b));
+    a.host(FROM, 1);
+    b.host(TO, 1);
+    b.host(FROM, 2);
+    b.transport.release(FROM);
+    let _demand = b.transport.consume(at_b);
+    let hello = a.transport.produce(at_a);
+    tell_services(&a, &b);
+    hello.send(()).unwrap();
+    until(|| b.transport.stale() > 0).await;
+}
+
 #[tokio::test]
 async fn a_frame_that_is_not_the_next_ends_the_session() {
     let (a, b) = pair().await;

@@ -375,6 +375,13 @@ impl World {
     fn append(&mut self, command: &Command) -> Result<Answer, Broken> {
         let applied = self.service.truth.apply(command);
         self.service.log.push(command.clone());
+        let term = self.service.truth.coordinator().term;
+        if let Operation::Allocate { term: given, .. } = command.operation
+            && given != term
+            && applied.events.iter().any(|event| matches!(event, Event::Allocated { .. }))
+        {
+            return Err(format!("(2) a command of term {given} took effect in term {term}"));
+        }
         for event in &applied.events {
             match event {
                 Event::Register { value: Some(value), .. } => {

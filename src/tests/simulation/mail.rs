@@ -73,6 +73,11 @@ impl Port {
         Self { heard: EpochFence::default(), session, hellos: Vec::new(), serial: 0 }
     }
 
+    /// A unit is here at this epoch.
+    pub(crate) fn on_hosted(&mut self, unit: Unit, epoch: u64) {
+        let _ = self.heard.admit(unit, epoch);
+    }
+
     pub(crate) fn next_session(&mut self) -> u64 {
         self.session += 1;
         self.session

@@ -315,6 +315,7 @@ impl World {
         for (&unit, (node, epoch)) in &owners {
             if *node == own {
                 run.hosted.entry(unit).or_insert(*epoch);
+                run.port.on_hosted(unit, *epoch);
             }
         }
         if run.hosted == before {
