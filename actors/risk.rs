@@ -290,13 +290,14 @@ impl RiskState {
     /// Asks a source for what follows the rows in hand or done.
     fn subscribe_ticks(&mut self, source: usize) {
         let sink = Outlet::to_inbox(&self.inbox, source, &self.myself, || RiskMessage::Rows);
-        self.cleaners.reconnect(self.lockstep.ticks(), source, sink);
+        let held = self.lockstep.ready_rows_of(source);
+        self.cleaners.reconnect(self.lockstep.ticks(), source, held, sink);
     }
 
     /// Asks a shard for what follows the signals in hand or done.
     fn subscribe_signals(&mut self, shard: usize) {
         let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Signals(shard, rows));
-        self.strategies.reconnect(self.lockstep.signals(), shard, sink);
+        self.strategies.reconnect(self.lockstep.signals(), shard, 0, sink);
     }
 
     /// Takes in the rows that have come.

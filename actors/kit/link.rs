@@ -155,10 +155,11 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
         let _ = self.producers[input].send(demand);
     }
 
-    /// Opens a session on `input` for what follows the rows in hand, which are kept.
-    pub fn reconnect(&self, merge: &mut Merge<B>, input: usize, sink: Sink<B>) {
+    /// Opens a session on `input` for what follows the rows in hand, which are kept, and `held` rows
+    /// that have come out of `merge` and are not done with.
+    pub fn reconnect(&self, merge: &mut Merge<B>, input: usize, held: u32, sink: Sink<B>) {
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let waiting = merge.reconnect(input, session);
+        let waiting = merge.reconnect(input, session, held);
         let (after, credit) = (merge.received(input), self.credit.saturating_sub(waiting));
         // A producer that is not there yet says hello when it is.
         let _ = self.producers[input].send(Demand::Subscribe { session, after, credit, sink });

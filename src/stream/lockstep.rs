@@ -193,6 +193,13 @@ impl Lockstep {
         self.ready.iter().map(|ready| ready.run.rows.len()).sum()
     }
 
+    /// Those of them that came by one stream.
+    pub fn ready_rows_of(&self, input: usize) -> u32 {
+        let of_it = self.ready.iter().filter(|ready| ready.run.input == input);
+        let rows = of_it.map(|ready| ready.run.rows.len()).sum::<usize>();
+        u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+
     /// Takes in a frame of clean ticks. Returns false when it holds nothing new.
     pub fn on_ticks(&mut self, input: usize, session: u64, frame: Frame<TickBatch>) -> bool {
         let accepted = self.ticks.accept(input, session, frame);

@@ -213,16 +213,18 @@ impl<B: Block> Merge<B> {
     }
 
     /// Begins `session` on `input` after what is in hand, which stays: rows that wait here for another
-    /// stream will not come again. Returns how many of them wait without their credit given back.
-    pub fn reconnect(&mut self, input: usize, session: u64) -> u32 {
+    /// stream will not come again, nor will `held` rows that have come out and are not done with.
+    /// Returns by how much less than usual may be asked for: their credit goes back like that of rows
+    /// that come by the new session. Or each new session would bring as much again.
+    pub fn reconnect(&mut self, input: usize, session: u64, held: u32) -> u32 {
         let is_eager = self.is_eager;
         let state = &mut self.inputs[input];
-        (state.session, state.taken, state.more) = (session, 0, false);
+        (state.session, state.taken, state.more) = (session, held, false);
         if is_eager {
-            return 0;
+            return held;
         }
         let waiting = state.blocks.iter().map(|(block, next)| block.len() - next).sum::<usize>();
-        u32::try_from(waiting).unwrap_or(u32::MAX)
+        u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(held)
     }
 
     /// Where `input` stands: what is asked for when its producer comes back.
@@ -448,13 +450,24 @@ mod tests {
         let mut merge = Merge::new(2);
         merge.resume(0, 5, Key::START);
         merge.accept(0, 5, frame(block(0, &[10, 20], 1), Key::of(20, 0, 2)));
-        assert_eq!(merge.reconnect(0, 6), 2);
+        assert_eq!(merge.reconnect(0, 6, 0), 2);
         assert_eq!(merge.received(0), Key::of(20, 0, 2), "only what follows is asked for");
         assert!(!merge.accept(0, 5, frame(block(0, &[30], 3), Key::of(30, 0, 3))), "left over");
         merge.accept(0, 6, frame(block(0, &[30], 3), Key::of(30, 0, 3)));
         merge.accept(1, 0, frame(block(1, &[], 1), Key::END));
         assert_eq!(drain(&mut merge), [(10, 0), (20, 0), (30, 0)]);
         assert_eq!(merge.credit(0, 1), Some((6, 3)));
+    }
+
+    /// Or a consumer whose producer comes back often would have so much more each time.
+    #[test]
+    fn rows_that_are_not_done_with_count_against_the_credit_of_a_new_session() {
+        let mut merge = Merge::new(1);
+        merge.resume(0, 5, Key::START);
+        merge.accept(0, 5, frame(block(0, &[10, 20, 30], 1), Key::of(30, 0, 3)));
+        assert_eq!(drain(&mut merge).len(), 3);
+        assert_eq!(merge.reconnect(0, 6, 3), 3);
+        assert_eq!(merge.credit(0, 1), Some((6, 3)), "given back once they are");
     }
 
     proptest! {

@@ -480,14 +480,15 @@ impl World {
                 Demand::Subscribe { session, after: actor.position, credit }
             }
             (Body::Exec(exec), Unit::Source(_)) => {
+                let held = exec.lockstep.ready_rows_of(input);
                 let merge = exec.lockstep.ticks();
-                let waiting = merge.reconnect(input, session);
+                let waiting = merge.reconnect(input, session, held);
                 let (after, credit) = (merge.received(input), credit.saturating_sub(waiting));
                 Demand::Subscribe { session, after, credit }
             }
             (Body::Exec(exec), _) => {
                 let merge = exec.lockstep.signals();
-                let waiting = merge.reconnect(input, session);
+                let waiting = merge.reconnect(input, session, 0);
                 let (after, credit) = (merge.received(input), credit.saturating_sub(waiting));
                 Demand::Subscribe { session, after, credit }
             }
