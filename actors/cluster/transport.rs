@@ -251,8 +251,7 @@ impl Transport {
                         hello: hello.clone(),
                     };
                     tokio::spawn(consumer.forward(frames));
-                    let demanded =
-                        demand.send(Demand::Subscribe { session, after, credit, sink });
+                    let demanded = demand.send(Demand::Subscribe { session, after, credit, sink });
                     if demanded.is_ok() {
                         // It knows: no hello is on its way any more.
                         answered.fetch_add(1, Ordering::Relaxed);

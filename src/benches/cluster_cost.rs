@@ -42,7 +42,8 @@ fn encoded(value: &impl serde::Serialize) -> f64 {
 }
 
 fn profile(node: usize) -> Profile {
-    let services = ["cluster/admin", "ledger", "run"].map(|role| Service { role: role.into(), epoch: 0 });
+    let services =
+        ["cluster/admin", "ledger", "run"].map(|role| Service { role: role.into(), epoch: 0 });
     Profile {
         id: name(node),
         incarnation: Incarnation(START.as_nanos()),
@@ -62,9 +63,8 @@ fn run(count: usize) -> Cost {
     for node in &mut nodes {
         node.on_own_claim(Claim::Up, START);
     }
-    let linked: Vec<Vec<NodeId>> = (0..count)
-        .map(|own| (0..count).filter(|&node| node != own).map(name).collect())
-        .collect();
+    let linked: Vec<Vec<NodeId>> =
+        (0..count).map(|own| (0..count).filter(|&node| node != own).map(name).collect()).collect();
     let index: BTreeMap<NodeId, usize> = (0..count).map(|node| (name(node), node)).collect();
     let (mut messages, mut bytes, mut nanos) = (0.0, 0.0, 0);
     let looks = 5 * (SETTLE + COUNTED) * 2;

@@ -296,7 +296,10 @@ mod tests {
         assert_eq!(join.on_wake(NOON), [dial("a"), JoinEffect::WakeAt(soon)]);
         assert_eq!(failed(&mut join, "a"), [dial("b"), END], "the next at once");
         assert_eq!(linked(&mut join, "b"), []);
-        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(
+            join.on_peer(&"b".into(), &address("b"), true, NOON),
+            [JoinEffect::Joined("b".into())]
+        );
         assert_eq!(join.on_peer(&"a".into(), &address("a"), true, NOON), [], "once is enough");
         assert_eq!(join.on_wake(NOON.after(99 * SECOND)), []);
     }
@@ -307,7 +310,10 @@ mod tests {
         join.on_wake(NOON);
         assert_eq!(join.on_wake(NOON.after(Span::from_millis(250))), [dial("b"), END]);
         linked(&mut join, "b");
-        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(
+            join.on_peer(&"b".into(), &address("b"), true, NOON),
+            [JoinEffect::Joined("b".into())]
+        );
     }
 
     #[test]
@@ -322,7 +328,10 @@ mod tests {
         let mut join = join("a", &[]);
         join.on_wake(NOON);
         assert_eq!(linked(&mut join, "b"), [], "it has not said yet whether it is one");
-        assert_eq!(join.on_peer(&"b".into(), &address("b"), true, NOON), [JoinEffect::Joined("b".into())]);
+        assert_eq!(
+            join.on_peer(&"b".into(), &address("b"), true, NOON),
+            [JoinEffect::Joined("b".into())]
+        );
     }
 
     #[test]
@@ -356,7 +365,10 @@ mod tests {
         linked(&mut join, "a");
         let wait = join.on_peer(&"a".into(), &address("a"), false, NOON);
         assert_eq!(wait, [JoinEffect::WakeAt(NOON.after(SECOND))]);
-        assert_eq!(join.on_peer(&"a".into(), &address("a"), true, NOON), [JoinEffect::Joined("a".into())]);
+        assert_eq!(
+            join.on_peer(&"a".into(), &address("a"), true, NOON),
+            [JoinEffect::Joined("a".into())]
+        );
     }
 
     #[test]
@@ -414,7 +426,11 @@ mod tests {
         let mut first = join("a", &["b", "c"]);
         first.on_wake(NOON);
         linked(&mut first, "b");
-        assert_eq!(first.on_peer(&"b".into(), &address("b"), false, NOON), [JoinEffect::Found], "2 of 3");
+        assert_eq!(
+            first.on_peer(&"b".into(), &address("b"), false, NOON),
+            [JoinEffect::Found],
+            "2 of 3"
+        );
         let mut second = join("b", &["a", "c"]);
         second.on_wake(NOON);
         linked(&mut second, "a");

@@ -2,28 +2,40 @@
 //! and leaders that change. The log is one list here; what is simulated are its edges: whoever believes
 //! to lead, who is reached, which answers come. State machine, keeper, expiry and allocator are real.
 
+mod allocating;
+mod clients;
+
 use std::collections::BTreeMap;
 
-use tickwright_core::cluster::{
-    Allocator, AllocatorConfig, Candidate, Holding, Owners, Placing, Profile, Unit,
-};
+use tickwright_core::cluster::{Allocator, Owners, Unit};
 use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
-    Answer, Command, Event, Expiry, Keeper, KeeperEffect, Ledger, Opening, Operation, OperationId,
-    Outcome, Refusal, SessionId,
+    Answer, Command, Event, Expiry, Keeper, KeeperEffect, Ledger, Opening, Operation, Outcome,
+    Refusal, SessionId,
 };
 
-use crate::history::{Entry, Saw};
+use crate::history::Entry;
 use crate::world::{Broken, MILLISECOND, SECOND, What, World, note};
 
 /// What nodes write each other about the ledger.
 #[derive(Clone, Debug)]
 pub(crate) enum Letter {
     /// Carry this out, or tell how far a reader must wait.
-    Submit { request: u64, attempt: u64, command: Option<Command> },
-    Answered { request: u64, attempt: u64, answer: Reply },
+    Submit {
+        request: u64,
+        attempt: u64,
+        command: Option<Command>,
+    },
+    Answered {
+        request: u64,
+        attempt: u64,
+        answer: Reply,
+    },
     /// Entries up to here are agreed on; from the leader of this election.
-    Entries { election: u64, until: usize },
+    Entries {
+        election: u64,
+        until: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -215,7 +227,8 @@ impl World {
         }
         let since = *self.service.lost_at.get_or_insert(self.now);
         let timings = self.timings;
-        let wait = self.random.range(0, 2) * u64::try_from(timings.election_min.as_nanos()).unwrap();
+        let wait =
+            self.random.range(0, 2) * u64::try_from(timings.election_min.as_nanos()).unwrap();
         let wait = wait + u64::try_from(timings.election_min.as_nanos()).unwrap();
         if self.now < since + wait {
             return;
@@ -301,7 +314,12 @@ impl World {
         self.after(node, wait, What::Retry(request, attempt));
     }
 
-    pub(crate) fn on_retry(&mut self, node: usize, request: u64, attempt: u64) -> Result<(), Broken> {
+    pub(crate) fn on_retry(
+        &mut self,
+        node: usize,
+        request: u64,
+        attempt: u64,
+    ) -> Result<(), Broken> {
         let now = self.clock(node);
         let agreement = &mut self.run_of(node).agreement;
         let Some(waiting) = agreement.requests.get(&request) else { return Ok(()) };
@@ -550,150 +568,4 @@ impl World {
         };
         self.on_keeper(node, effects);
     }
-
-    /// Gives units to nodes, if that is up to this node.
-    pub(crate) fn allocator_look(&mut self, node: usize) -> Result<(), Broken> {
-        self.after(node, self.timings.heartbeat / 2, What::AllocatorLook);
-        let now = self.clock(node);
-        let config = AllocatorConfig {
-            placing: Placing::Rendezvous,
-            nodes_min: self.nodes.len(),
-            settle: Span::from_secs(2),
-            fails_over: true,
-            patience: Span::ZERO,
-        };
-        let units: Vec<Unit> = self.workload.units().collect();
-        let run = self.run_of(node);
-        let agreement = &mut run.agreement;
-        let coordinator = agreement.copy.coordinator().clone();
-        let Some(term) = agreement.keeper.term(&coordinator, now) else {
-            agreement.allocator = None;
-            return Ok(());
-        };
-        if agreement.allocating > 0 {
-            return Ok(());
-        }
-        if agreement.allocator.as_ref().is_none_or(|&(known, _)| known != term) {
-            agreement.allocator = Some((term, Allocator::new(config, now)));
-        }
-        let profiles: Vec<Profile> =
-            run.membership.members(now).into_iter().map(|member| member.profile).collect();
-        let held = holdings(&agreement.copy);
-        let there = candidates(&agreement.copy, &profiles);
-        let Some((_, allocator)) = &mut agreement.allocator else { return Ok(()) };
-        let moves = allocator.plan(units, &held, &there, now);
-        let client = agreement.client;
-        for each in moves {
-            let session = coordinator.holder.clone().expect("it has a term");
-            let before = self.service.acted.entry(term).or_insert_with(|| session.clone());
-            if *before != session || session.0 != self.nodes[node].name {
-                return Err(format!("(2) {before:?} and {session:?} both acted in term {term}"));
-            }
-            let agreement = &mut self.run_of(node).agreement;
-            agreement.number += 1;
-            agreement.allocating += 1;
-            let since = agreement.copy.revision();
-            let id = Some(OperationId { client, number: agreement.number, since });
-            let resource = each.unit.to_string();
-            let operation = Operation::Allocate { term, resource, owner: Some(each.node) };
-            self.submit(node, Some(Command { id, operation }), Span::from_secs(2), Why::Allocate);
-        }
-        Ok(())
-    }
-
-    /// A program on this node reads a register, or writes it.
-    pub(crate) fn client_due(&mut self, node: usize) {
-        let wait = self.random.range(200, 1_500);
-        self.after(node, Span::from_millis(wait), What::ClientDue);
-        let register = self.random.range(0, 3);
-        let is_write = self.random.percent(60);
-        let serial = self.random.draw();
-        if !self.run_of(node).join.is_done() || self.run_of(node).agreement.is_busy {
-            return;
-        }
-        let name = format!("register/{register}");
-        let now = self.now;
-        let agreement = &mut self.run_of(node).agreement;
-        agreement.is_busy = true;
-        let expected = agreement.known.get(&register).copied().unwrap_or(0);
-        agreement.number += 1;
-        let id = OperationId {
-            client: agreement.client,
-            number: agreement.number,
-            since: agreement.copy.revision(),
-        };
-        let value = is_write.then(|| serial.to_le_bytes().to_vec());
-        let command = value.clone().map(|value| Command {
-            id: Some(id),
-            operation: Operation::Cas { key: name, expected, value: Some(value) },
-        });
-        let entry = self.service.history.len();
-        let saw = Saw::Nothing;
-        self.service.history.push(Entry { register, expected, value, asked: now, answered: None, saw });
-        self.submit(node, command, Span::from_secs(3), Why::Client(entry));
-    }
-
-    fn on_client(&mut self, node: usize, entry: usize, outcome: Asking) -> Result<(), Broken> {
-        if let Asking::Index(index) = outcome {
-            let agreement = &mut self.run_of(node).agreement;
-            if agreement.applied < index {
-                agreement.reads.push((index, entry));
-            } else {
-                self.finish_read(node, entry);
-            }
-            return Ok(());
-        }
-        let saw = match outcome {
-            Asking::Answered(Ok(Outcome::Written { version })) => Saw::Written(version),
-            Asking::Answered(Err(Refusal::Conflict { version, .. })) => Saw::Version(version),
-            Asking::Answered(other) => return Err(format!("(6) a register said {other:?}")),
-            Asking::NotDone | Asking::Unknown | Asking::Index(_) => Saw::Nothing,
-        };
-        self.finish(node, entry, saw);
-        Ok(())
-    }
-
-    fn finish_read(&mut self, node: usize, entry: usize) {
-        let register = self.service.history[entry].register;
-        let copy = &self.run_of(node).agreement.copy;
-        let found = copy.read(&format!("register/{register}"));
-        let saw = found.map_or(Saw::Version(0), |found| Saw::Value(found.version, found.value.clone()));
-        self.finish(node, entry, saw);
-    }
-
-    fn finish(&mut self, node: usize, entry: usize, saw: Saw) {
-        let now = self.now;
-        let agreement = &mut self.run_of(node).agreement;
-        agreement.is_busy = false;
-        let register = self.service.history[entry].register;
-        if let Saw::Written(version) | Saw::Version(version) | Saw::Value(version, _) = &saw {
-            let version = *version;
-            self.run_of(node).agreement.known.insert(register, version);
-            self.service.history[entry].answered = Some(now);
-        }
-        self.service.history[entry].saw = saw;
-    }
-}
-
-fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
-    let allocations = ledger.allocations().iter();
-    let of = allocations.filter_map(|(resource, allocation)| {
-        let owner = allocation.owner.as_ref()?;
-        let holding = Holding { node: owner.node.clone(), session: owner.session.0 };
-        Some((Unit::parse(resource)?, holding))
-    });
-    of.collect()
-}
-
-/// Nodes with a session of which it is known what they are there for.
-fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
-    let of = ledger.sessions().iter().filter_map(|(id, session)| {
-        let opening = &session.opening;
-        let is_same = |profile: &&Profile| {
-            profile.id == opening.node && profile.incarnation == opening.incarnation
-        };
-        let duties = profiles.iter().find(is_same)?.duties.clone();
-        Some(Candidate { node: opening.node.clone(), session: id.0, duties, load: 0.0 })
-    });
-    of.collect()
 }

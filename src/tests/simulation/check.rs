@@ -20,7 +20,10 @@ impl World {
         });
         let inside: Vec<_> = inside.map(|other| &other.name).collect();
         if inside.len() * 2 >= self.nodes.len() {
-            return Err(format!("(1) {name} founds, and {:?} are in a cluster", names(inside.into_iter())));
+            return Err(format!(
+                "(1) {name} founds, and {:?} are in a cluster",
+                names(inside.into_iter())
+            ));
         }
         Ok(())
     }
@@ -95,9 +98,8 @@ impl World {
                 let epoch = node.run.as_ref()?.hosted.get(&unit)?;
                 Some((&node.name, *epoch))
             });
-            let is_owner = allocation.and_then(|allocation| {
-                Some((&allocation.owner.as_ref()?.node, allocation.epoch))
-            });
+            let is_owner = allocation
+                .and_then(|allocation| Some((&allocation.owner.as_ref()?.node, allocation.epoch)));
             is_owner.is_some() && hosts.eq(is_owner)
         })
     }

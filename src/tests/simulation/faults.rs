@@ -19,7 +19,10 @@ pub(crate) struct Fault {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Crash { node: usize, forgets: bool },
+    Crash {
+        node: usize,
+        forgets: bool,
+    },
     Pause(usize),
     Cut(Vec<(usize, usize)>),
     /// The ledger's leader steps down.
@@ -184,5 +187,4 @@ impl World {
             Kind::Depose => self.depose(),
         }
     }
-
 }

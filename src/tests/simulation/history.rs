@@ -89,7 +89,9 @@ pub(crate) fn check(history: &[Entry]) -> Result<(), Broken> {
             .max();
         let is_new = matches!(entry.saw, Saw::Written(_));
         if before.is_some_and(|before| seen < before || (is_new && seen == before)) {
-            return Err(format!("(6) {entry:?} is older than what was answered before: {before:?}"));
+            return Err(format!(
+                "(6) {entry:?} is older than what was answered before: {before:?}"
+            ));
         }
     }
     Ok(())

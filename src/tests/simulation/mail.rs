@@ -249,7 +249,14 @@ impl World {
             Say::Frame { session, complete, more, rows, .. } => {
                 let mut result = Ok(());
                 self.with_actor(node, to, |world, actor| {
-                    result = world.on_frame(node, actor, from, spoken_at, (session, complete, more), rows);
+                    result = world.on_frame(
+                        node,
+                        actor,
+                        from,
+                        spoken_at,
+                        (session, complete, more),
+                        rows,
+                    );
                 });
                 return result;
             }
@@ -269,12 +276,16 @@ impl World {
     ) -> Result<(), Broken> {
         let peer: Peer = self.end(connection, node).peer.clone();
         let is_demand = matches!(mail.say, Say::Demand(_));
-        let (here, speaker) =
-            if is_demand { (mail.from, mail.to) } else { (mail.to, mail.from) };
+        let (here, speaker) = if is_demand { (mail.from, mail.to) } else { (mail.to, mail.from) };
         let name = self.nodes[node].name.clone();
         let run = self.run_of(node);
         if run.hosted.get(&here) != Some(&mail.meant_for) {
-            note!(self, "{name} does not serve {here} at {}: {:?} is lost", mail.meant_for, brief(&mail));
+            note!(
+                self,
+                "{name} does not serve {here} at {}: {:?} is lost",
+                mail.meant_for,
+                brief(&mail)
+            );
             return Ok(());
         }
         if run.port.heard.admit(speaker, mail.spoken_at).is_err() {
@@ -322,12 +333,7 @@ impl World {
     }
 
     /// Sends a frame by the way by which the consumer has subscribed; false, if that is gone.
-    pub(crate) fn send_frame(
-        &mut self,
-        node: usize,
-        way: &crate::units::Way,
-        mail: Mail,
-    ) -> bool {
+    pub(crate) fn send_frame(&mut self, node: usize, way: &crate::units::Way, mail: Mail) -> bool {
         match way.link {
             Some(connection) => self.send_mail(connection, node, mail),
             None => {

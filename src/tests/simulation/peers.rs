@@ -6,9 +6,7 @@ use tickwright_core::cluster::{
     Answer, Beat, Claim, Directory, HelloVerdict, Join, JoinConfig, JoinEffect, Links, LinksConfig,
     LinksEffect, Membership, MembershipEffect, Profile, Service, Status,
 };
-use tickwright_core::domain::{
-    Backoff, Incarnation, NodeAddress, NodeId, Span, Timestamp,
-};
+use tickwright_core::domain::{Backoff, Incarnation, NodeAddress, NodeId, Span, Timestamp};
 
 use crate::agreement::Agreement;
 use crate::disk::Write;
@@ -35,7 +33,9 @@ impl World {
         let own = self.nodes[node].name.clone();
         let mut seeds: Vec<NodeAddress> =
             self.scenario.seeds.iter().map(|&seed| address(&self.nodes[seed].name)).collect();
-        seeds.extend(remembered.values().filter(|at| !seeds.contains(at)).cloned().collect::<Vec<_>>());
+        seeds.extend(
+            remembered.values().filter(|at| !seeds.contains(at)).cloned().collect::<Vec<_>>(),
+        );
         let life = self.nodes[node].life + 1;
         let incarnation = Incarnation(now.as_nanos().max(self.nodes[node].incarnation.0 + 1));
         self.nodes[node].life = life;
@@ -45,7 +45,11 @@ impl World {
             own: own.clone(),
             own_address: address(&own),
             seeds,
-            remembered: remembered.keys().filter(|id| **id != own).cloned().collect::<BTreeSet<_>>(),
+            remembered: remembered
+                .keys()
+                .filter(|id| **id != own)
+                .cloned()
+                .collect::<BTreeSet<_>>(),
             backoff: REDIAL,
             stagger: STAGGER,
             round: HANDSHAKE * 2,
@@ -103,7 +107,12 @@ impl World {
         if !self.is_up(node) {
             return;
         }
-        note!(self, "{} crashes{}", self.nodes[node].name, if forgets { " with its disk" } else { "" });
+        note!(
+            self,
+            "{} crashes{}",
+            self.nodes[node].name,
+            if forgets { " with its disk" } else { "" }
+        );
         self.close_all(node);
         self.nodes[node].run = None;
         self.nodes[node].life += 1;
@@ -411,7 +420,7 @@ impl World {
             return self.dialled(node, connection, Some(peer.id), false);
         }
         self.send_in_order(connection, node, What::By(connection, Box::new(What::Go)));
-        self.dialled(node, connection, Some(peer.id.clone()), false)?;
+        self.dialled(node, connection, Some(peer.id), false)?;
         self.on_established(node, connection);
         Ok(())
     }

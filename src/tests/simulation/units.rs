@@ -2,20 +2,24 @@
 //! shards, shards that answer rows with signals, and an exec that takes both in lockstep. What each does
 //! is a hash over all it has had, so that whatever is lost, twice or out of order shows in the digest.
 
+mod brokers;
+mod checkpoints;
+mod work;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tickwright_core::cluster::{Peer, Unit};
-use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, BrokerId, Key, Kind, OrderId, Quantity, Side, Signal, SourceId,
-    Span, StrategyId, SymbolId, Tick, TickBatch, Timestamp,
-};
+use tickwright_core::domain::{Key, Kind, Span, Tick, TickBatch};
 use tickwright_core::stream::{
-    Block, Frame, Lockstep, LockstepSnapshot, Merge, Merging, Next, Outflow, Run, SignalBatch,
+    Block, Frame, Lockstep, LockstepSnapshot, Merge, Merging, Outflow, SignalBatch,
 };
 
+use brokers::Brokers;
+use checkpoints::Checkpoints;
+
 use crate::disk::Write;
-use crate::faults::{FAULTS_UNTIL, Scenario};
+use crate::faults::Scenario;
 use crate::mail::{Mail, Pump, Rows, Say};
 use crate::random::mix;
 use crate::world::{Broken, SECOND, What, World, note};
@@ -107,111 +111,6 @@ pub(crate) struct ExecState {
     digest: u64,
 }
 
-/// Brokers that close every order some time after it has left, and have seen some rows.
-#[derive(Clone, Debug, Default)]
-struct Brokers(Vec<(OrderId, Key)>, Vec<Key>);
-
-impl Brokers {
-    fn take(&mut self, runs: Vec<Run<TickBatch>>) {
-        for run in runs {
-            // Rows that were shipped ahead of a checkpoint come again.
-            let last = self.1.last().copied().unwrap_or(Key::START);
-            let keys = run.rows.map(|row| run.block.key(&run.block.rows[row]));
-            self.1.extend(keys.filter(|&key| key > last));
-        }
-    }
-
-    fn due(&mut self, to: u64) -> Vec<BrokerEvent> {
-        let mut due = Vec::new();
-        let rows = &self.1;
-        self.0.retain(|(order, placed_at)| {
-            let at = placed_at.frontier.as_nanos() + LATENCY;
-            if at <= to {
-                // A trace of every row the order could have traded against.
-                let seen = |key: &&Key| *key > placed_at && key.frontier.as_nanos() < at;
-                due.push(BrokerEvent {
-                    due: Timestamp::from_nanos(at),
-                    order: *order,
-                    ordinal: u32::try_from(rows.iter().filter(seen).count()).unwrap(),
-                    broker: BrokerId(0),
-                    kind: BrokerEventKind::Closed { remaining: Quantity::ZERO },
-                });
-            }
-            at > to
-        });
-        // No order that may still come can have been placed before these.
-        let last = self.1.last().map_or(0, |key| key.frontier.as_nanos());
-        self.1.retain(|key| key.frontier.as_nanos() + 4 * LATENCY >= last);
-        due.sort_by_key(BrokerEvent::sort_key);
-        due
-    }
-}
-
-/// The rules of `actors/kit/checkpoints.rs`.
-#[derive(Debug)]
-struct Checkpoints {
-    kept: Vec<Key>,
-    spacing: u64,
-    rows: u64,
-    in_flight: Vec<Key>,
-    abandoned: Vec<Key>,
-    announced: Key,
-}
-
-impl Checkpoints {
-    fn newest(&mut self, key: Key) -> Option<Key> {
-        self.abandoned.append(&mut self.in_flight);
-        let index = self.kept.partition_point(|&kept| kept <= key);
-        index.checked_sub(1).map(|index| self.kept[index])
-    }
-
-    fn is_due(&mut self, rows: u64) -> bool {
-        self.rows += rows;
-        self.rows >= self.spacing && self.in_flight.is_empty() && self.abandoned.is_empty()
-    }
-
-    /// Whether there is something to write.
-    fn put(&mut self, key: Key) -> bool {
-        self.rows = 0;
-        let is_new = self.kept.last() != Some(&key);
-        self.in_flight.extend(is_new.then_some(key));
-        is_new
-    }
-
-    fn on_stored(&mut self, key: Key) -> bool {
-        if let Some(place) = self.abandoned.iter().position(|&abandoned| abandoned == key) {
-            self.abandoned.remove(place);
-            return false;
-        }
-        let Some(place) = self.in_flight.iter().position(|&written| written == key) else {
-            return false;
-        };
-        self.in_flight.remove(place);
-        let index = self.kept.partition_point(|&kept| kept < key);
-        if self.kept.get(index) != Some(&key) {
-            self.kept.insert(index, key);
-        }
-        true
-    }
-
-    /// What is stable upstream, if that is news, and which checkpoints are not needed any more.
-    fn trim(&mut self, stable: Key) -> (Option<Key>, Vec<Key>) {
-        let index = self.kept.partition_point(|&kept| kept <= stable);
-        let Some(oldest) = index.checked_sub(1) else { return (None, Vec::new()) };
-        let dropped: Vec<Key> = self.kept.drain(..oldest).collect();
-        let key = self.kept[0];
-        let is_news = key > self.announced;
-        if is_news {
-            self.announced = key;
-        }
-        (is_news.then_some(key), dropped)
-    }
-
-    fn last(&self) -> Key {
-        self.kept.last().copied().unwrap_or(Key::START)
-    }
-}
-
 /// A unit that runs.
 #[derive(Debug)]
 pub(crate) struct Actor {
@@ -265,20 +164,23 @@ struct Exec {
 
 impl Actor {
     pub(crate) fn tell(&self) -> String {
-        let at = format!("at {} kept {:?} pumps {:?}", self.position, self.checkpoints.kept, self.pumps);
+        let at =
+            format!("at {} kept {:?} pumps {:?}", self.position, self.checkpoints.kept, self.pumps);
         let of = |flow: &dyn Fn() -> (Key, Option<u64>, u64, bool)| format!("{:?}", flow());
         match &self.body {
             Body::Source(source) => {
                 let outputs = source.outputs.iter().map(|output| {
                     let flow = &output.flow;
-                    let state = of(&|| (flow.complete(), flow.session(), flow.credit(), flow.has_room()));
+                    let state =
+                        of(&|| (flow.complete(), flow.session(), flow.credit(), flow.has_room()));
                     format!("\n        {}: {state} {:?}", output.to, output.way)
                 });
                 format!("row {} {at}{}", source.next, outputs.collect::<String>())
             }
             Body::Shard(shard) => {
                 let flow = &shard.output.flow;
-                let state = of(&|| (flow.complete(), flow.session(), flow.credit(), flow.has_room()));
+                let state =
+                    of(&|| (flow.complete(), flow.session(), flow.credit(), flow.has_room()));
                 format!("{at}\n        out {state} in {}", shard.merge.complete())
             }
             Body::Exec(exec) => format!(
@@ -306,8 +208,7 @@ impl World {
         let own = self.nodes[node].name.clone();
         let owners = self.run_of(node).agreement.owners();
         let run = self.run_of(node);
-        let is_wanted =
-            |unit: &Unit, epoch: &u64| owners.get(unit) == Some(&(own.clone(), *epoch));
+        let is_wanted = |unit: &Unit, epoch: &u64| owners.get(unit) == Some(&(own.clone(), *epoch));
         let before = run.hosted.clone();
         run.hosted.retain(|unit, epoch| is_wanted(unit, epoch));
         let hosted = run.hosted.clone();
@@ -587,8 +488,7 @@ impl World {
             let Frame { block, complete, more } = frame;
             let say = Say::Frame { session, number: way.number, complete, more, rows: rows(block) };
             way.number += 1;
-            let mail =
-                Mail { from, to: output.to, spoken_at: own, meant_for: way.epoch, say };
+            let mail = Mail { from, to: output.to, spoken_at: own, meant_for: way.epoch, say };
             let way = way.clone();
             let is_sent = self.send_frame(node, &way, mail);
             // The first frame after a link's end is swallowed; with the next it shows.
@@ -662,7 +562,12 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn on_read_on(&mut self, node: usize, unit: Unit, serial: u64) -> Result<(), Broken> {
+    pub(crate) fn on_read_on(
+        &mut self,
+        node: usize,
+        unit: Unit,
+        serial: u64,
+    ) -> Result<(), Broken> {
         self.with_actor(node, unit, |world, actor| {
             if actor.serial != serial {
                 return;
@@ -672,263 +577,6 @@ impl World {
             }
             world.go_on(node, actor);
         });
-        Ok(())
-    }
-
-    fn put(&mut self, node: usize, actor: &mut Actor, key: Key, state: State) {
-        if actor.checkpoints.put(key) {
-            self.write(node, Write::Checkpoint(actor.unit, key, state));
-        }
-    }
-
-    fn go_on(&mut self, node: usize, actor: &mut Actor) {
-        match actor.unit {
-            Unit::Source(source) => self.read_on(node, actor, source),
-            Unit::Shard(shard) => self.answer(node, actor, u32::from(shard)),
-            Unit::Exec => self.advance(node, actor),
-        }
-        self.return_credit(node, actor);
-    }
-
-    fn return_credit(&mut self, node: usize, actor: &mut Actor) {
-        let credit = self.scenario.credit;
-        let mut due = Vec::new();
-        let workload = &self.workload;
-        match &mut actor.body {
-            Body::Shard(shard) => {
-                for from in workload.sources() {
-                    due.push((from, shard.merge.credit(number(from), credit / 4)));
-                }
-            }
-            Body::Exec(exec) => {
-                if exec.lockstep.ready_rows() < usize::try_from(credit).unwrap() {
-                    for from in workload.sources() {
-                        due.push((from, exec.lockstep.ticks().credit(number(from), credit / 4)));
-                    }
-                }
-                for from in workload.shards() {
-                    due.push((from, exec.lockstep.signals().credit(number(from), credit / 4)));
-                }
-            }
-            Body::Source(_) => {}
-        }
-        for (from, credit) in due {
-            if let Some((session, rows)) = credit {
-                self.demand(node, actor, from, Demand::Credit { session, rows });
-            }
-        }
-    }
-
-    /// A source reads on, as far as its rows have come about.
-    fn read_on(&mut self, node: usize, actor: &mut Actor, index: u16) {
-        let workload = self.workload.clone();
-        let total = workload.rows;
-        let begun = 2 * SECOND;
-        let come = self.now.saturating_sub(begun) * total / (FAULTS_UNTIL - begun);
-        let come = come.min(total);
-        let mut written = Vec::new();
-        {
-            let Body::Source(source) = &mut actor.body else { unreachable!("it is a source") };
-            while actor.position != Key::END
-                && source.outputs.iter().all(|output| output.flow.has_room())
-                && (source.next < come || source.next == total)
-            {
-                let until = (source.next + self.scenario.batch).min(come);
-                let mut all = TickBatch { source: SourceId(index), ..TickBatch::default() };
-                let rows = until - source.next;
-                let is_due = actor.checkpoints.is_due(rows);
-                for row in source.next..until {
-                    let (key, tick) = workload.row(index, row);
-                    assert!(all.push(key, tick));
-                    source.hash = mix(source.hash ^ u64::try_from(tick.price).unwrap());
-                    let shards = source.dealt.len();
-                    let own = usize::try_from(tick.symbol).unwrap() % shards;
-                    let to = if tick.kind == Kind::Boundary as u8 { 0..shards } else { own..own + 1 };
-                    for dealt in &mut source.dealt[to] {
-                        dealt.source = SourceId(index);
-                        assert!(dealt.push(key, tick));
-                    }
-                    actor.position = key;
-                }
-                source.next = until;
-                if until == total && rows == 0 {
-                    actor.position = Key::END;
-                }
-                let position = actor.position;
-                let more = source.next < come && !is_due;
-                source.outputs[0].flow.push(Arc::new(all), position, more);
-                let (unit, epoch) = (actor.unit, actor.epoch);
-                self.send_output(node, (unit, epoch), &mut source.outputs[0], Rows::Ticks);
-                source.frames_waiting += 1;
-                let has_room = source.outputs.iter().all(|output| output.flow.has_room());
-                if !more || source.frames_waiting >= source.dealt.len() || !has_room {
-                    source.frames_waiting = 0;
-                    for shard in 0..source.dealt.len() {
-                        let batch = std::mem::take(&mut source.dealt[shard]);
-                        let output = &mut source.outputs[shard + 1];
-                        output.flow.push(Arc::new(batch), position, false);
-                        self.send_output(node, (unit, epoch), output, Rows::Ticks);
-                    }
-                }
-                if is_due || position == Key::END {
-                    written.push((position, State::Source { next: source.next, hash: source.hash }));
-                    if position != Key::END && actor.checkpoints.put(position) {
-                        let (key, state) = written.pop().expect("it was pushed");
-                        self.write(node, Write::Checkpoint(unit, key, state));
-                    }
-                }
-            }
-            if !source.is_waiting && actor.position != Key::END {
-                source.is_waiting = true;
-                self.after(node, Span::from_millis(20), What::ReadOn(actor.unit, actor.serial));
-            }
-        }
-        for (key, state) in written {
-            if key == Key::END {
-                self.put(node, actor, key, state);
-            }
-        }
-    }
-
-    /// A shard answers rows.
-    fn answer(&mut self, node: usize, actor: &mut Actor, index: u32) {
-        loop {
-            let Body::Shard(shard) = &mut actor.body else { unreachable!("it is a shard") };
-            if !shard.output.flow.has_room() {
-                return;
-            }
-            let Some(run) = shard.merge.next_run() else { break };
-            let is_due = actor.checkpoints.is_due(run.rows.len() as u64);
-            let mut answers = SignalBatch::default();
-            for row in &run.block.rows[run.rows.clone()] {
-                let key = run.block.key(row);
-                shard.hash = mix(shard.hash ^ u64::try_from(row.price).unwrap() ^ key.sequence);
-                if shard.hash % 5 == 0 {
-                    answers.signals.push(Signal {
-                        id: OrderId { key, ordinal: index },
-                        strategy: StrategyId(0),
-                        symbol: SymbolId(row.symbol),
-                        side: Side::Buy,
-                        lots: u32::try_from(shard.hash >> 32).unwrap(),
-                        reduce_only: false,
-                        origin_nanos: 0,
-                    });
-                }
-                actor.position = key;
-            }
-            let more = shard.merge.more();
-            shard.output.flow.push(Arc::new(answers), actor.position, more);
-            let from = (actor.unit, actor.epoch);
-            self.send_output(node, from, &mut shard.output, Rows::Signals);
-            let hash = shard.hash;
-            if is_due {
-                self.put(node, actor, actor.position, State::Shard { hash });
-            }
-        }
-        let Body::Shard(shard) = &mut actor.body else { unreachable!("it is a shard") };
-        let complete = shard.merge.complete();
-        if !shard.merge.has_rows() && complete > actor.position {
-            actor.position = complete;
-            shard.output.flow.push(Arc::default(), complete, false);
-            let from = (actor.unit, actor.epoch);
-            self.send_output(node, from, &mut shard.output, Rows::Signals);
-            let hash = shard.hash;
-            if complete == Key::END {
-                self.put(node, actor, Key::END, State::Shard { hash });
-            }
-        }
-    }
-
-    /// Exec takes whatever is next.
-    fn advance(&mut self, node: usize, actor: &mut Actor) {
-        let Body::Exec(exec) = &mut actor.body else { unreachable!("it is exec") };
-        let mut due = None;
-        exec.take_inbox();
-        while !exec.lockstep.is_finished() {
-            if exec.lockstep.is_between_keys()
-                && actor.checkpoints.is_due(std::mem::take(&mut exec.rows))
-            {
-                let state = exec.snapshot();
-                let key = exec.lockstep.position();
-                if actor.checkpoints.put(key) {
-                    self.write(node, Write::Checkpoint(Unit::Exec, key, state));
-                }
-            }
-            match exec.lockstep.next_step() {
-                Next::Rows(block, rows) => exec.on_rows(&block, rows),
-                Next::Signal(signal, at) => exec.on_signal(&signal, at),
-                Next::Event(event) => {
-                    let of = event.due.as_nanos() ^ event.order.key.sequence ^ 7;
-                    exec.fold(of.wrapping_add(u64::from(event.ordinal)));
-                }
-                Next::Advance { to, .. } => {
-                    let runs = exec.lockstep.ship(to);
-                    exec.brokers.take(runs);
-                    let events = exec.brokers.due(to.as_nanos());
-                    exec.lockstep.on_advanced(to, &events);
-                }
-                Next::Expire => {
-                    let end = Timestamp::from_nanos(u64::MAX);
-                    let runs = exec.lockstep.ship(end);
-                    exec.brokers.take(runs);
-                    let events = exec.brokers.due(u64::MAX);
-                    exec.lockstep.on_advanced(end, &events);
-                }
-                Next::Finished => due = Some(exec.snapshot()),
-                Next::Starved => {
-                    if !exec.lockstep.wants_rows() {
-                        break;
-                    }
-                    exec.is_awaited = exec.inbox.is_empty();
-                    if exec.is_awaited {
-                        break;
-                    }
-                    exec.take_inbox();
-                }
-            }
-        }
-        actor.position = exec.lockstep.position();
-        if let Some(state) = due {
-            // It may have been stored by an actor before this one.
-            let is_stored = actor.checkpoints.last() == Key::END;
-            let digest = exec.digest;
-            self.put(node, actor, Key::END, state);
-            if is_stored {
-                self.finished.get_or_insert(digest);
-            }
-        }
-    }
-
-    /// (7): nothing holds more than it may.
-    pub(crate) fn check_node(&mut self, node: usize) -> Result<(), Broken> {
-        let Scenario { credit, batch, retained, .. } = self.scenario;
-        let (credit, batch) = (usize::try_from(credit).unwrap(), usize::try_from(batch).unwrap());
-        let Some(run) = &self.nodes[node].run else { return Ok(()) };
-        let kept_max = retained + credit + 3 * batch;
-        for (unit, actor) in &run.actors {
-            let (kept, inbox) = match &actor.body {
-                Body::Source(source) => {
-                    (source.outputs.iter().map(|output| output.flow.kept_rows()).max(), 0)
-                }
-                Body::Shard(shard) => (Some(shard.output.flow.kept_rows()), 0),
-                Body::Exec(exec) => {
-                    let rows = exec.inbox.iter().map(|(_, _, frame)| frame.block.len()).sum();
-                    (Some(exec.lockstep.ready_rows()), rows)
-                }
-            };
-            // Exec has as much ready as it had credit for, and asks for more only below that.
-            let max = if *unit == Unit::Exec {
-                self.workload.sources * (2 * (credit + batch))
-            } else {
-                kept_max
-            };
-            if kept.is_some_and(|kept| kept > max) {
-                return Err(format!("(7) {unit} keeps {kept:?} rows of {max}"));
-            }
-            if inbox > self.workload.sources * 3 * (credit + batch) {
-                return Err(format!("(7) {inbox} rows wait for exec"));
-            }
-        }
         Ok(())
     }
 }
@@ -943,42 +591,4 @@ fn demanded<B: Block>(output: &mut Output<B>, demand: &Demand, way: Way) -> Opti
         Demand::Stable(key) => output.flow.on_stable(key),
     }
     None
-}
-
-impl Exec {
-    fn take_inbox(&mut self) {
-        for (input, session, frame) in std::mem::take(&mut self.inbox) {
-            self.lockstep.on_ticks(input, session, frame);
-        }
-    }
-
-    fn fold(&mut self, number: u64) {
-        self.digest = mix(self.digest.rotate_left(7) ^ number);
-    }
-
-    fn on_rows(&mut self, block: &TickBatch, rows: std::ops::Range<usize>) {
-        for row in &block.rows[rows] {
-            let key = block.key(row);
-            self.fold(u64::try_from(row.price).unwrap() ^ key.sequence << 1);
-            self.rows += 1;
-        }
-    }
-
-    fn on_signal(&mut self, signal: &Signal, at: Key) {
-        self.fold(u64::from(signal.lots) ^ signal.id.key.sequence ^ 3);
-        if signal.lots % 3 == 0 {
-            self.brokers.0.push((signal.id, at));
-            self.lockstep.on_order(at);
-        }
-    }
-
-    fn snapshot(&mut self) -> State {
-        let runs = self.lockstep.ship_processed();
-        self.brokers.take(runs);
-        State::Exec(Box::new(ExecState {
-            lockstep: self.lockstep.snapshot(),
-            brokers: self.brokers.clone(),
-            digest: self.digest,
-        }))
-    }
 }

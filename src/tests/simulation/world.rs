@@ -28,7 +28,9 @@ pub(crate) enum What {
     By(usize, Box<What>),
     Hello,
     Welcome,
-    Refused { is_oneself: bool },
+    Refused {
+        is_oneself: bool,
+    },
     Go,
     /// The connection is gone.
     Lost(usize),
@@ -107,10 +109,14 @@ pub(crate) struct Run {
     pub(crate) port: Port,
 }
 
+/// A node, and the number of one of its lives.
+type Life = (usize, u64);
+
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) now: u64,
-    queue: BTreeMap<(u64, u64), (Option<(usize, u64)>, What)>,
+    /// By time, then in the order in which it was decided: to which life of which node, or to the world.
+    queue: BTreeMap<(u64, u64), (Option<Life>, What)>,
     sequence: u64,
     pub(crate) random: Random,
     pub(crate) timings: Timings,
@@ -222,7 +228,10 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        self.now > self.quiet_at && self.finished.is_some() && self.agreed_at.is_some() && self.is_settled()
+        self.now > self.quiet_at
+            && self.finished.is_some()
+            && self.agreed_at.is_some()
+            && self.is_settled()
     }
 
     fn on_node(&mut self, node: usize, life: u64, what: What) -> Result<(), Broken> {
@@ -279,20 +288,24 @@ impl World {
             What::Unsaid(to, from, serial) => self.on_unsaid(node, to, from, serial),
             What::Hellos => self.say_hellos(node),
             What::Local(mail) => self.on_local(node, mail)?,
-            What::Hello | What::Welcome | What::Refused { .. } | What::Go | What::Beat(_)
-            | What::Letter(_) | What::Mail(_) => unreachable!("they come by a connection"),
-            What::Strike(_) | What::Heal(_) | What::Start(_) | What::GiveUp(..)
-            | What::Elections | What::Check => unreachable!("they concern the world"),
+            What::Hello
+            | What::Welcome
+            | What::Refused { .. }
+            | What::Go
+            | What::Beat(_)
+            | What::Letter(_)
+            | What::Mail(_) => unreachable!("they come by a connection"),
+            What::Strike(_)
+            | What::Heal(_)
+            | What::Start(_)
+            | What::GiveUp(..)
+            | What::Elections
+            | What::Check => unreachable!("they concern the world"),
         }
         Ok(())
     }
 
-    fn on_connection(
-        &mut self,
-        node: usize,
-        connection: usize,
-        what: What,
-    ) -> Result<(), Broken> {
+    fn on_connection(&mut self, node: usize, connection: usize, what: What) -> Result<(), Broken> {
         match what {
             What::Hello => self.on_hello(node, connection),
             What::Welcome => self.on_welcome(node, connection)?,
@@ -403,4 +416,3 @@ pub(crate) fn new(seed: u64, scenario: Scenario) -> World {
 pub(crate) fn names<'n>(nodes: impl Iterator<Item = &'n NodeId>) -> BTreeSet<&'n str> {
     nodes.map(|node| node.0.as_str()).collect()
 }
-
