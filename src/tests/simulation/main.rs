@@ -130,23 +130,28 @@ fn every_odd_seed_keeps_the_properties() {
     run_all(1);
 }
 
-/// Two calc nodes, one after the other, as a run of real processes once had it.
+/// Two calc nodes, one after the other, as a run of real processes once had it; and with the nodes at
+/// both ends of the streams so busy that their sessions are lost together.
 #[test]
 fn calc_nodes_restarted_one_after_the_other_do_not_stop_the_run() {
     let mut undisturbed = Undisturbed::default();
+    let fault = |kind, at, lasts| Fault { kind, at: at * MILLISECOND, lasts: lasts * MILLISECOND };
+    let down = |node| Kind::Crash { node, forgets: false };
     for seed in 0..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS) / 20 {
         let mut scenario = Scenario::of(seed);
         scenario.names = vec!["control-1", "data-1", "calc-1", "calc-2", "exec-1"];
-        let down = |node, at, lasts| Fault {
-            at: at * MILLISECOND,
-            kind: Kind::Crash { node, forgets: false },
-            lasts: lasts * MILLISECOND,
-        };
-        let until_calc_1 = 9_000 + 50 * (seed % 60);
-        scenario.fixed = Some(vec![down(3, 6_000, 3_800), down(2, until_calc_1, 600)]);
+        let second = 9_000 + 50 * (seed % 60);
+        let restarts = [fault(down(3), 6_000, 3_800), fault(down(2), second, 600)];
+        let busy = [
+            fault(Kind::Pause(1), second - 400, 3_000),
+            fault(Kind::Pause(4), second - 400 + seed % 50, 3_000),
+        ];
         let expected = undisturbed.digest(&scenario);
-        let mut world = new(seed, scenario);
-        assert_eq!(world.run(), Ok(expected), "seed {seed}");
+        for faults in [restarts.to_vec(), [busy, restarts].concat()] {
+            scenario.fixed = Some(faults);
+            let mut world = new(seed, scenario.clone());
+            assert_eq!(world.run(), Ok(expected), "seed {seed}");
+        }
     }
 }
 
