@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tickwright_core::config::{Chaos, ChaosKind, ChaosSpec, Config, ConfigInput, Kinds, keys};
+use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
 
 use crate::source::live::LiveConfig;
 
@@ -306,10 +306,6 @@ fn prepare_run(
     };
     if options.nodes > 1 && live.is_some() {
         return Err(Refusal::not_yet("listening to a venue with --nodes"));
-    }
-    let is_unknown = |spec: &&ChaosSpec| matches!(spec.kind, ChaosKind::Cut { .. });
-    if let Some(spec) = chaos.specs.iter().find(is_unknown) {
-        return Err(Refusal::not_yet(&format!("--chaos {spec}")));
     }
     if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes() && options.nodes == 1) {
         return Err(Refusal::usage(vec![format!("--chaos {spec} needs --nodes N")]));

@@ -4,11 +4,12 @@
 //! ```text
 //! LocalCluster ─ starts ─▶ tickwright node …   (one process a node, on loopback)
 //!       ├──────── asks ──▶ run/NODE: Progress, Report   (HTTP, as any tool)
-//!       └─ kill, stop, continue, start again ─▶ the processes, at given shares of the input
+//!       └─ kill, stop, continue, start again, cut off ─▶ the processes, at given shares of the input
 //! ```
 //!
 //! The nodes end with this process however it ends: each watches its standard input.
 
+mod faults;
 mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tickwright_core::backtest::report::{ChaosReport, RunReport};
-use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config};
+use tickwright_core::backtest::report::RunReport;
+use tickwright_core::config::{Chaos as Faults, ChaosKind, Config};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -27,6 +28,7 @@ use crate::ctl::{CtlTarget, CtlTask, ask};
 use crate::run::node_faults;
 use crate::share::ShareProgress;
 use crate::telemetry::Sample;
+use faults::{Fault, node_of};
 use process::NodeProcess;
 
 /// Between two looks at the nodes.
@@ -37,9 +39,6 @@ const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long all nodes may take to find each other.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Looks without a byte read after which sources that are not held wait for one that is.
-const STILL_LOOKS: u32 = 3;
 
 /// Shards for each node that computes, so that several can share the work evenly.
 const SHARDS_PER_NODE: usize = 2;
@@ -200,17 +199,6 @@ struct LocalCluster {
     failovers: u64,
 }
 
-/// A fault of a node, in the order of the input.
-struct Fault {
-    spec: ChaosSpec,
-    node: usize,
-    struck: bool,
-    /// Whether the node does not answer just now.
-    is_away: bool,
-    /// When it is to be as before; never, if it was killed.
-    mend_at: Option<Instant>,
-}
-
 impl LocalCluster {
     fn new(arguments: LocalClusterArguments) -> Result<Self, LocalClusterError> {
         let layout = layout(arguments.nodes);
@@ -318,11 +306,6 @@ impl LocalCluster {
         all
     }
 
-    /// Whether the node cannot answer just now, as ordered.
-    fn is_harmed(&self, node: usize) -> bool {
-        self.faults.iter().any(|fault| fault.node == node && fault.is_away)
-    }
-
     async fn report(&self, node: usize) -> Result<RunReport, LocalClusterError> {
         let node = &self.nodes[node];
         let role = format!("run/{}", node.name);
@@ -382,105 +365,6 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Lets the next fault strike when the input has come to its place.
-    async fn harm(
-        &mut self,
-        sample: &Sample,
-        show: &mut impl FnMut(LocalClusterEvent),
-    ) -> Result<(), LocalClusterError> {
-        self.still = match self.still {
-            (bytes, looks) if bytes == sample.bytes => (bytes, looks + 1),
-            _ => (sample.bytes, 0),
-        };
-        if sample.held == 0 {
-            return Ok(());
-        }
-        // A node that was away when the places were opened hears of them now.
-        if self.opened > 0 {
-            self.open().await;
-        }
-        // Others may have to wait for the source that is held: they come no further.
-        if self.still.1 < STILL_LOOKS || self.opened >= self.faults.len() {
-            return Ok(());
-        }
-        let node = self.faults[self.opened].node;
-        if self.is_harmed(node) {
-            // One at a time; and what was killed cannot be harmed any more.
-            let is_for_good = |fault: &Fault| fault.is_away && fault.mend_at.is_none();
-            if self.faults.iter().any(|fault| fault.node == node && is_for_good(fault)) {
-                self.opened += 1;
-                self.open().await;
-            }
-            return Ok(());
-        }
-        self.still.1 = 0;
-        let fault = &mut self.faults[self.opened];
-        let node = &mut self.nodes[node];
-        let back = |millis: u64| Some(Instant::now() + Duration::from_millis(millis));
-        match fault.spec.kind {
-            ChaosKind::Kill { .. } => node.kill()?,
-            ChaosKind::Restart { millis, .. } => {
-                node.kill()?;
-                fault.mend_at = back(millis);
-            }
-            ChaosKind::Pause { millis, .. } => {
-                node.signal("STOP")?;
-                fault.mend_at = back(millis);
-            }
-            ChaosKind::Panic { .. } | ChaosKind::Cut { .. } => {}
-        }
-        fault.struck = true;
-        fault.is_away = true;
-        show(LocalClusterEvent::Line(format!("struck: {}", fault.spec)));
-        self.opened += 1;
-        self.open().await;
-        Ok(())
-    }
-
-    /// Lets the sources pass.
-    async fn open(&self) {
-        let mut asked = JoinSet::new();
-        for (place, node) in self.nodes.iter().enumerate() {
-            if self.is_harmed(place) {
-                continue;
-            }
-            let role = format!("run/{}", node.name);
-            let body = format!("{{\"Open\":{}}}", self.opened);
-            asked.spawn(node.ask(CtlTask::Ask { role, body }));
-        }
-        // Whoever did not hear it is told again.
-        while asked.join_next().await.is_some() {}
-    }
-
-    /// Ends the faults whose time is over.
-    fn mend(&mut self, show: &mut impl FnMut(LocalClusterEvent)) -> Result<(), LocalClusterError> {
-        for fault in &mut self.faults {
-            if fault.mend_at.is_none_or(|at| Instant::now() < at) {
-                continue;
-            }
-            (fault.mend_at, fault.is_away) = (None, false);
-            let node = &mut self.nodes[fault.node];
-            match fault.spec.kind {
-                ChaosKind::Restart { .. } => node.start()?,
-                ChaosKind::Pause { .. } => node.signal("CONT")?,
-                ChaosKind::Panic { .. } | ChaosKind::Kill { .. } | ChaosKind::Cut { .. } => {}
-            }
-            show(LocalClusterEvent::Line(format!("over: {}", fault.spec)));
-        }
-        Ok(())
-    }
-
-    fn add_faults(&self, report: &mut RunReport) {
-        let fired = |spec: &ChaosSpec| {
-            let struck = self.faults.iter().any(|fault| fault.spec == *spec && fault.struck);
-            let told = report.chaos.iter().any(|told| told.spec == spec.text && told.fired);
-            struck || told
-        };
-        let all = self.all_faults.specs.iter();
-        report.chaos =
-            all.map(|spec| ChaosReport { spec: spec.text.clone(), fired: fired(spec) }).collect();
-    }
-
     /// Ends every node, in order as far as it will.
     async fn end(&mut self, show: &mut impl FnMut(LocalClusterEvent)) {
         for node in &mut self.nodes {
@@ -493,16 +377,6 @@ impl LocalCluster {
                 show(LocalClusterEvent::Line(format!("{}: {error}", node.name)));
             }
         }
-    }
-}
-
-fn node_of(kind: &ChaosKind) -> &str {
-    match kind {
-        ChaosKind::Panic { .. } => "",
-        ChaosKind::Kill { node, .. }
-        | ChaosKind::Restart { node, .. }
-        | ChaosKind::Pause { node, .. }
-        | ChaosKind::Cut { node, .. } => node,
     }
 }
 

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::cluster::{Owners, Unit, fixed};
-use tickwright_core::config::{Chaos as Faults, Config, Kinds, PipelineInput};
+use tickwright_core::config::{
+    Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds, PipelineInput,
+};
 use tickwright_core::domain::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -60,6 +62,9 @@ pub enum ShareCall {
     Report,
     /// Sources may pass the first so many places at which they are held.
     Open(usize),
+    /// This node is cut off from all others for so many milliseconds; only if that was ordered when it
+    /// was started.
+    CutOff(u64),
 }
 
 /// How far a node has come.
@@ -189,6 +194,7 @@ impl Share {
             begun,
             resumed,
             set_aside,
+            cuts: cuts_of(faults, &network.own().id),
             report: None,
             failure: None,
             _fixed: fixed,
@@ -218,6 +224,19 @@ fn fixed_owners(config: &Config, units: &Units, own: &NodeId) -> Result<Owners, 
 
 /// A unit that never moves has one life.
 const FIXED_EPOCH: u64 = 1;
+
+/// The times in milliseconds for which `node` is to be cut off.
+fn cuts_of(faults: &Faults, node: &NodeId) -> BTreeSet<u64> {
+    let cut = |spec: &ChaosSpec| match &spec.kind {
+        ChaosKind::Cut { node: name, millis, .. } if *name == node.0 => Some(*millis),
+        ChaosKind::Cut { .. }
+        | ChaosKind::Panic { .. }
+        | ChaosKind::Kill { .. }
+        | ChaosKind::Restart { .. }
+        | ChaosKind::Pause { .. } => None,
+    };
+    faults.specs.iter().filter_map(cut).collect()
+}
 
 enum Call {
     Asked(ShareCall, Option<Reply>),
@@ -266,6 +285,8 @@ struct Worker {
     begun: Instant,
     resumed: bool,
     set_aside: Option<PathBuf>,
+    /// For how many milliseconds this node may be cut off, each time.
+    cuts: BTreeSet<u64>,
     report: Option<Box<RunReport>>,
     failure: Option<String>,
     _fixed: Option<watch::Sender<Owners>>,
@@ -494,6 +515,14 @@ impl Worker {
                     reply.answer(json!({ "open": count }).to_string().into_bytes());
                 }
             }
+            Call::Asked(ShareCall::CutOff(millis), Some(reply)) => {
+                if self.cuts.contains(&millis) {
+                    self.network.cut_off_for(Duration::from_millis(millis));
+                    reply.answer(json!({ "cut_off_ms": millis }).to_string().into_bytes());
+                } else {
+                    reply.refuse("this node was not started with such a --chaos cut:NODE");
+                }
+            }
             Call::Asked(ShareCall::Progress, Some(reply)) => {
                 let progress = self.progress().await;
                 reply.answer(json!(progress).to_string().into_bytes());
@@ -503,7 +532,7 @@ impl Worker {
                 None => reply.refuse("the run is not over, or exec is on another node"),
             },
             // Whoever tells a question awaits nothing.
-            Call::Asked(ShareCall::Progress | ShareCall::Report, None) => {}
+            Call::Asked(ShareCall::Progress | ShareCall::Report | ShareCall::CutOff(_), None) => {}
         }
     }
 

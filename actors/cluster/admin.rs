@@ -33,6 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::cut::{Cut, Line};
 use super::desk;
 use super::membership::View;
 use super::network::{DeliveryError, Message, Network};
@@ -251,8 +252,10 @@ async fn accept(listener: TcpListener, tls: Option<Tls>, sender: mpsc::Sender<(T
 
 async fn prove(stream: TcpStream, tls: Option<Tls>) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    let Some(tls) = tls else { return Ok(Connection::Plain(stream)) };
-    let stream = tls.acceptor().accept(stream).await?;
+    // Tools see a node that is cut off from the others.
+    let line = Line::new(stream, Cut::default());
+    let Some(tls) = tls else { return Ok(Connection::Plain(line)) };
+    let stream = tls.acceptor().accept(line).await?;
     let connection = Connection::Tls(Box::new(stream.into()));
     match connection.peer_certificate().map(tls::identity) {
         Some(Identity::Node(_) | Identity::Tool) => Ok(connection),

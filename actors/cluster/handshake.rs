@@ -11,6 +11,7 @@ use tickwright_core::cluster::{Peer, Ticket, Timings};
 use tickwright_core::domain::{Incarnation, NodeAddress};
 use tokio::net::TcpStream;
 
+use super::cut::{Cut, Line};
 use super::hello::{
     self, Cookie, Go, Hello, HelloAnswer, HelloError, Introduction, Pass, Refusal, Welcome,
 };
@@ -29,6 +30,8 @@ pub(super) struct Introducer {
     /// How long an introduction may take.
     pub(super) patience: Duration,
     pub(super) links: ActorRef<LinksMessage>,
+    /// What every connection goes through.
+    pub(super) cut: Cut,
 }
 
 /// A connection on which both sides know each other.
@@ -116,12 +119,15 @@ impl Introducer {
     }
 
     async fn dial_unbounded(&self, address: &NodeAddress) -> Result<Established, DialError> {
+        // Nobody answers a dial that does not leave the node.
+        self.cut.is_whole().await;
         let stream = TcpStream::connect(&address.0).await?;
         prepare(&stream, &self.timings)?;
+        let line = Line::new(stream, self.cut.clone());
         let mut connection = match &self.tls {
-            None => Connection::Plain(stream),
+            None => Connection::Plain(line),
             Some(tls) => {
-                let stream = tls.connector().connect(tls::node_name(), stream).await?;
+                let stream = tls.connector().connect(tls::node_name(), line).await?;
                 Connection::Tls(Box::new(stream.into()))
             }
         };
@@ -176,10 +182,11 @@ impl Introducer {
         heard: &AtomicU64,
     ) -> Result<Established, DialError> {
         prepare(&stream, &self.timings)?;
+        let line = Line::new(stream, self.cut.clone());
         let mut connection = match &self.tls {
-            None => Connection::Plain(stream),
+            None => Connection::Plain(line),
             Some(tls) => {
-                let stream = tls.acceptor().accept(stream).await?;
+                let stream = tls.acceptor().accept(line).await?;
                 Connection::Tls(Box::new(stream.into()))
             }
         };

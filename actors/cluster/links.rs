@@ -189,6 +189,7 @@ impl Actor for LinksActor {
             timings: arguments.timings,
             patience: arguments.handshake_timeout,
             links: myself.clone(),
+            cut: arguments.network.line().clone(),
         };
         arguments.directory.register(ROLE, &myself);
         Ok(LinksState {

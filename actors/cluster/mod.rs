@@ -13,6 +13,7 @@
 //! serve one. Decisions are in [`tickwright_core::cluster`].
 
 mod admin;
+mod cut;
 mod desk;
 mod envelope;
 mod gateway;

@@ -30,6 +30,7 @@ use tickwright_core::domain::NodeId;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use super::cut::Cut;
 use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose};
 use super::hello::Pass;
 pub use counts::NetworkCounts;
@@ -102,6 +103,8 @@ pub(super) struct Shared {
     services_changed: Notify,
     /// Counts what may change how a role is reached: links, and who serves what.
     routes: watch::Sender<u64>,
+    /// Cuts this node off.
+    cut: Cut,
 }
 
 impl fmt::Debug for Network {
@@ -126,12 +129,25 @@ impl Network {
             statistics: Statistics::default(),
             services_changed: Notify::new(),
             routes: watch::channel(0).0,
+            cut: Cut::default(),
         }))
     }
 
     /// This node.
     pub fn own(&self) -> &Peer {
         &self.0.own
+    }
+
+    /// Cuts this node off from all others for so long, as a fault: connections stay open and silent.
+    /// Tools still reach it.
+    pub fn cut_off_for(&self, time: Duration) {
+        tracing::warn!(?time, "this node is cut off, as ordered");
+        self.0.cut.cut_for(time);
+    }
+
+    /// What every connection to another node goes through.
+    pub(super) fn line(&self) -> &Cut {
+        &self.0.cut
     }
 
     /// From now on `handler` serves `role` here; any epoch but `epoch`, if one is given, is refused.

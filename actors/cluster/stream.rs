@@ -20,18 +20,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::cut::Line;
+
 /// A connection, encrypted or not.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Line),
+    Tls(Box<TlsStream<Line>>),
 }
 
 impl Connection {
     fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(line) => line.tcp(),
+            Self::Tls(stream) => stream.get_ref().0.tcp(),
         }
     }
 
