@@ -19,7 +19,7 @@ use ractor_cluster::RactorMessage;
 use tickwright_core::cluster::{
     Allocator, AllocatorConfig, Candidate, Holding, Owners, Profile, Unit,
 };
-use tickwright_core::domain::Timestamp;
+use tickwright_core::domain::{NodeId, Timestamp};
 use tickwright_core::ledger::Ledger;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -40,6 +40,8 @@ pub enum AllocatorMessage {
 pub struct AllocatorArguments {
     /// How it decides.
     pub config: AllocatorConfig,
+    /// This node.
+    pub own: NodeId,
     /// Everything there is to allocate.
     pub units: Vec<Unit>,
     /// Where it stands whose they are.
@@ -124,7 +126,7 @@ impl AllocatorState {
 
     /// Gives units to nodes, if that is up to this node.
     async fn coordinate(&mut self) {
-        let AllocatorArguments { config, units, ledger, view, patience, .. } = &self.arguments;
+        let AllocatorArguments { config, own, units, ledger, view, patience, .. } = &self.arguments;
         let Some(term) = ledger.term() else {
             self.coordinating = None;
             return;
@@ -132,6 +134,7 @@ impl AllocatorState {
         let now = Timestamp::from_nanos(monotonic_nanos());
         if self.coordinating.as_ref().is_none_or(|&(known, _)| known != term) {
             self.coordinating = Some((term, Allocator::new(*config, now)));
+            tracing::info!(node = %own, term, "acts as coordinator");
         }
         let Some((_, allocator)) = &mut self.coordinating else { return };
         let profiles: Vec<Profile> =
@@ -139,7 +142,7 @@ impl AllocatorState {
         let (held, there) =
             ledger.local(|ledger| (holdings(ledger), candidates(ledger, &profiles)));
         for each in allocator.plan(units.iter().copied(), &held, &there, now) {
-            tracing::info!(unit = %each.unit, node = %each.node, "allocated");
+            tracing::info!(unit = %each.unit, to = %each.node, node = %own, term, "acts as coordinator");
             let resource = each.unit.to_string();
             match ledger.allocate(&resource, Some(each.node.clone()), *patience).await {
                 Ok(_) => {}

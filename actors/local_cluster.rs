@@ -412,6 +412,7 @@ fn processes(
     let mut processes = Vec::new();
     for (place, (name, duties)) in layout.iter().enumerate() {
         let directory = PathBuf::from(&config.node.data_dir).join(name);
+        let log = PathBuf::from(&config.node.data_dir).join("logs").join(format!("{name}.log"));
         let own = [
             ("node.name".to_owned(), name.clone()),
             ("node.roles".to_owned(), (*duties).to_owned()),
@@ -435,7 +436,7 @@ fn processes(
             patience: Some(ASK_PATIENCE),
             tls: None,
         };
-        processes.push(NodeProcess::new(name.clone(), program.clone(), options, target));
+        processes.push(NodeProcess::new(name.clone(), program.clone(), options, target, log));
     }
     Ok(processes)
 }

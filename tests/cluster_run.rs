@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ const FILES: [&str; 2] = ["tardis_BTCUSDT_usdm_20200222.csv.gz", "sse_30stocks_2
 
 const NODES: [&str; 5] = ["data-1", "calc-1", "calc-2", "exec-1", "control-1"];
 
-/// For each input.
-const SCHEDULES: usize = 1;
+/// For each input: with recorded files every kind of fault comes three times.
+const SCHEDULES: usize = 4;
 
 fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [arguments, more].concat()
@@ -83,26 +84,110 @@ fn one_two_three_and_five_nodes_give_the_same_answer() {
     }
 }
 
-/// Schedules of two faults, drawn anew in every run; a failure prints its own. `scripts/soak` runs more.
+/// What befalls the nodes of one run.
+#[derive(Debug, Default)]
+struct Schedule {
+    specs: Vec<String>,
+    /// The fault during which a node loses its disk, and the node.
+    wiped: Option<(String, &'static str)>,
+}
+
+/// Any node but exec's, which nobody can take over from yet.
+const REPLACED: [&str; 4] = ["data-1", "calc-1", "calc-2", "control-1"];
+
+/// The kinds of faults that every node but exec's must survive.
+const KINDS: [&str; 4] = ["kill", "wipe", "pause", "cut"];
+
+impl Schedule {
+    /// A fault of this kind of a node that others can take over from, and another one of any node.
+    fn drawn(kind: &str, chance: &mut u64) -> Self {
+        let mut schedule = Self::default();
+        let first = REPLACED[pick(chance, REPLACED.len())];
+        let at = 5 + draw(chance) % 90;
+        let spec = match kind {
+            "kill" => format!("kill:{first}@{at}%"),
+            "wipe" => format!("restart:{first}@{at}%:{}ms", 2_000 + draw(chance) % 2_000),
+            "pause" => format!("pause:{first}@{at}%:10s"),
+            _ => format!("cut:{first}@{at}%:{}ms", 500 + draw(chance) % 9_500),
+        };
+        if kind == "wipe" {
+            schedule.wiped = Some((spec.clone(), first));
+        }
+        schedule.specs.push(spec);
+        let second = NODES[pick(chance, NODES.len())];
+        // What is lost for good cannot be harmed again.
+        if second != first {
+            let kind = ["restart", "pause", "cut"][pick(chance, 3)];
+            let (at, millis) = (5 + draw(chance) % 90, 100 + draw(chance) % 2_000);
+            schedule.specs.push(format!("{kind}:{second}@{at}%:{millis}ms"));
+        }
+        schedule
+    }
+
+    /// Runs `input` on five nodes that suffer this, and returns the report.
+    fn befalls(&self, input: &[&str]) -> Value {
+        let scratch = Scratch::new();
+        let chaos = self.specs.join(",");
+        let mut command = scratch.command(&with(input, &["--nodes", "5", "--chaos", &chaos]));
+        // So that nodes say when they act for all.
+        command.env("RUST_LOG", "error,tickwright=info").env("NO_COLOR", "1");
+        let begun = Instant::now();
+        let mut process = scratch.start(command);
+        if let Some((spec, node)) = &self.wiped {
+            let struck = format!("struck: {spec}");
+            while !process.said().1.contains(&struck) {
+                assert!(begun.elapsed() < PATIENCE, "{chaos}: {:?}", process.said());
+                thread::sleep(Duration::from_millis(10));
+            }
+            std::fs::remove_dir_all(scratch.path("data").join(node)).unwrap();
+        }
+        let status = process.ends_within(PATIENCE);
+        let said = process.said();
+        assert!(status.is_some_and(|status| status.success()), "{chaos}: {said:?}");
+        println!("{:>5.1} s  {chaos} {:?}", begun.elapsed().as_secs_f64(), self.wiped);
+        assert_one_coordinator_a_term(&scratch.path("data/logs"), &chaos);
+        scratch.report()
+    }
+}
+
+fn pick(chance: &mut u64, count: usize) -> usize {
+    usize::try_from(draw(chance) % count as u64).unwrap()
+}
+
+/// In what all nodes have written, only one acts as coordinator in each term.
+fn assert_one_coordinator_a_term(logs: &Path, what: &str) {
+    let mut acting: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for log in std::fs::read_dir(logs).unwrap() {
+        let log = std::fs::read_to_string(log.unwrap().path()).unwrap();
+        for line in log.lines().filter(|line| line.contains("acts as coordinator")) {
+            let field = |name: &str| {
+                let mut words = line.split_whitespace();
+                words.find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("{line}"))
+            };
+            let term = field("term=").parse().unwrap();
+            acting.entry(term).or_default().insert(field("node=").to_owned());
+        }
+    }
+    assert!(!acting.is_empty(), "nobody has said that it coordinates: {what}");
+    assert!(acting.values().all(|nodes| nodes.len() == 1), "{what}: {acting:?}");
+}
+
+/// Schedules drawn anew in every run, each kind of fault in its turn; a failure prints its own.
+/// `scripts/soak` runs more.
 #[test]
-fn nodes_that_are_killed_and_started_again_or_stand_still_change_nothing() {
+fn nodes_that_are_lost_or_stopped_or_cut_off_change_nothing() {
     let seed = std::env::var("TICKWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok());
     let mut chance = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("TICKWRIGHT_SEED={chance}");
+    let mut turn = pick(&mut chance, KINDS.len());
     for input in inputs() {
         let input = words(&input);
         let alone = report(&input);
         for _ in 0..SCHEDULES {
-            let mut specs = Vec::new();
-            for kind in ["restart", "pause"] {
-                let node = NODES[usize::try_from(draw(&mut chance) % 5).unwrap()];
-                let percent = 5 + draw(&mut chance) % 90;
-                let millis = 100 + draw(&mut chance) % 2_000;
-                specs.push(format!("{kind}:{node}@{percent}%:{millis}ms"));
-            }
-            let chaos = specs.join(",");
-            let harmed = report(&with(&input, &["--nodes", "5", "--chaos", &chaos]));
-            assert_same(&harmed, &alone, &chaos);
+            turn += 1;
+            let schedule = Schedule::drawn(KINDS[turn % KINDS.len()], &mut chance);
+            let harmed = schedule.befalls(&input);
+            assert_same(&harmed, &alone, &format!("{schedule:?} over {input:?}"));
             for told in harmed["chaos"].as_array().unwrap() {
                 assert_eq!(told["fired"], true, "{told}");
             }

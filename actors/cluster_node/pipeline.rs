@@ -85,6 +85,7 @@ async fn start_allocator(
     let (sender, owners) = watch::channel(Owners::new());
     let arguments = AllocatorArguments {
         config: allocator,
+        own: services.introduction().id.clone(),
         units,
         ledger: ledger.client(),
         view: services.view(),

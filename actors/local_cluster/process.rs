@@ -1,10 +1,11 @@
 //! One node as a process of its own.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::fs::{File, OpenOptions, create_dir_all};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use crate::ctl::CtlTarget;
 /// Lines that are kept of what a node says.
 const LINES_MAX: usize = 20;
 
+/// Bytes that are kept in a file of what a node says, over all its starts.
+const LOG_BYTES_MAX: u64 = 8 << 20;
+
 /// How long a node may take to end in order.
 const END_PATIENCE: Duration = Duration::from_secs(45);
 
@@ -25,6 +29,8 @@ pub(super) struct NodeProcess {
     pub(super) target: CtlTarget,
     program: PathBuf,
     options: Vec<String>,
+    /// Where what it says is kept.
+    log: PathBuf,
     child: Option<Running>,
     starts: u64,
     lines: Arc<Mutex<VecDeque<String>>>,
@@ -43,8 +49,10 @@ impl NodeProcess {
         program: PathBuf,
         options: Vec<String>,
         target: CtlTarget,
+        log: PathBuf,
     ) -> Self {
-        Self { name, target, program, options, child: None, starts: 0, lines: Arc::default() }
+        let lines = Arc::default();
+        Self { name, target, program, options, log, child: None, starts: 0, lines }
     }
 
     fn fail(&self, what: &str, error: io::Error) -> LocalClusterError {
@@ -58,26 +66,28 @@ impl NodeProcess {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A Ctrl-C at the terminal is for whoever started them, and that ends them in order.
         command.process_group(0);
+        let log = self.open_log().map_err(|error| self.fail("listened to", error))?;
         let mut child = command.spawn().map_err(|error| self.fail("started", error))?;
         self.starts += 1;
         if let Some(said) = child.stderr.take() {
             let lines = Arc::clone(&self.lines);
             // Ends with the process.
-            std::thread::spawn(move || {
-                // Whatever it says: a pipe that is closed would end it.
-                for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
-                    let line = String::from_utf8_lossy(&line).into_owned();
-                    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-                    if lines.len() == LINES_MAX {
-                        lines.pop_front();
-                    }
-                    lines.push_back(line);
-                }
-            });
+            std::thread::spawn(move || listen(said, log, &lines));
         }
         let _input = child.stdin.take();
         self.child = Some(Running { child, _input });
         Ok(())
+    }
+
+    /// The file of what it says: new with the first start, the same with all others.
+    fn open_log(&self) -> io::Result<File> {
+        if let Some(directory) = self.log.parent() {
+            create_dir_all(directory)?;
+        }
+        if self.starts == 0 {
+            return File::create(&self.log);
+        }
+        OpenOptions::new().append(true).create(true).open(&self.log)
     }
 
     /// How often it was started again.
@@ -138,6 +148,25 @@ impl NodeProcess {
         self.kill()?;
         let error = io::Error::other(format!("it has not ended within {END_PATIENCE:?}"));
         Err(self.fail("ended in order", error))
+    }
+}
+
+/// Keeps what a node says: the last lines at hand, and all of it, up to a bound, in a file.
+fn listen(said: ChildStderr, mut log: File, lines: &Mutex<VecDeque<String>>) {
+    let mut written = log.metadata().map_or(0, |log| log.len());
+    // Whatever it says: a pipe that is closed would end it.
+    for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if written < LOG_BYTES_MAX {
+            written += line.len() as u64 + 1;
+            // No run ends because there is no room for its log.
+            let _ = writeln!(log, "{line}");
+        }
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
     }
 }
 
