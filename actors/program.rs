@@ -44,6 +44,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         }
     };
     let Prepared { config, json, task } = prepared;
+    Clock::set_apart(config.node.clock_offset_ms);
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(without_payloads(&config.telemetry.log)));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -145,6 +145,7 @@ pub const KEYS: &[KeySpec] = &[
     list("node.roles", ROLE).operational(),
     text("node.data_dir", PATH).operational(),
     text("node.http_bind", ADDRESS).optional().operational(),
+    count("node.clock_offset_ms", "ms", -YEAR_MS, YEAR_MS).operational(),
     //
     choice("pipeline.input", &["none", "files", "simulator"]).operational(),
     list("pipeline.data", PATH).operational(),

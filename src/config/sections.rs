@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub data_dir: String,
     /// Where tools reach it; none, if they do not.
     pub http_bind: Option<String>,
+    /// Milliseconds by which its clock is set apart, for tests.
+    pub clock_offset_ms: i64,
 }
 
 /// In which order exec takes its inputs.
@@ -295,6 +297,7 @@ pub(super) fn config(settings: Settings) -> Config {
             roles: ROLES.into_iter().filter(|role| roles.iter().any(|r| r == role)).collect(),
             data_dir: s.text(&["node", "data_dir"]).to_owned(),
             http_bind: s.find(&["node", "http_bind"]).and_then(Value::text).map(str::to_owned),
+            clock_offset_ms: s.signed(&["node", "clock_offset_ms"]),
         },
         pipeline: PipelineConfig {
             input: match s.text(&["pipeline", "input"]) {

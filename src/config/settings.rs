@@ -103,6 +103,10 @@ impl Settings {
         self.count_or_none(names).unwrap_or(0)
     }
 
+    pub(super) fn signed(&self, names: &[&str]) -> i64 {
+        self.find(names).and_then(Value::count).unwrap_or(0)
+    }
+
     pub(super) fn count_or_none(&self, names: &[&str]) -> Option<u64> {
         self.expected(names).count().and_then(|count| u64::try_from(count).ok())
     }
