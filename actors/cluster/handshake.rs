@@ -108,20 +108,23 @@ impl From<io::Error> for DialError {
 }
 
 impl Introducer {
-    /// Dials `address`, for no longer than `patience`.
+    /// Dials `address`: the connection may take `patience`, and the introduction has its own.
     pub(super) async fn dial(
         &self,
         address: &NodeAddress,
         patience: Duration,
     ) -> Result<Established, DialError> {
-        let dialled = tokio::time::timeout(patience, self.dial_unbounded(address)).await;
-        dialled.unwrap_or(Err(DialError::Timeout(patience)))
+        let connected = tokio::time::timeout(patience, async {
+            // Nobody answers a dial that does not leave the node.
+            self.cut.is_whole().await;
+            TcpStream::connect(&address.0).await
+        });
+        let stream = connected.await.map_err(|_| DialError::Timeout(patience))??;
+        let introduced = tokio::time::timeout(self.patience, self.introduce(stream)).await;
+        introduced.unwrap_or(Err(DialError::Timeout(self.patience)))
     }
 
-    async fn dial_unbounded(&self, address: &NodeAddress) -> Result<Established, DialError> {
-        // Nobody answers a dial that does not leave the node.
-        self.cut.is_whole().await;
-        let stream = TcpStream::connect(&address.0).await?;
+    async fn introduce(&self, stream: TcpStream) -> Result<Established, DialError> {
         prepare(&stream, &self.timings)?;
         let line = Line::new(stream, self.cut.clone());
         let mut connection = match &self.tls {

@@ -40,8 +40,8 @@ use crate::kit::{Directory, Outlet};
 /// The role of the links among the services of their own node.
 pub(super) const ROLE: &str = "cluster/links";
 
-/// A node that is thought down is dialled as often as this.
-const DOWN_RETRY: Duration = Duration::from_secs(1);
+/// A member without a link is dialled as often as this.
+const MEMBER_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a fenced session may take to end before its successor goes on without waiting.
 const FENCED_END: Duration = Duration::from_secs(2);
@@ -179,7 +179,7 @@ impl Actor for LinksActor {
             own: peer.clone(),
             own_address: introduction.address.clone(),
             backoff: arguments.redial,
-            down_retry: DOWN_RETRY,
+            member_retry: MEMBER_RETRY,
             seed: peer.incarnation.0 ^ now().as_nanos(),
         });
         let introducer = Introducer {
@@ -555,7 +555,7 @@ async fn beat_of(directory: &Directory, id: &NodeId) -> Option<(Incarnation, u64
     let actor = directory.serving(super::membership::ROLE)?;
     let membership = ActorRef::<MembershipMessage>::from(actor);
     let question = |reply| MembershipMessage::BeatOf(id.clone(), reply);
-    match membership.call(question, Some(DOWN_RETRY)).await {
+    match membership.call(question, Some(MEMBER_RETRY)).await {
         Ok(CallResult::Success(answer)) => answer,
         Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => None,
     }

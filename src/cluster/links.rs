@@ -56,9 +56,9 @@ pub struct LinksConfig {
     pub own_address: NodeAddress,
     /// Between two attempts to reach a node.
     pub backoff: Backoff,
-    /// The same, at most, for a node that is thought down: when a partition heals, links shall be
-    /// back soon.
-    pub down_retry: Span,
+    /// The same, at most, for a member, from the start of one attempt to that of the next: when a
+    /// partition heals, links shall be back soon.
+    pub member_retry: Span,
     /// What jitter is drawn from.
     pub seed: u64,
 }
@@ -66,11 +66,11 @@ pub struct LinksConfig {
 /// What the actor must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinksEffect {
-    /// Dial, for no longer than `patience`, and report [`Links::on_dialled`].
+    /// Dial, and report [`Links::on_dialled`].
     Dial {
         /// Where.
         address: NodeAddress,
-        /// How long the connection may take to come about.
+        /// How long the connection may take to come about; introductions have a deadline of their own.
         patience: Span,
     },
 }
@@ -111,9 +111,11 @@ struct Target {
     /// Who answered there, or is said to.
     id: Option<NodeId>,
     failures: u32,
+    /// When it was dialled last.
+    begun_at: Timestamp,
     next_at: Timestamp,
     is_dialling: bool,
-    is_down: bool,
+    is_member: bool,
 }
 
 #[derive(Debug)]
@@ -162,28 +164,25 @@ impl Links {
             self.targets.remove(address);
             return;
         }
-        let down_retry = self.config.down_retry;
+        let retry = self.config.member_retry;
         if let Some(target) = self.target(address, Some(&peer.id), now) {
             target.id = Some(peer.id.clone());
-            target.is_down = status == Status::Down;
-            if target.is_down {
-                target.next_at = target.next_at.min(now.after(down_retry));
-            }
+            target.is_member = true;
+            target.next_at = target.next_at.min(now.after(retry));
         }
     }
 
     /// Dials whoever is due.
     pub fn on_wake(&mut self, now: Timestamp) -> Vec<LinksEffect> {
-        let (peers, down_retry) = (&self.peers, self.config.down_retry);
+        let (peers, patience) = (&self.peers, self.config.member_retry);
         let is_linked = |id: &NodeId| peers.get(id).is_some_and(|known| known.link.is_some());
         let mut effects = Vec::new();
         for (address, target) in &mut self.targets {
             let is_due = !target.is_dialling && target.next_at <= now;
             if is_due && !target.id.as_ref().is_some_and(is_linked) {
-                target.is_dialling = true;
+                (target.is_dialling, target.begun_at) = (true, now);
                 // A packet that was swallowed by a partition is sent again by the system only after
                 // seconds; a fresh attempt every second finds the way sooner.
-                let patience = if target.is_down { down_retry } else { self.config.backoff.max };
                 effects.push(LinksEffect::Dial { address: address.clone(), patience });
             }
         }
@@ -210,7 +209,7 @@ impl Links {
             return;
         }
         let chance = self.draw();
-        let LinksConfig { backoff, down_retry, .. } = self.config;
+        let LinksConfig { backoff, member_retry, .. } = self.config;
         let Some(target) = self.targets.get_mut(address) else { return };
         target.is_dialling = false;
         match reached {
@@ -221,10 +220,11 @@ impl Links {
             None => target.failures = target.failures.saturating_add(1),
         }
         let full = backoff.delay(target.failures.saturating_sub(1));
-        let full = if target.is_down { full.min(down_retry) } else { full };
+        let full = if target.is_member { full.min(member_retry) } else { full };
         // Between half and all of it, or nodes that lost each other at once would meet for ever.
         let jittered = full / 2 + full.mul_f64(f64::from(chance) / f64::from(u32::MAX) / 2.0);
-        target.next_at = now.after(jittered);
+        // An attempt that hung until its end has been wait enough.
+        target.next_at = target.begun_at.after(jittered).max(now);
     }
 
     /// Whether there is a link to `id`.
@@ -333,9 +333,10 @@ impl Links {
         Some(self.targets.entry(address.clone()).or_insert_with(|| Target {
             id: id.cloned(),
             failures: 0,
+            begun_at: now,
             next_at: now,
             is_dialling: false,
-            is_down: false,
+            is_member: false,
         }))
     }
 

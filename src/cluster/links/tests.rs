@@ -20,7 +20,7 @@ fn links(own: &str) -> Links {
         own: peer(own, 1),
         own_address: address(own),
         backoff: Backoff { first: Span::from_millis(100), max: 5 * SECOND },
-        down_retry: SECOND,
+        member_retry: SECOND,
         seed: 7,
     })
 }
@@ -51,24 +51,28 @@ fn members_and_seeds_are_dialled_until_they_are_linked() {
 }
 
 #[test]
-fn attempts_become_rarer_but_a_node_thought_down_is_tried_every_second() {
-    let longest_wait = |status: Status| {
-        let mut links = knowing(status);
+fn attempts_become_rarer_but_a_member_is_tried_every_second() {
+    let longest_wait = |mut links: Links, hangs: Span| {
         let mut now = NOON;
         let mut longest = Span::ZERO;
         for _ in 0..12 {
             let effects = links.on_wake(now);
             let [LinksEffect::Dial { ref address, patience }] = effects[..] else { panic!() };
-            assert_eq!(patience, if status == Status::Down { SECOND } else { 5 * SECOND });
-            links.on_dialled(address, None, false, now);
+            assert_eq!(patience, SECOND);
+            links.on_dialled(address, None, false, now.after(hangs));
             let next = links.next_wake().unwrap();
             longest = longest.max(next.since(now));
             now = next;
         }
         longest
     };
-    assert!((2 * SECOND..=5 * SECOND).contains(&longest_wait(Status::Up)));
-    assert!(longest_wait(Status::Down) <= SECOND);
+    let mut seed = links("a");
+    seed.on_seed(&address("s"), NOON);
+    assert!((2 * SECOND..=5 * SECOND).contains(&longest_wait(seed, Span::ZERO)));
+    for status in [Status::Up, Status::Suspect, Status::Down] {
+        assert!(longest_wait(knowing(status), Span::ZERO) <= SECOND);
+        assert!(longest_wait(knowing(status), SECOND) <= SECOND, "however long it hangs");
+    }
 }
 
 #[test]
