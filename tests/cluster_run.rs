@@ -4,12 +4,13 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Ended, PATIENCE, Scratch, draw, json_essence, market_data};
+use common::{
+    Ended, PATIENCE, Scratch, assert_one_coordinator_a_term, draw, json_essence, market_data,
+};
 use serde_json::Value;
 
 /// Enough rows for checkpoints, orders and faults on the way, and few enough for a debug build.
@@ -145,31 +146,15 @@ impl Schedule {
         let said = process.said();
         assert!(status.is_some_and(|status| status.success()), "{chaos}: {said:?}");
         println!("{:>5.1} s  {chaos} {:?}", begun.elapsed().as_secs_f64(), self.wiped);
-        assert_one_coordinator_a_term(&scratch.path("data/logs"), &chaos);
+        let logs = std::fs::read_dir(scratch.path("data/logs")).unwrap();
+        let logs = logs.map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap());
+        assert_one_coordinator_a_term(logs, &chaos);
         scratch.report()
     }
 }
 
 fn pick(chance: &mut u64, count: usize) -> usize {
     usize::try_from(draw(chance) % count as u64).unwrap()
-}
-
-/// In what all nodes have written, only one acts as coordinator in each term.
-fn assert_one_coordinator_a_term(logs: &Path, what: &str) {
-    let mut acting: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for log in std::fs::read_dir(logs).unwrap() {
-        let log = std::fs::read_to_string(log.unwrap().path()).unwrap();
-        for line in log.lines().filter(|line| line.contains("acts as coordinator")) {
-            let field = |name: &str| {
-                let mut words = line.split_whitespace();
-                words.find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("{line}"))
-            };
-            let term = field("term=").parse().unwrap();
-            acting.entry(term).or_default().insert(field("node=").to_owned());
-        }
-    }
-    assert!(!acting.is_empty(), "nobody has said that it coordinates: {what}");
-    assert!(acting.values().all(|nodes| nodes.len() == 1), "{what}: {acting:?}");
 }
 
 /// Schedules drawn anew in every run, each kind of fault in its turn; a failure prints its own.

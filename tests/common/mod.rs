@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -392,4 +393,22 @@ pub fn json_essence(report: &serde_json::Value) -> Vec<(String, serde_json::Valu
         "duplicate_orders",
     ];
     keys.map(|key| (key.to_owned(), report[key].clone())).into()
+}
+
+/// In what all nodes have written, only one acts as coordinator in each term. They say so at the level
+/// `tickwright=info`, without colours.
+pub fn assert_one_coordinator_a_term(logs: impl IntoIterator<Item = String>, what: &str) {
+    let mut acting: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for log in logs {
+        for line in log.lines().filter(|line| line.contains("acts as coordinator")) {
+            let field = |name: &str| {
+                let mut words = line.split_whitespace();
+                words.find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("{line}"))
+            };
+            let term = field("term=").parse().unwrap();
+            acting.entry(term).or_default().insert(field("node=").to_owned());
+        }
+    }
+    assert!(!acting.is_empty(), "nobody has said that it coordinates: {what}");
+    assert!(acting.values().all(|nodes| nodes.len() == 1), "{what}: {acting:?}");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +31,10 @@ pub(crate) struct Node {
     pub(crate) directory: tempfile::TempDir,
     /// More options of the command.
     pub(crate) options: Vec<String>,
+    /// What the command is run by, if it is not run as it is.
+    pub(crate) by: Vec<String>,
+    /// How tools reach it, if not on loopback.
+    pub(crate) tools: Option<CtlTarget>,
     starts: u32,
     child: Option<Child>,
 }
@@ -44,6 +48,8 @@ impl Node {
             http: free_port(),
             directory: tempfile::tempdir().unwrap(),
             options: Vec::new(),
+            by: Vec::new(),
+            tools: None,
             starts: 0,
             child: None,
         }
@@ -67,8 +73,11 @@ impl Node {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut words = self.by.iter().map(String::as_str).chain([PROGRAM]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
+            .env("NO_COLOR", "1")
             .args(["node", "--name", &self.name])
             .arg("--data-dir")
             .arg(self.directory.path().join("data"))
@@ -80,7 +89,17 @@ impl Node {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.directory.path().join(format!("log-{}", self.starts))
+        self.log_of(self.starts)
+    }
+
+    fn log_of(&self, start: u32) -> PathBuf {
+        self.directory.path().join(format!("log-{start}"))
+    }
+
+    /// What it has written in all its lives.
+    pub(crate) fn all_logs(&self) -> String {
+        let of = |start| std::fs::read_to_string(self.log_of(start)).unwrap_or_default();
+        (1..=self.starts).map(of).collect()
     }
 
     /// What it has written since its last start.
@@ -136,6 +155,14 @@ impl Node {
         assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
     }
 
+    /// Memory that it takes up now.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.as_ref().unwrap().id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -145,9 +172,19 @@ impl Node {
     }
 
     pub(crate) fn ask(&self, task: &CtlTask, on: Option<&str>) -> Result<Value, CtlError> {
+        self.ask_within(Duration::from_secs(2), task, on)
+    }
+
+    pub(crate) fn ask_within(
+        &self,
+        patience: Duration,
+        task: &CtlTask,
+        on: Option<&str>,
+    ) -> Result<Value, CtlError> {
         let url = format!("http://127.0.0.1:{}", self.http);
-        let patience = Some(Duration::from_secs(2));
-        ask(task, &CtlTarget { url, on: on.map(str::to_owned), patience, tls: None })
+        let (on, patience) = (on.map(str::to_owned), Some(patience));
+        let own = self.tools.clone().unwrap_or(CtlTarget { url, on: None, patience, tls: None });
+        ask(task, &CtlTarget { on, patience, ..own })
     }
 
     pub(crate) fn status(&self) -> Result<Value, CtlError> {
@@ -214,4 +251,32 @@ pub(crate) fn cluster(names: &[&str]) -> Vec<Node> {
         }
     }
     nodes
+}
+
+/// A directory with an authority and certificates of these nodes, and of a tool called `ctl`.
+pub(crate) fn authority(directory: &Path, names: &[&str]) {
+    let directory = directory.to_str().unwrap();
+    let certs = |arguments: &[&str]| {
+        let (code, told) = text(&run(&[&["certs", "--dir", directory], arguments].concat()));
+        assert_eq!(code, 0, "{told}");
+    };
+    certs(&["init"]);
+    for name in names {
+        certs(&["node", name]);
+    }
+    certs(&["tool", "ctl"]);
+}
+
+/// The keys by which `name` of `directory` shows who it is.
+pub(crate) fn certified(directory: &Path, name: &str) -> Vec<String> {
+    let path = |file: &str| directory.join(file).display().to_string();
+    [
+        ("tls_ca_file", path("ca.pem")),
+        ("tls_cert_file", path(&format!("{name}.pem"))),
+        ("tls_key_file", path(&format!("{name}.key"))),
+        ("cookie_file", path("cookie")),
+    ]
+    .into_iter()
+    .flat_map(|(key, path)| ["--set".to_owned(), format!("cluster.{key}={path}")])
+    .collect()
 }
