@@ -13,6 +13,7 @@ use networks::Network;
 use processes::{Node, until};
 use serde_json::{Value, json};
 use tickwright::ctl::{CtlError, CtlTask};
+use tickwright::kit::Clock;
 
 const NAMES: [&str; 5] = ["data-1", "calc-1", "calc-2", "exec-1", "control-1"];
 const DUTIES: [&str; 5] =
@@ -234,8 +235,7 @@ fn three_of_five_go_on_and_all_agree_when_healed() {
 }
 
 fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
+    i64::try_from(Clock::system().now().as_nanos() / 1_000_000).unwrap()
 }
 
 fn alone() -> Value {

@@ -1,8 +1,6 @@
 //! A node that stands still under full load costs every other one a bounded amount of memory, and nothing
 //! when it goes on.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 mod processes;
 

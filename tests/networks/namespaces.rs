@@ -9,6 +9,7 @@
 //! every packet in one direction without a word, as a packet filter does, and needs nothing of the
 //! kernel but what namespaces do. Slow is a token bucket.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -123,7 +124,8 @@ fn remove_left_over() {
     let there = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
     for name in there.filter_map(|entry| entry.file_name().into_string().ok()) {
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let is_over = |process: &str| !std::path::Path::new("/proc").join(process).exists();
+        let is_over =
+            |process: &str| matches!(Path::new("/proc").join(process).try_exists(), Ok(false));
         if process.is_some_and(is_over) {
             let _ = ip(&format!("netns del {name}"));
         }
