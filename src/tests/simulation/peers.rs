@@ -16,7 +16,7 @@ use crate::world::{Broken, MILLISECOND, Run, What, World, note};
 const STAGGER: Span = Span::from_millis(250);
 const HANDSHAKE: Span = Span::from_secs(5);
 const REDIAL: Backoff = Backoff { first: Span::from_millis(100), max: Span::from_secs(5) };
-const DOWN_RETRY: Span = Span::from_secs(1);
+const MEMBER_RETRY: Span = Span::from_secs(1);
 
 pub(crate) fn address(name: &NodeId) -> NodeAddress {
     NodeAddress(format!("{name}:7000"))
@@ -68,7 +68,7 @@ impl World {
             own: self.peer(node),
             own_address: address(&own),
             backoff: REDIAL,
-            down_retry: DOWN_RETRY,
+            member_retry: MEMBER_RETRY,
             seed: self.random.draw(),
         });
         let told = membership.shape();
