@@ -12,20 +12,47 @@
 //! 2. What was announced as stable upstream is never asked for again.
 //! 3. What was on its way to the disk when the stage went back is not taken for a checkpoint of the
 //!    stage as it is now: it would be announced as stable while rows before it are still to come.
+//! 4. Where copies are kept elsewhere, a checkpoint counts as stored only once they are.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tickwright_core::domain::{Key, SourceId, Timestamp};
 
 use super::outlet::Outlet;
-use super::store::{Store, StoreError};
+use super::store::{Done, Store, StoreError};
 use super::wire;
 
 /// A write that has reached the disk, or failed.
 pub type Stored = (Key, Result<(), StoreError>);
+
+/// A checkpoint that is to be kept elsewhere too, so that another node can go on from it.
+pub struct CheckpointCopy {
+    /// The tree it is in.
+    pub tree: String,
+    /// Its key there.
+    pub key: Vec<u8>,
+    /// The stage's state.
+    pub value: Vec<u8>,
+    /// The keys of those that are still needed, ascending, without this one. What is before them is
+    /// not.
+    pub kept: Vec<Vec<u8>>,
+    /// To be called once it is kept.
+    pub done: Done,
+}
+
+impl std::fmt::Debug for CheckpointCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckpointCopy").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+/// The tree with the checkpoints of the stage called `stage`.
+pub fn checkpoint_tree(stage: &str) -> String {
+    format!("checkpoint/{stage}")
+}
 
 /// The checkpoints of one stage.
 #[derive(Debug)]
@@ -43,6 +70,7 @@ pub struct Checkpoints {
     announced: Key,
     progress: Arc<AtomicU64>,
     stored: Outlet<Stored>,
+    copies: Option<Outlet<CheckpointCopy>>,
 }
 
 impl Checkpoints {
@@ -59,7 +87,7 @@ impl Checkpoints {
         progress: Arc<AtomicU64>,
         stored: Outlet<Stored>,
     ) -> Result<Self, StoreError> {
-        let tree = format!("checkpoint/{stage}");
+        let tree = checkpoint_tree(stage);
         let mut kept = Vec::new();
         for bytes in store.keys(&tree)? {
             let key = key_of(&bytes);
@@ -76,7 +104,14 @@ impl Checkpoints {
             announced: Key::START,
             progress,
             stored,
+            copies: None,
         })
+    }
+
+    /// The same, with copies of each kept by whoever is behind `copies`.
+    #[must_use]
+    pub fn with_copies(self, copies: Option<Outlet<CheckpointCopy>>) -> Self {
+        Self { copies, ..self }
     }
 
     /// Goes back: to the newest state at or before `key`, with its own key; none means the beginning.
@@ -113,6 +148,8 @@ impl Checkpoints {
         if self.kept.last() == Some(&key) {
             return;
         }
+        let needed = self.kept.iter().chain(&self.abandoned).chain(&self.in_flight).copied();
+        let mut needed: Vec<Key> = needed.collect();
         self.in_flight.push(key);
         let stored = self.stored.clone();
         // A stage that ended meanwhile finds the checkpoint when it starts again.
@@ -125,7 +162,24 @@ impl Checkpoints {
             }
             drop(stored.send((key, result)));
         });
-        self.store.put(&self.tree, bytes_of(key), wire::encode(state), done);
+        let value = wire::encode(state);
+        match &self.copies {
+            None => self.store.put(&self.tree, bytes_of(key), value, done),
+            Some(copies) => {
+                let [here, there] = both(done);
+                needed.sort_unstable();
+                let copy = CheckpointCopy {
+                    tree: self.tree.clone(),
+                    key: bytes_of(key),
+                    value: value.clone(),
+                    kept: needed.into_iter().map(bytes_of).collect(),
+                    done: there,
+                };
+                self.store.put(&self.tree, bytes_of(key), value, here);
+                // Whoever keeps copies is there for as long as the stage is.
+                drop(copies.send(copy));
+            }
+        }
         if key == Key::END {
             // The end of the run waits for it.
             self.store.hurry();
@@ -178,6 +232,30 @@ impl Checkpoints {
     pub fn is_in_flight(&self) -> bool {
         !self.in_flight.is_empty() || !self.abandoned.is_empty()
     }
+}
+
+/// Calls `done` once both of what it returns were called: with the first failure, if there was one.
+fn both(done: Done) -> [Done; 2] {
+    let shared = Arc::new(Mutex::new((None, Some(done))));
+    let half = || -> Done {
+        let shared = Arc::clone(&shared);
+        Box::new(move |result| {
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let (first, done) = &mut *shared;
+            match first.take() {
+                None => *first = Some(result),
+                Some(earlier) => {
+                    let done = done.take();
+                    // Whatever it does, it need not be done under the lock.
+                    drop(shared);
+                    if let Some(done) = done {
+                        done(earlier.and(result));
+                    }
+                }
+            }
+        })
+    };
+    [half(), half()]
 }
 
 /// A key as bytes that sort as it does.
@@ -254,6 +332,25 @@ mod tests {
         // Once the stage has come there again, it is.
         put(&mut checkpoints, 10);
         assert_eq!(checkpoints.trim(Key::END), Some(late));
+    }
+
+    #[test]
+    fn a_checkpoint_is_stored_once_its_copy_is() {
+        let store = Store::in_memory();
+        let (stored, mut word) = Outlet::to_channel();
+        let (copies, mut copied) = Outlet::to_channel();
+        let checkpoints = Checkpoints::open(&store, "stage", 10, Arc::default(), stored).unwrap();
+        let mut checkpoints = checkpoints.with_copies(Some(copies));
+        checkpoints.put(Key::of(5, 0, 5), &5u64);
+        assert!(word.try_recv().is_err(), "the copy is still on its way");
+        let copy: CheckpointCopy = copied.try_recv().unwrap();
+        assert_eq!(store.get(&copy.tree, &copy.key).unwrap(), Some(copy.value));
+        assert!(copy.kept.is_empty());
+        (copy.done)(Ok(()));
+        let stored: Stored = word.try_recv().unwrap();
+        checkpoints.on_stored(stored).unwrap();
+        checkpoints.put(Key::of(9, 0, 9), &9u64);
+        assert_eq!(copied.try_recv().unwrap().kept, [bytes_of(Key::of(5, 0, 5))]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
-    Chaos, Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet,
+    Chaos, CheckpointCopy, Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet,
     Producer, Sink, Store, StoreError, Stored,
 };
 
@@ -43,6 +43,8 @@ pub struct StageSettings {
     pub batch_ticks: usize,
     /// Where checkpoints go.
     pub store: Store,
+    /// Who keeps copies of them elsewhere.
+    pub copies: Option<Outlet<CheckpointCopy>>,
     /// Faults on command.
     pub chaos: Chaos,
 }
@@ -64,7 +66,9 @@ impl StageSettings {
             Some(every) => self.spacing.min((every / 2).max(1)),
             None => self.spacing,
         };
-        Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)
+        let opened =
+            Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
+        Ok(opened.with_copies(self.copies.clone()))
     }
 }
 

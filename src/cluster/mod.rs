@@ -32,7 +32,7 @@ mod timings;
 pub use admission::Admission;
 pub use allocation::{
     Allocator, AllocatorConfig, Assignment, Candidate, Holding, Move, Owners, Placing, Unit, fixed,
-    highest,
+    highest, ranked,
 };
 pub use chunks::{Assembly, ChunkError, Part, parts};
 pub use credit::{ReceiveCredit, SendCredit};

@@ -9,5 +9,5 @@ mod rendezvous;
 mod units;
 
 pub use allocator::{Allocator, AllocatorConfig, Candidate, Holding, Move, Placing};
-pub use rendezvous::highest;
+pub use rendezvous::{highest, ranked};
 pub use units::{Assignment, Owners, Unit, fixed};

@@ -13,10 +13,19 @@ pub fn highest<'n>(
     unit: Unit,
     nodes: impl IntoIterator<Item = (&'n NodeId, f64)>,
 ) -> Option<&'n NodeId> {
+    ranked(unit, nodes).first().copied()
+}
+
+/// The same nodes, those first to which `unit` belongs rather: when one goes, the next takes its place.
+pub fn ranked<'n>(
+    unit: Unit,
+    nodes: impl IntoIterator<Item = (&'n NodeId, f64)>,
+) -> Vec<&'n NodeId> {
     let scored = nodes.into_iter().map(|(node, weight)| (score(unit, node, weight), node));
+    let mut scored: Vec<(f64, &NodeId)> = scored.collect();
     // Equal scores are as good as impossible; the name decides, so that all nodes agree.
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
-    best.map(|(_, node)| node)
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.into_iter().map(|(_, node)| node).collect()
 }
 
 /// `-weight / ln(u)` for a `u` between 0 and 1 that unit and node draw.
@@ -71,5 +80,16 @@ mod tests {
             assert!(before == after || before == nodes[2]);
         }
         assert_eq!(highest(Unit::Exec, []), None);
+    }
+
+    #[test]
+    fn the_second_takes_the_place_of_the_first() {
+        let nodes: Vec<NodeId> = ["a", "b", "c", "d"].into_iter().map(NodeId::from).collect();
+        for shard in 0..100 {
+            let unit = Unit::Shard(shard);
+            let all = ranked(unit, nodes.iter().map(|node| (node, 1.0)));
+            let rest = nodes.iter().filter(|node| *node != all[0]).map(|node| (node, 1.0));
+            assert_eq!(ranked(unit, rest), all[1..]);
+        }
     }
 }

@@ -1,0 +1,413 @@
+//! Copies of checkpoints on other nodes, so that whoever takes a unit over goes on from where it was,
+//! and not from the beginning.
+//!
+//! ```text
+//! stage ─ CheckpointCopy ─▶ Copies ─ Put ─▶ copies/NODE ─▶ its store ─▶ done
+//! whoever takes a unit over: Copies ─ List, Fetch ─▶ every copies/NODE ─▶ own store ─▶ its stages
+//! ```
+//!
+//! A checkpoint is a function of the inputs, the configuration and its key, so it does not matter who
+//! wrote it: what is found anywhere can be gone on from, and what is found nowhere is derived again.
+//!
+//! *Where.* On the first `stream.replicas` - 1 nodes in the unit's own order, see [`ranked`], of those
+//! that are linked just now. With fewer nodes than replicas, on as many as there are.
+//!
+//! *Fencing.* Whoever keeps copies of a unit, or takes it over, takes nothing in from an earlier epoch of
+//! it: a node that slept must not remove what its successor has to go on from.
+//!
+//! *Bounds.* A stage has one checkpoint under way at a time, and removes what nobody will ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tickwright_core::cluster::{Unit, ranked};
+use tickwright_core::domain::NodeId;
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
+
+use super::network::{DeliveryError, Message, Network, Request, Route, lock};
+use crate::kit::{CheckpointCopy, Outlet, Store, StoreError};
+
+/// The kind of every message here.
+const KIND: &str = "copy";
+
+const ROLE_PREFIX: &str = "copies/";
+
+/// How long a node may take to keep one copy. One that stands still loses its link long before.
+const PUT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long whoever takes a unit over looks for checkpoints of it. What is not found by then is derived
+/// again.
+const GATHER_PATIENCE: Duration = Duration::from_millis(1_000);
+
+/// Where the latest epoch of each unit is kept.
+const EPOCHS: &str = "copies";
+
+/// What is asked of a node that keeps copies.
+#[derive(Debug, Serialize, Deserialize)]
+enum Call {
+    /// Keep this, and nothing of its tree before `oldest`.
+    Put { unit: Unit, tree: String, oldest: Vec<u8>, key: Vec<u8>, value: Vec<u8> },
+    /// What is there of these trees? The units have begun these epochs.
+    List { epochs: Vec<(Unit, u64)>, trees: Vec<String> },
+    /// One of them, whole.
+    Fetch { tree: String, key: Vec<u8> },
+}
+
+/// The answer to [`Call::List`].
+type Listed = Vec<(String, Vec<u8>)>;
+
+/// See the module. Clones share everything.
+#[derive(Clone)]
+pub struct Copies(Arc<Shared>);
+
+struct Shared {
+    network: Network,
+    store: Store,
+    /// Nodes but this one that are to keep each checkpoint.
+    others: usize,
+    /// The latest epoch of each unit that was heard of.
+    epochs: Mutex<BTreeMap<Unit, u64>>,
+    /// What was sent to whom, by which way.
+    sent: Mutex<BTreeMap<(String, NodeId), Sent>>,
+    /// Checkpoints that fewer nodes keep than are to.
+    short: AtomicU64,
+}
+
+struct Sent {
+    route: Route,
+    keys: BTreeSet<Vec<u8>>,
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copies").field("others", &self.0.others).finish_non_exhaustive()
+    }
+}
+
+impl Copies {
+    /// From now on this node keeps copies for others in `store`; of its own checkpoints, `replicas` are
+    /// to be kept in all.
+    pub fn start(network: Network, store: Store, replicas: usize) -> Self {
+        let copies = Self(Arc::new(Shared {
+            network,
+            store,
+            others: replicas.saturating_sub(1),
+            epochs: Mutex::default(),
+            sent: Mutex::default(),
+            short: AtomicU64::new(0),
+        }));
+        let shared = Arc::downgrade(&copies.0);
+        let handler = move |request: Request| {
+            let shared = shared.upgrade().ok_or("this node is about to stop")?;
+            take_in(&shared, request)
+        };
+        let role = role(&copies.0.network.own().id);
+        copies.0.network.register(&role, None, Arc::new(handler));
+        copies
+    }
+
+    /// Keeps nothing for others any more.
+    pub fn stop(&self) {
+        self.0.network.unregister(&role(&self.0.network.own().id));
+    }
+
+    /// Checkpoints of units here that fewer nodes keep than are to, for want of nodes.
+    pub fn short(&self) -> u64 {
+        self.0.short.load(Ordering::Relaxed)
+    }
+
+    /// Where stages of `unit`, which began its `epoch` here, send copies of their checkpoints; none, if
+    /// there are to be none.
+    pub fn outlet(&self, unit: Unit, epoch: u64) -> Option<Outlet<CheckpointCopy>> {
+        if self.0.others == 0 {
+            return None;
+        }
+        let shared = Arc::downgrade(&self.0);
+        Some(Outlet::to_function("copies", move |copy: CheckpointCopy| {
+            match shared.upgrade() {
+                Some(shared) => drop(tokio::spawn(shared.copy(unit, epoch, copy))),
+                // This node stops, and nobody waits.
+                None => (copy.done)(Ok(())),
+            }
+            Ok(())
+        }))
+    }
+
+    /// Brings what other nodes keep of `trees` into the store here, before `units` begin their epochs
+    /// here. What cannot be had soon is left where it is.
+    pub async fn gather(&self, epochs: Vec<(Unit, u64)>, trees: Vec<String>) {
+        let deadline = Instant::now() + GATHER_PATIENCE;
+        for &(unit, epoch) in &epochs {
+            self.0.admits(unit, epoch);
+        }
+        let call = encode(&Call::List { epochs, trees: trees.clone() });
+        let mut asked = JoinSet::new();
+        for node in self.0.keepers() {
+            let (shared, call) = (Arc::clone(&self.0), call.clone());
+            asked.spawn(async move {
+                let listed = shared.ask::<Listed>(&node, &call, GATHER_PATIENCE).await;
+                (node, listed)
+            });
+        }
+        let mut found = match self.0.have(trees).await {
+            Ok(have) => have,
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoints here cannot be listed");
+                return;
+            }
+        };
+        let mut fetched = JoinSet::new();
+        while let Ok(Some(Ok((node, listed)))) = timeout_at(deadline, asked.join_next()).await {
+            match listed {
+                Ok(listed) => {
+                    for (tree, key) in listed {
+                        if found.insert((tree.clone(), key.clone())) {
+                            let shared = Arc::clone(&self.0);
+                            fetched.spawn(shared.fetch(node.clone(), tree, key, deadline));
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%node, %error, "it does not say what it keeps"),
+            }
+        }
+        while let Ok(Some(_)) = timeout_at(deadline, fetched.join_next()).await {}
+    }
+
+    /// The newest checkpoint here of each of `trees`, as its key; of those that have none, nothing.
+    pub async fn newest(&self, trees: Vec<String>) -> Vec<(String, Vec<u8>)> {
+        let have = self.0.have(trees).await.unwrap_or_default();
+        // In order, so that the last of each tree stays.
+        have.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+}
+
+impl Shared {
+    /// Nodes but this one that keep copies and are linked.
+    fn keepers(&self) -> Vec<NodeId> {
+        let own = &self.network.own().id;
+        let roles = self.network.roles().into_iter();
+        let nodes = roles.filter_map(|(role, _)| role.strip_prefix(ROLE_PREFIX).map(NodeId::from));
+        nodes.filter(|node| node != own && self.network.route(&role(node)).is_some()).collect()
+    }
+
+    /// Whether nobody has a later epoch of `unit`; this one is known from now on.
+    fn admits(&self, unit: Unit, epoch: u64) -> bool {
+        let mut epochs = lock(&self.epochs);
+        let known = epochs.entry(unit).or_insert_with(|| {
+            let stored = self.store.get(EPOCHS, unit.to_string().as_bytes()).ok().flatten();
+            stored.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0)
+        });
+        if epoch > *known {
+            *known = epoch;
+            let (key, value) = (unit.to_string().into_bytes(), epoch.to_le_bytes().to_vec());
+            // What is not known after a crash costs rows that are derived again, and no more.
+            self.store.put(EPOCHS, key, value, Box::new(drop));
+        }
+        epoch >= *known
+    }
+
+    /// Every key of `trees` here, in order.
+    async fn have(
+        self: &Arc<Self>,
+        trees: Vec<String>,
+    ) -> Result<BTreeSet<(String, Vec<u8>)>, StoreError> {
+        let shared = Arc::clone(self);
+        spawn_blocking(move || shared.list(&trees)).await.unwrap_or_else(|_| Ok(BTreeSet::new()))
+    }
+
+    fn list(&self, trees: &[String]) -> Result<BTreeSet<(String, Vec<u8>)>, StoreError> {
+        let mut listed = BTreeSet::new();
+        for tree in trees {
+            listed.extend(self.store.keys(tree)?.into_iter().map(|key| (tree.clone(), key)));
+        }
+        Ok(listed)
+    }
+
+    /// Has a checkpoint kept by as many other nodes as are to, and calls back.
+    async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) {
+        let keepers = self.keepers();
+        let mut kept = 0;
+        for node in ranked(unit, keepers.iter().map(|node| (node, 1.0))) {
+            if kept == self.others {
+                break;
+            }
+            match self.send(unit, epoch, &copy, node).await {
+                Ok(()) => kept += 1,
+                Err(error) => tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there"),
+            }
+        }
+        if kept < self.others && self.short.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                %unit,
+                "fewer nodes than stream.replicas keep checkpoints, for there are no more"
+            );
+        }
+        (copy.done)(Ok(()));
+    }
+
+    /// Sends `node` a checkpoint, and those before it that are needed still and not there yet.
+    async fn send(
+        self: &Arc<Self>,
+        unit: Unit,
+        epoch: u64,
+        copy: &CheckpointCopy,
+        node: &NodeId,
+    ) -> Result<(), DeliveryError> {
+        let route = self.network.route(&role(node));
+        let route = route.ok_or_else(|| DeliveryError::Unlinked(node.clone()))?;
+        let name = (copy.tree.clone(), node.clone());
+        let known = {
+            let mut sent = lock(&self.sent);
+            let fresh = || Sent { route: route.clone(), keys: BTreeSet::new() };
+            let entry = sent.entry(name.clone()).or_insert_with(fresh);
+            if entry.route != route {
+                *entry = fresh();
+            }
+            entry.keys.clone()
+        };
+        let oldest = copy.kept.first().unwrap_or(&copy.key).min(&copy.key).clone();
+        let missing = copy.kept.iter().filter(|key| **key != copy.key && !known.contains(*key));
+        let missing: Vec<Vec<u8>> = missing.cloned().collect();
+        for key in missing {
+            let (store, tree, wanted) = (self.store.clone(), copy.tree.clone(), key.clone());
+            let read = spawn_blocking(move || store.get(&tree, &wanted)).await;
+            // One that is on its way to the disk itself has a message of its own.
+            if let Ok(Ok(Some(value))) = read {
+                self.put(unit, epoch, node, (&name, &oldest), key, value).await?;
+            }
+        }
+        self.put(unit, epoch, node, (&name, &oldest), copy.key.clone(), copy.value.clone()).await
+    }
+
+    async fn put(
+        &self,
+        unit: Unit,
+        epoch: u64,
+        node: &NodeId,
+        (name, oldest): (&(String, NodeId), &[u8]),
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<(), DeliveryError> {
+        let (tree, oldest, known) = (name.0.clone(), oldest.to_vec(), key.clone());
+        let body = encode(&Call::Put { unit, tree, oldest: oldest.clone(), key, value });
+        let role = role(node);
+        let message = Message { role: &role, kind: KIND, epoch, body: &body, is_urgent: false };
+        self.network.ask(Some(node), message, PUT_PATIENCE).await?;
+        if let Some(sent) = lock(&self.sent).get_mut(name) {
+            sent.keys.insert(known);
+            sent.keys.retain(|key| *key >= oldest);
+        }
+        Ok(())
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        node: &NodeId,
+        call: &[u8],
+        patience: Duration,
+    ) -> Result<T, String> {
+        let role = role(node);
+        let message = Message { role: &role, kind: KIND, epoch: 0, body: call, is_urgent: false };
+        let answer = self.network.ask(Some(node), message, patience).await;
+        decode(&answer.map_err(|error| error.to_string())?)
+    }
+
+    /// Brings one checkpoint from `node` into the store here.
+    async fn fetch(self: Arc<Self>, node: NodeId, tree: String, key: Vec<u8>, deadline: Instant) {
+        let call = encode(&Call::Fetch { tree: tree.clone(), key: key.clone() });
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let value = match self.ask::<Option<Vec<u8>>>(&node, &call, patience).await {
+            Ok(Some(value)) => value,
+            // It is needed no more.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%node, tree, error, "a checkpoint cannot be had");
+                return;
+            }
+        };
+        let (sender, stored) = oneshot::channel();
+        self.store.put(&tree, key, value, Box::new(move |result| drop(sender.send(result))));
+        self.store.hurry();
+        if !matches!(stored.await, Ok(Ok(()))) {
+            tracing::warn!(%node, tree, "a checkpoint that was fetched cannot be stored");
+        }
+    }
+
+    /// Does what another node asks.
+    fn answer(&self, call: Call, epoch: u64) -> Result<Vec<u8>, String> {
+        let fail = |error: StoreError| error.to_string();
+        match call {
+            Call::Put { unit, tree, oldest, key, value } => {
+                if !self.admits(unit, epoch) {
+                    return Err(format!("`{unit}` has a later epoch than {epoch}"));
+                }
+                self.store.put_and_wait(&tree, key, value).map_err(fail)?;
+                let all = self.store.keys(&tree).map_err(fail)?;
+                let needless: Vec<Vec<u8>> = all.into_iter().filter(|key| *key < oldest).collect();
+                if !needless.is_empty() {
+                    self.store.remove(&tree, needless);
+                }
+                Ok(Vec::new())
+            }
+            Call::List { epochs, trees } => {
+                for (unit, epoch) in epochs {
+                    self.admits(unit, epoch);
+                }
+                let listed: Listed = self.list(&trees).map_err(fail)?.into_iter().collect();
+                Ok(encode(&listed))
+            }
+            Call::Fetch { tree, key } => Ok(encode(&self.store.get(&tree, &key).map_err(fail)?)),
+        }
+    }
+}
+
+/// The role under which `node` keeps copies.
+fn role(node: &NodeId) -> String {
+    format!("{ROLE_PREFIX}{node}")
+}
+
+/// A message of another node. The disk is not waited for here.
+fn take_in(shared: &Arc<Shared>, mut request: Request) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("nobody awaits an answer".into()) };
+    if request.kind != KIND {
+        let refusal = format!("messages of kind {} are not understood", request.kind);
+        reply.refuse(refusal.clone());
+        return Err(refusal);
+    }
+    let call = match decode::<Call>(&request.body) {
+        Ok(call) => call,
+        Err(reason) => {
+            reply.refuse(reason.clone());
+            return Err(reason);
+        }
+    };
+    let (shared, epoch) = (Arc::clone(shared), request.epoch);
+    spawn_blocking(move || {
+        let answer = shared.answer(call, epoch);
+        // The sender's credit comes back with it: what was sent takes room until here.
+        drop(request);
+        match answer {
+            Ok(body) => reply.answer(body),
+            Err(reason) => reply.refuse(reason),
+        }
+    });
+    Ok(())
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard())
+        .expect("derived `Serialize`s write to memory without error")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let config = bincode::config::standard().with_limit::<{ 1 << 30 }>();
+    let decoded = bincode::serde::decode_from_slice(bytes, config);
+    decoded.map(|(value, _)| value).map_err(|error| error.to_string())
+}
