@@ -215,6 +215,7 @@ impl Wiring {
             spacing: config.stream.checkpoint_ticks as u64,
             batch_ticks: config.pipeline.batch_ticks,
             store,
+            copies: None,
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;

@@ -19,12 +19,12 @@ use tickwright_core::cluster::{Owners, Unit, fixed};
 use tickwright_core::config::{
     Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds, PipelineInput,
 };
-use tickwright_core::domain::NodeId;
+use tickwright_core::domain::{Key, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use crate::cluster::{Message, Network, Reply, Request, Transport};
+use crate::cluster::{Copies, Message, Network, Reply, Request, Transport};
 use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store};
 use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, NodePart, UnitPart, Units};
@@ -84,6 +84,13 @@ pub struct ShareProgress {
     pub held: usize,
     /// Messages refused because they came from units that have a later life elsewhere.
     pub stale: u64,
+    /// The units here that went on from a checkpoint when they began here, and its event time in
+    /// nanoseconds.
+    #[serde(default)]
+    pub went_on: BTreeMap<String, u64>,
+    /// Checkpoints of units here that fewer nodes keep than `stream.replicas`, for want of nodes.
+    #[serde(default)]
+    pub copies_short: u64,
     /// Whether the report can be had here.
     pub has_report: bool,
     /// Why this node's share has ended before its time.
@@ -170,6 +177,7 @@ impl Share {
             clock: Clock::system(),
         };
         let transport = Transport::new(network.clone());
+        let copies = Copies::start(network.clone(), store.clone(), config.stream.replicas);
         let (units, unit_events) = Units::new(arguments, transport)
             .map_err(|error| ShareError::Run(start_error(&error, &store)))?;
         // Kept for as long as nothing else allocates: a channel without a sender has ended.
@@ -188,6 +196,8 @@ impl Share {
             config: config.clone(),
             network: network.clone(),
             units,
+            copies,
+            went_on: BTreeMap::new(),
             store,
             chaos,
             events,
@@ -279,6 +289,9 @@ struct Worker {
     config: Config,
     network: Network,
     units: Units,
+    copies: Copies,
+    /// From where units here went on.
+    went_on: BTreeMap<Unit, Key>,
     store: Store,
     chaos: Chaos,
     events: mpsc::UnboundedSender<ShareEvent>,
@@ -324,6 +337,7 @@ impl Worker {
             }
         }
         self.network.unregister(&role(&own));
+        self.copies.stop();
         // What was said last must not be lost: another run could not begin here.
         while let Ok(call) = calls.try_recv() {
             if matches!(call, Call::Over) {
@@ -355,14 +369,35 @@ impl Worker {
         let mine = owners.iter().filter(|(_, (node, _))| *node == own);
         let mine: Vec<(Unit, u64)> = mine.map(|(&unit, &(_, epoch))| (unit, epoch)).collect();
         let here: BTreeSet<Unit> = self.units.here().collect();
-        for (unit, epoch) in mine.into_iter().filter(|(unit, _)| !here.contains(unit)) {
+        let new: Vec<(Unit, u64)> =
+            mine.into_iter().filter(|(unit, _)| !here.contains(unit)).collect();
+        self.gather(&new).await;
+        for (unit, epoch) in new {
             is_changed = true;
-            if let Err(error) = self.units.start(unit, epoch).await {
+            let copies = self.copies.outlet(unit, epoch);
+            if let Err(error) = self.units.start(unit, epoch, copies).await {
                 self.fail(start_error(&error, &self.store).to_string());
             }
         }
         if is_changed {
             self.tell(ShareEvent::Has(self.units.here().collect()));
+        }
+    }
+
+    /// Brings here what other nodes keep of units that are about to begin here.
+    async fn gather(&mut self, new: &[(Unit, u64)]) {
+        let trees = |unit: Unit| Units::checkpoint_trees(unit);
+        let all: Vec<String> = new.iter().flat_map(|&(unit, _)| trees(unit)).collect();
+        if all.is_empty() {
+            return;
+        }
+        self.copies.gather(new.to_vec(), all).await;
+        for &(unit, _) in new {
+            self.went_on.remove(&unit);
+            if let Some(key) = self.copies.newest(trees(unit)).await {
+                tracing::info!(%unit, %key, "goes on from a checkpoint");
+                self.went_on.insert(unit, key);
+            }
         }
     }
 
@@ -536,6 +571,13 @@ impl Worker {
         }
     }
 
+    /// From where the units here went on.
+    fn went_on(&self) -> BTreeMap<String, u64> {
+        let here = self.units.here();
+        let from = here.filter_map(|unit| Some((unit, self.went_on.get(&unit)?)));
+        from.map(|(unit, key)| (unit.to_string(), key.frontier.as_nanos())).collect()
+    }
+
     async fn progress(&self) -> ShareProgress {
         let sample = self.units.sample().await;
         ShareProgress {
@@ -546,6 +588,8 @@ impl Worker {
             orders: sample.orders,
             held: sample.held,
             stale: self.units.stale(),
+            went_on: self.went_on(),
+            copies_short: self.copies.short(),
             has_report: self.report.is_some(),
             failure: self.failure.clone(),
         }

@@ -17,6 +17,9 @@
 //!
 //! *Bounds.* A stage has one checkpoint under way at a time, and removes what nobody will ask for.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +29,13 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tickwright_core::cluster::{Unit, ranked};
-use tickwright_core::domain::NodeId;
+use tickwright_core::domain::{Key, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use super::network::{DeliveryError, Message, Network, Request, Route, lock};
-use crate::kit::{CheckpointCopy, Outlet, Store, StoreError};
+use crate::kit::{CheckpointCopy, CopyOutlet, Done, Outlet, Store, StoreError, key_of};
 
 /// The kind of every message here.
 const KIND: &str = "copy";
@@ -125,17 +128,20 @@ impl Copies {
 
     /// Where stages of `unit`, which began its `epoch` here, send copies of their checkpoints; none, if
     /// there are to be none.
-    pub fn outlet(&self, unit: Unit, epoch: u64) -> Option<Outlet<CheckpointCopy>> {
+    pub fn outlet(&self, unit: Unit, epoch: u64) -> Option<CopyOutlet> {
         if self.0.others == 0 {
             return None;
         }
         let shared = Arc::downgrade(&self.0);
-        Some(Outlet::to_function("copies", move |copy: CheckpointCopy| {
-            match shared.upgrade() {
-                Some(shared) => drop(tokio::spawn(shared.copy(unit, epoch, copy))),
-                // This node stops, and nobody waits.
-                None => (copy.done)(Ok(())),
-            }
+        Some(Outlet::to_function("copies", move |(copy, done): (CheckpointCopy, Done)| {
+            let shared = shared.upgrade();
+            tokio::spawn(async move {
+                // Without it this node stops, and nobody waits.
+                if let Some(shared) = shared {
+                    shared.copy(unit, epoch, copy).await;
+                }
+                done(Ok(()));
+            });
             Ok(())
         }))
     }
@@ -180,11 +186,16 @@ impl Copies {
         while let Ok(Some(_)) = timeout_at(deadline, fetched.join_next()).await {}
     }
 
-    /// The newest checkpoint here of each of `trees`, as its key; of those that have none, nothing.
-    pub async fn newest(&self, trees: Vec<String>) -> Vec<(String, Vec<u8>)> {
+    /// From where whoever starts now can go on: the earliest of the newest checkpoints here of `trees`;
+    /// none, if one of them has none.
+    pub async fn newest(&self, trees: Vec<String>) -> Option<Key> {
+        let count = trees.len();
         let have = self.0.have(trees).await.unwrap_or_default();
         // In order, so that the last of each tree stays.
-        have.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
+        let newest: BTreeMap<String, Vec<u8>> = have.into_iter().collect();
+        let keys = newest.values().map(|bytes| key_of(bytes));
+        let keys: Option<Vec<Key>> = keys.collect();
+        keys.filter(|keys| keys.len() == count)?.into_iter().min()
     }
 }
 
@@ -230,7 +241,7 @@ impl Shared {
         Ok(listed)
     }
 
-    /// Has a checkpoint kept by as many other nodes as are to, and calls back.
+    /// Has a checkpoint kept by as many other nodes as are to.
     async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) {
         let keepers = self.keepers();
         let mut kept = 0;
@@ -240,7 +251,9 @@ impl Shared {
             }
             match self.send(unit, epoch, &copy, node).await {
                 Ok(()) => kept += 1,
-                Err(error) => tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there"),
+                Err(error) => {
+                    tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there")
+                }
             }
         }
         if kept < self.others && self.short.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -249,7 +262,6 @@ impl Shared {
                 "fewer nodes than stream.replicas keep checkpoints, for there are no more"
             );
         }
-        (copy.done)(Ok(()));
     }
 
     /// Sends `node` a checkpoint, and those before it that are needed still and not there yet.

@@ -38,6 +38,7 @@ pub const SCHEMA: &[(&str, u16)] = &[
     ("raft", 1),
     ("stream", 1),
     ("part", 1),
+    ("copy", 1),
 ];
 
 /// A hash over [`SCHEMA`].

@@ -13,6 +13,7 @@
 //! serve one. Decisions are in [`tickwright_core::cluster`].
 
 mod admin;
+mod copies;
 mod cut;
 mod desk;
 mod envelope;
@@ -44,6 +45,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use admin::{Admin, AdminError};
+pub use copies::Copies;
 pub use desk::{DeskCall, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};

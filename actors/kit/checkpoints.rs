@@ -29,6 +29,7 @@ use super::wire;
 pub type Stored = (Key, Result<(), StoreError>);
 
 /// A checkpoint that is to be kept elsewhere too, so that another node can go on from it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct CheckpointCopy {
     /// The tree it is in.
     pub tree: String,
@@ -39,9 +40,10 @@ pub struct CheckpointCopy {
     /// The keys of those that are still needed, ascending, without this one. What is before them is
     /// not.
     pub kept: Vec<Vec<u8>>,
-    /// To be called once it is kept.
-    pub done: Done,
 }
+
+/// Where checkpoints go to be kept elsewhere, each with what is to be called once it is.
+pub type CopyOutlet = Outlet<(CheckpointCopy, Done)>;
 
 impl std::fmt::Debug for CheckpointCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,7 +72,7 @@ pub struct Checkpoints {
     announced: Key,
     progress: Arc<AtomicU64>,
     stored: Outlet<Stored>,
-    copies: Option<Outlet<CheckpointCopy>>,
+    copies: Option<CopyOutlet>,
 }
 
 impl Checkpoints {
@@ -110,7 +112,7 @@ impl Checkpoints {
 
     /// The same, with copies of each kept by whoever is behind `copies`.
     #[must_use]
-    pub fn with_copies(self, copies: Option<Outlet<CheckpointCopy>>) -> Self {
+    pub fn with_copies(self, copies: Option<CopyOutlet>) -> Self {
         Self { copies, ..self }
     }
 
@@ -173,11 +175,10 @@ impl Checkpoints {
                     key: bytes_of(key),
                     value: value.clone(),
                     kept: needed.into_iter().map(bytes_of).collect(),
-                    done: there,
                 };
                 self.store.put(&self.tree, bytes_of(key), value, here);
                 // Whoever keeps copies is there for as long as the stage is.
-                drop(copies.send(copy));
+                drop(copies.send((copy, there)));
             }
         }
         if key == Key::END {
@@ -267,7 +268,8 @@ fn bytes_of(key: Key) -> Vec<u8> {
     bytes
 }
 
-fn key_of(bytes: &[u8]) -> Option<Key> {
+/// The key that sorts as `bytes`, if they are one.
+pub fn key_of(bytes: &[u8]) -> Option<Key> {
     Some(Key {
         frontier: Timestamp::from_nanos(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?)),
         source: SourceId(u16::from_be_bytes(bytes.get(8..10)?.try_into().ok()?)),
@@ -343,14 +345,14 @@ mod tests {
         let mut checkpoints = checkpoints.with_copies(Some(copies));
         checkpoints.put(Key::of(5, 0, 5), &5u64);
         assert!(word.try_recv().is_err(), "the copy is still on its way");
-        let copy: CheckpointCopy = copied.try_recv().unwrap();
+        let (copy, done): (CheckpointCopy, Done) = copied.try_recv().unwrap();
         assert_eq!(store.get(&copy.tree, &copy.key).unwrap(), Some(copy.value));
         assert!(copy.kept.is_empty());
-        (copy.done)(Ok(()));
+        done(Ok(()));
         let stored: Stored = word.try_recv().unwrap();
         checkpoints.on_stored(stored).unwrap();
         checkpoints.put(Key::of(9, 0, 9), &9u64);
-        assert_eq!(copied.try_recv().unwrap().kept, [bytes_of(Key::of(5, 0, 5))]);
+        assert_eq!(copied.try_recv().unwrap().0.kept, [bytes_of(Key::of(5, 0, 5))]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub mod wire;
 
 pub use arrivals::{ArrivalLog, ArrivalsStored};
 pub use chaos::{Chaos, InjectedPanic};
-pub use checkpoints::{CheckpointCopy, Checkpoints, Stored, checkpoint_tree};
+pub use checkpoints::{CheckpointCopy, Checkpoints, CopyOutlet, Stored, checkpoint_tree, key_of};
 pub use clock::{Clock, monotonic_nanos};
 pub use control::{CHANGE_COUNT_MAX, Control, ControlLog};
 pub use directory::{Directory, Undelivered};

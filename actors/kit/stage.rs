@@ -26,8 +26,8 @@ use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
-    Chaos, CheckpointCopy, Checkpoints, Consumer, Control, ControlLog, Delivery, Demand, Directory, Outlet,
-    Producer, Sink, Store, StoreError, Stored,
+    Chaos, Checkpoints, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand, Directory,
+    Outlet, Producer, Sink, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -44,7 +44,7 @@ pub struct StageSettings {
     /// Where checkpoints go.
     pub store: Store,
     /// Who keeps copies of them elsewhere.
-    pub copies: Option<Outlet<CheckpointCopy>>,
+    pub copies: Option<CopyOutlet>,
     /// Faults on command.
     pub chaos: Chaos,
 }
@@ -66,8 +66,7 @@ impl StageSettings {
             Some(every) => self.spacing.min((every / 2).max(1)),
             None => self.spacing,
         };
-        let opened =
-            Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
+        let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
         Ok(opened.with_copies(self.copies.clone()))
     }
 }

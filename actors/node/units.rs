@@ -26,8 +26,8 @@ use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{
-    Directory, Outlet, StageReport, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
+    CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
+    SupervisorArguments, SupervisorMessage, checkpoint_tree,
 };
 use crate::positions::{self, PositionsMessage};
 use crate::risk::{self, RiskMessage};
@@ -155,13 +155,37 @@ impl Units {
         &self.wiring.statistics
     }
 
-    /// Starts `unit`, whose epoch is `epoch`.
+    /// The trees with the checkpoints of `unit`, which another node can go on from.
+    pub fn checkpoint_trees(unit: Unit) -> Vec<String> {
+        let stages = match unit {
+            Unit::Source(source) => {
+                vec![ingester::role(usize::from(source)), cleaner::role(usize::from(source))]
+            }
+            Unit::Shard(shard) => {
+                vec![factors::role(usize::from(shard)), strategy::role(usize::from(shard))]
+            }
+            // It does not move.
+            Unit::Exec => Vec::new(),
+        };
+        stages.iter().map(|stage| checkpoint_tree(stage)).collect()
+    }
+
+    /// Starts `unit`, whose epoch is `epoch`. Its checkpoints are kept elsewhere too by whoever is behind
+    /// `copies`.
     ///
     /// # Errors
     ///
     /// [`SpawnErr`] from the first actor that could not start.
-    pub async fn start(&mut self, unit: Unit, epoch: u64) -> Result<(), SpawnErr> {
-        let wiring = &self.wiring;
+    pub async fn start(
+        &mut self,
+        unit: Unit,
+        epoch: u64,
+        copies: Option<CopyOutlet>,
+    ) -> Result<(), SpawnErr> {
+        let mut wiring = self.wiring.clone();
+        if unit != Unit::Exec {
+            wiring.settings.copies = copies;
+        }
         let child = match unit {
             Unit::Source(source) => wiring.source(usize::from(source), &self.fatal),
             Unit::Shard(shard) => wiring.shard(usize::from(shard)),
