@@ -23,10 +23,10 @@ const NAMES: [(&str, &str); 5] = [
 ];
 
 /// Rows that exec may have had when the node was lost, and not told of yet.
-const UNDER_WAY: u64 = 250;
+const UNDER_WAY: u64 = 20;
 
 /// Other processes may have the machine to themselves for a while: the best of so many counts.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 5;
 
 fn five(heartbeat_ms: u64) -> Vec<Node> {
     let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
@@ -38,8 +38,8 @@ fn five(heartbeat_ms: u64) -> Vec<Node> {
             ("node.roles", roles.to_owned()),
             ("pipeline.input", "simulator".to_owned()),
             ("pipeline.shards", "4".to_owned()),
-            ("pipeline.speed", "10x".to_owned()),
-            ("stream.checkpoint_ticks", "1000".to_owned()),
+            ("pipeline.speed", "2x".to_owned()),
+            ("stream.checkpoint_ticks", "100".to_owned()),
             ("allocation.nodes_min", "5".to_owned()),
         ];
         for (key, value) in sets {
@@ -68,15 +68,20 @@ fn units(node: &Node) -> Vec<Value> {
 /// Kills the calc node at `place` and returns how long exec stood still.
 fn stand_still(heartbeat_ms: u64, place: usize) -> Duration {
     let mut nodes = five(heartbeat_ms);
-    until("exec is at work", || rows(&nodes) > 3_000);
+    until("exec is at work", || rows(&nodes) > 600);
     let lost = units(&nodes[place]);
     assert!(!lost.is_empty());
     nodes[place].kill();
     let (begun, before) = (Instant::now(), rows(&nodes));
+    let has_all = || {
+        let there = units(&nodes[3 - place]);
+        lost.iter().all(|unit| there.contains(unit))
+    };
+    until("the other takes the shards over", has_all);
+    let given = begun.elapsed();
     until("exec goes on", || rows(&nodes) > before + UNDER_WAY);
     let took = begun.elapsed();
-    let there = units(&nodes[3 - place]);
-    assert!(lost.iter().all(|unit| there.contains(unit)), "{lost:?} are not among {there:?}");
+    println!("{lost:?} given to another after {given:?}");
     took
 }
 
