@@ -120,6 +120,12 @@ pub enum ShareError {
          \"shard/*=calc-1\", \"exec=exec-1\"", list(.0)
     )]
     Nobody(Vec<Unit>),
+    /// Only a run of one process can follow another.
+    #[error(
+        "pipeline.follow is for a run of one process, and this is a node of a cluster; leave it out, or \
+         use `tickwright run` without --nodes"
+    )]
+    Follows,
 }
 
 fn list(units: &[Unit]) -> String {
@@ -159,6 +165,9 @@ impl Share {
                 Input::Files(config.pipeline.data.iter().map(PathBuf::from).collect())
             }
         };
+        if config.pipeline.follow.is_some() {
+            return Err(ShareError::Follows);
+        }
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;

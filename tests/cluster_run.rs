@@ -182,7 +182,7 @@ fn nodes_that_are_lost_or_stopped_or_cut_off_change_nothing() {
 
 /// Three nodes, one of which loses its disk with its life.
 #[test]
-fn a_node_that_comes_back_without_its_disk_derives_everything_again() {
+fn a_node_that_comes_back_without_its_disk_changes_nothing() {
     let alone = report(SIMULATED);
     for node in ["data-1", "calc-1", "exec-1"] {
         let scratch = Scratch::new();
@@ -250,6 +250,8 @@ fn what_a_node_cannot_do_ends_the_run_with_its_words() {
     assert!(ended.stderr.contains("there is no node \"calc-7\""), "{ended:?}");
     let (_, ended) = refused(&["demo", "--chaos", "pause:calc-1@5%:1s"]);
     assert!(ended.stderr.contains("needs --nodes"), "{ended:?}");
+    let (_, ended) = refused(&["demo", "--nodes", "2", "--set", "pipeline.follow=elsewhere"]);
+    assert!(ended.stderr.contains("pipeline.follow is for a run of one process"), "{ended:?}");
     let scratch = Scratch::new();
     let file = scratch.file("bad.csv", format!("{}\nx\n", common::HEADER));
     let file = file.to_str().unwrap();

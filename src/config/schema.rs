@@ -158,7 +158,6 @@ pub const KEYS: &[KeySpec] = &[
     count("pipeline.window_step_ms", "ms", 1, DAY_MS),
     switch("pipeline.strict"),
     count("pipeline.seed", "", 0, i64::MAX),
-    count("pipeline.limit_rows", "rows", 1, i64::MAX).optional(),
     //
     count("stream.credit_ticks", "ticks", 1, 1 << 24).operational(),
     count("stream.retained_ticks", "ticks", 1, 1 << 28).operational(),

@@ -99,8 +99,6 @@ pub struct PipelineConfig {
     pub strict: bool,
     /// What all randomness is drawn from.
     pub seed: u64,
-    /// Stop after this many rows of all sources together.
-    pub limit_rows: Option<u64>,
 }
 
 /// `[stream]`: between two stages.
@@ -319,7 +317,6 @@ pub(super) fn config(settings: Settings) -> Config {
             window_step: s.span_ms(&["pipeline", "window_step_ms"]),
             strict: s.switch(&["pipeline", "strict"]),
             seed: s.count(&["pipeline", "seed"]),
-            limit_rows: s.count_or_none(&["pipeline", "limit_rows"]),
         },
         stream: StreamConfig {
             credit_ticks: s.size(&["stream", "credit_ticks"]),
