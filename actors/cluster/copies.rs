@@ -155,14 +155,17 @@ impl Copies {
         }
         let call = encode(&Call::List { epochs, trees: trees.clone() });
         let mut asked = JoinSet::new();
+        let mut waiting = 0;
         for node in self.0.keepers() {
             let (shared, call) = (Arc::clone(&self.0), call.clone());
+            let is_up = self.0.network.is_up(&role(&node));
+            waiting += usize::from(is_up);
             asked.spawn(async move {
                 let listed = shared.ask::<Listed>(&node, &call, GATHER_PATIENCE).await;
-                (node, listed)
+                (node, is_up, listed)
             });
         }
-        let mut found = match self.0.have(trees).await {
+        let mut found = match self.0.have(trees.clone()).await {
             Ok(have) => have,
             Err(error) => {
                 tracing::warn!(%error, "the checkpoints here cannot be listed");
@@ -170,7 +173,12 @@ impl Copies {
             }
         };
         let mut fetched = JoinSet::new();
-        while let Ok(Some(Ok((node, listed)))) = timeout_at(deadline, asked.join_next()).await {
+        // Those that are suspect are waited for only while something is missing: a node that is stopped
+        // must not hold up whoever takes its place.
+        while waiting > 0 || !has_each(&found, &trees) {
+            let next = timeout_at(deadline, asked.join_next()).await;
+            let Ok(Some(Ok((node, is_up, listed)))) = next else { break };
+            waiting -= usize::from(is_up);
             match listed {
                 Ok(listed) => {
                     for (tree, key) in listed {
@@ -378,6 +386,14 @@ impl Shared {
             Call::Fetch { tree, key } => Ok(encode(&self.store.get(&tree, &key).map_err(fail)?)),
         }
     }
+}
+
+/// Whether there is something of each of `trees`.
+fn has_each(found: &BTreeSet<(String, Vec<u8>)>, trees: &[String]) -> bool {
+    trees.iter().all(|tree| {
+        let first = found.range((tree.clone(), Vec::new())..).next();
+        first.is_some_and(|(name, _)| name == tree)
+    })
 }
 
 /// The role under which `node` keeps copies.

@@ -189,6 +189,8 @@ impl Actor for MembershipActor {
             MembershipMessage::ServicesChanged => {
                 state.membership.on_own_services(state.arguments.network.services());
                 state.tell_own();
+                // Whoever takes a unit over is waited for: not until the next beat.
+                state.beat();
             }
             MembershipMessage::BeatOf(id, reply) => {
                 let found = state.membership.profile(&id);

@@ -212,6 +212,11 @@ impl Network {
         self.owner(role).map(|(node, _)| node)
     }
 
+    /// Whether a node that is up, and not suspect, serves `role`.
+    pub fn is_up(&self, role: &str) -> bool {
+        read(&self.0.directory).is_up(role)
+    }
+
     /// How `role` is reached now, if it is.
     pub fn route(&self, role: &str) -> Option<Route> {
         let (node, epoch) = self.owner(role)?;

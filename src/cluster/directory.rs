@@ -51,6 +51,12 @@ impl Directory {
             .map(|(node, &(epoch, _))| (node, epoch))
     }
 
+    /// Whether a node that is up serves `role`.
+    pub fn is_up(&self, role: &str) -> bool {
+        let nodes = self.roles.get(role);
+        nodes.is_some_and(|nodes| nodes.values().any(|&(_, status)| status == Status::Up))
+    }
+
     /// Every role with the nodes that have announced it.
     pub fn roles(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &NodeId>)> {
         self.roles.iter().map(|(role, nodes)| (role.as_str(), nodes.keys()))
@@ -93,6 +99,8 @@ mod tests {
             &[("a", Status::Suspect, &[("x", 1)]), ("b", Status::Up, &[("x", 1)])];
         assert_eq!(serving(&directory(both), "x", "a"), Some("a".into()));
         assert_eq!(serving(&directory(both), "x", "c"), Some("b".into()));
+        assert!(directory(both).is_up("x"));
+        assert!(!directory(&both[..1]).is_up("x"));
     }
 
     #[test]
