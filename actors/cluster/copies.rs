@@ -35,7 +35,9 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use super::network::{DeliveryError, Message, Network, Request, Route, lock};
-use crate::kit::{CheckpointCopy, CopyOutlet, Done, Outlet, Store, StoreError, key_of};
+use crate::kit::{
+    CheckpointCopy, CopyOutlet, Done, Outlet, Store, StoreError, checkpoint_tree, key_of,
+};
 
 /// The kind of every message here.
 const KIND: &str = "copy";
@@ -48,6 +50,9 @@ const PUT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long whoever takes a unit over looks for checkpoints of it. What is not found by then is derived
 /// again.
 const GATHER_PATIENCE: Duration = Duration::from_millis(1_000);
+
+/// How long it may take to bring here what was found: deriving it again may take far longer.
+const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the latest epoch of each unit is kept.
 const EPOCHS: &str = "copies";
@@ -183,15 +188,15 @@ impl Copies {
                 Ok(listed) => {
                     for (tree, key) in listed {
                         if found.insert((tree.clone(), key.clone())) {
-                            let shared = Arc::clone(&self.0);
-                            fetched.spawn(shared.fetch(node.clone(), tree, key, deadline));
+                            fetched.spawn(Arc::clone(&self.0).fetch(node.clone(), tree, key));
                         }
                     }
                 }
                 Err(error) => tracing::debug!(%node, %error, "it does not say what it keeps"),
             }
         }
-        while let Ok(Some(_)) = timeout_at(deadline, fetched.join_next()).await {}
+        // Each has a deadline of its own.
+        while fetched.join_next().await.is_some() {}
     }
 
     /// From where whoever starts now can go on: the earliest of the newest checkpoints here of `trees`;
@@ -260,7 +265,7 @@ impl Shared {
             match self.send(unit, epoch, &copy, node).await {
                 Ok(()) => kept += 1,
                 Err(error) => {
-                    tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there")
+                    tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there");
                 }
             }
         }
@@ -340,10 +345,9 @@ impl Shared {
     }
 
     /// Brings one checkpoint from `node` into the store here.
-    async fn fetch(self: Arc<Self>, node: NodeId, tree: String, key: Vec<u8>, deadline: Instant) {
+    async fn fetch(self: Arc<Self>, node: NodeId, tree: String, key: Vec<u8>) {
         let call = encode(&Call::Fetch { tree: tree.clone(), key: key.clone() });
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let value = match self.ask::<Option<Vec<u8>>>(&node, &call, patience).await {
+        let value = match self.ask::<Option<Vec<u8>>>(&node, &call, FETCH_PATIENCE).await {
             Ok(Some(value)) => value,
             // It is needed no more.
             Ok(None) => return,
@@ -365,6 +369,9 @@ impl Shared {
         let fail = |error: StoreError| error.to_string();
         match call {
             Call::Put { unit, tree, oldest, key, value } => {
+                if !tree.starts_with(&checkpoint_tree("")) {
+                    return Err(format!("`{tree}` is no tree of checkpoints"));
+                }
                 if !self.admits(unit, epoch) {
                     return Err(format!("`{unit}` has a later epoch than {epoch}"));
                 }
