@@ -10,20 +10,11 @@ mod processes;
 use std::time::{Duration, Instant};
 
 use common::{Scratch, draw, json_essence};
-use processes::{Node, until};
+use processes::{Node, ask_share, report_within, units, until};
 use serde_json::Value;
-use tickwright::ctl::CtlTask;
 
 /// How long a run may take, whatever befalls it.
 const RUN_PATIENCE: Duration = Duration::from_secs(120);
-
-const NAMES: [(&str, &str); 5] = [
-    ("data-1", "data,control"),
-    ("calc-1", "calc,control"),
-    ("calc-2", "calc,control"),
-    ("exec-1", "exec,control"),
-    ("control-1", "control"),
-];
 
 /// Rows enough to be at work still when the last fault strikes.
 const TICKS: &str = "500000";
@@ -35,50 +26,8 @@ fn alone() -> Value {
     scratch.report()
 }
 
-/// Five nodes that work together as soon as all are there.
 fn five() -> Vec<Node> {
-    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
-    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
-    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
-        let sets = [
-            ("cluster.seeds", seeds.join(",")),
-            ("node.roles", roles.to_owned()),
-            ("pipeline.input", "simulator".to_owned()),
-            ("pipeline.shards", "4".to_owned()),
-            ("simulator.ticks", TICKS.to_owned()),
-            ("stream.checkpoint_ticks", "2000".to_owned()),
-            ("allocation.nodes_min", "5".to_owned()),
-        ];
-        for (key, value) in sets {
-            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
-        }
-        node.start();
-    }
-    nodes
-}
-
-fn ask(node: &Node, question: &str) -> Option<Value> {
-    let task = CtlTask::Ask { role: format!("run/{}", node.name), body: format!("{question:?}") };
-    node.ask(&task, None).ok()
-}
-
-/// The units that run on `node`, if it says so.
-fn units(node: &Node) -> Vec<String> {
-    let progress = ask(node, "Progress").unwrap_or_default();
-    let units = progress["units"].as_array().cloned().unwrap_or_default();
-    units.iter().map(|unit| unit.as_str().unwrap().to_owned()).collect()
-}
-
-/// Waits for the report of exec.
-fn report(nodes: &[Node]) -> Value {
-    let begun = Instant::now();
-    loop {
-        if let Some(report) = ask(&nodes[3], "Report") {
-            return report;
-        }
-        assert!(begun.elapsed() < RUN_PATIENCE, "the run does not end");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    processes::five(&[("simulator.ticks", TICKS)])
 }
 
 fn assert_same(report: &Value, alone: &Value, what: &str) {
@@ -110,8 +59,11 @@ fn nodes_that_are_killed_or_stopped_under_load_change_nothing() {
             nodes[node].signal("-CONT");
         }
     }
-    println!("the run {}", if ask(&nodes[3], "Report").is_some() { "is over" } else { "goes on" });
-    let report = report(&nodes);
+    println!(
+        "the run {}",
+        if ask_share(&nodes[3], "Report").is_some() { "is over" } else { "goes on" }
+    );
+    let report = report_within(RUN_PATIENCE, &nodes);
     assert_same(&report, &alone, "after six faults");
     assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
 }
@@ -121,7 +73,8 @@ fn nodes_that_are_killed_or_stopped_under_load_change_nothing() {
 fn the_units_of_a_lost_node_are_taken_over_and_it_does_no_harm_when_it_wakes() {
     let nodes = five();
     until("calc-1 has shards", || !units(&nodes[1]).is_empty());
-    let rows = || ask(&nodes[0], "Progress").unwrap_or_default()["rows"].as_u64().unwrap_or(0);
+    let rows =
+        || ask_share(&nodes[0], "Progress").unwrap_or_default()["rows"].as_u64().unwrap_or(0);
     // Long after the first checkpoints.
     until("the run gets on", || rows() > 60_000);
     let lost = units(&nodes[1]);
@@ -134,14 +87,15 @@ fn the_units_of_a_lost_node_are_taken_over_and_it_does_no_harm_when_it_wakes() {
     // Ten busy processes share the machine with this one: how long it takes is told, not held to.
     println!("taken over after {:?}", begun.elapsed());
     // Not from the beginning: copies of the checkpoints were on other nodes.
-    let progress = ask(&nodes[2], "Progress").unwrap();
+    let progress = ask_share(&nodes[2], "Progress").unwrap();
     for unit in &lost {
         assert!(progress["went_on"][unit].is_u64(), "{unit} began anew: {progress}");
     }
     nodes[1].signal("-CONT");
     until("calc-1 gives them up", || {
-        ask(&nodes[1], "Progress").is_some() && !units(&nodes[1]).iter().any(|u| lost.contains(u))
+        ask_share(&nodes[1], "Progress").is_some()
+            && !units(&nodes[1]).iter().any(|u| lost.contains(u))
     });
-    let report = report(&nodes);
+    let report = report_within(RUN_PATIENCE, &nodes);
     assert_same(&report, &alone(), "after a node slept");
 }

@@ -7,18 +7,8 @@ mod processes;
 use std::time::{Duration, Instant};
 
 use common::{Scratch, json_essence};
-use processes::{Node, until};
-use serde_json::Value;
-use tickwright::ctl::CtlTask;
+use processes::{FIVE, Node, ask_share, report_within, until};
 use tickwright_core::domain::{Signal, Tick};
-
-const NAMES: [(&str, &str); 5] = [
-    ("data-1", "data,control"),
-    ("calc-1", "calc,control"),
-    ("calc-2", "calc,control"),
-    ("exec-1", "exec,control"),
-    ("control-1", "control"),
-];
 
 /// Nobody takes over from exec: all others wait for it, with all that they may keep.
 const STOPPED: usize = 3;
@@ -40,7 +30,7 @@ const URGENT_BYTES: u64 = 1 << 20;
 /// What a node may take up beyond what it did when it was at work and nobody stood still.
 fn growth_max() -> u64 {
     // A message is there twice: as it is sent, and on the way. One may go beyond each window.
-    let links = (NAMES.len() as u64 - 1) * 2 * (CREDIT_BYTES + URGENT_BYTES);
+    let links = (FIVE.len() as u64 - 1) * 2 * (CREDIT_BYTES + URGENT_BYTES);
     // A source has a stream to each shard and one to exec, a shard has one to exec; a node may have come
     // to have all of them. What is kept may have been sent and not been taken yet at the other end, too.
     let streams = 2 * SHARDS + 1;
@@ -51,32 +41,13 @@ fn growth_max() -> u64 {
 }
 
 fn five() -> Vec<Node> {
-    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
-    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
-    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
-        let sets = [
-            ("cluster.seeds", seeds.join(",")),
-            ("cluster.credit_bytes", CREDIT_BYTES.to_string()),
-            ("node.roles", roles.to_owned()),
-            ("pipeline.input", "simulator".to_owned()),
-            ("pipeline.shards", SHARDS.to_string()),
-            ("simulator.ticks", TICKS.to_owned()),
-            ("stream.credit_ticks", CREDIT_TICKS.to_string()),
-            ("stream.retained_ticks", RETAINED_TICKS.to_string()),
-            ("stream.checkpoint_ticks", "2000".to_owned()),
-            ("allocation.nodes_min", "5".to_owned()),
-        ];
-        for (key, value) in sets {
-            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
-        }
-        node.start();
-    }
-    nodes
-}
-
-fn ask(node: &Node, question: &str) -> Option<Value> {
-    let task = CtlTask::Ask { role: format!("run/{}", node.name), body: format!("{question:?}") };
-    node.ask(&task, None).ok()
+    processes::five(&[
+        ("cluster.credit_bytes", &CREDIT_BYTES.to_string()),
+        ("pipeline.shards", &SHARDS.to_string()),
+        ("simulator.ticks", TICKS),
+        ("stream.credit_ticks", &CREDIT_TICKS.to_string()),
+        ("stream.retained_ticks", &RETAINED_TICKS.to_string()),
+    ])
 }
 
 /// What all but the one that stands still take up.
@@ -92,7 +63,7 @@ fn a_stopped_node_costs_each_other_a_bounded_amount_of_memory() {
     let stop = Duration::from_secs(seconds.unwrap_or(15));
     let nodes = five();
     until("exec is well under way", || {
-        let orders = ask(&nodes[STOPPED], "Progress").and_then(|p| p["orders"].as_u64());
+        let orders = ask_share(&nodes[STOPPED], "Progress").and_then(|p| p["orders"].as_u64());
         orders.is_some_and(|orders| orders > 100)
     });
     let before = resident(&nodes);
@@ -105,7 +76,10 @@ fn a_stopped_node_costs_each_other_a_bounded_amount_of_memory() {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(ask(&nodes[0], "Progress").is_some_and(|p| p["has_report"] == false), "it is over");
+    assert!(
+        ask_share(&nodes[0], "Progress").is_some_and(|p| p["has_report"] == false),
+        "it is over"
+    );
     nodes[STOPPED].signal("-CONT");
     let megabytes = |bytes: &[u64]| bytes.iter().map(|b| b / 1_000_000).collect::<Vec<_>>();
     println!(
@@ -118,13 +92,7 @@ fn a_stopped_node_costs_each_other_a_bounded_amount_of_memory() {
         assert!(most - before < growth_max(), "{before} bytes, then {most}");
     }
     let begun = Instant::now();
-    let report = loop {
-        if let Some(report) = ask(&nodes[STOPPED], "Report") {
-            break report;
-        }
-        assert!(begun.elapsed() < RUN_PATIENCE, "the run does not end");
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    let report = report_within(RUN_PATIENCE, &nodes);
     println!("caught up after {:?}", begun.elapsed());
     let scratch = Scratch::new();
     let ended = scratch.run(&["demo", "--ticks", TICKS]);

@@ -4,23 +4,12 @@
 //! Rows come at the pace of a market, so that five processes are no load. Exec takes no row before it
 //! has the signals of every shard up to there, so it goes on when the shards that were lost do.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod processes;
 
 use std::time::{Duration, Instant};
 
-use processes::{Node, until};
-use serde_json::Value;
+use processes::{FIVE, Node, units, until};
 use tickwright::ctl::CtlTask;
-
-const NAMES: [(&str, &str); 5] = [
-    ("data-1", "data,control"),
-    ("calc-1", "calc,control"),
-    ("calc-2", "calc,control"),
-    ("exec-1", "exec,control"),
-    ("control-1", "control"),
-];
 
 /// Rows that exec may have had when the node was lost, and not told of yet.
 const UNDER_WAY: u64 = 20;
@@ -29,40 +18,17 @@ const UNDER_WAY: u64 = 20;
 const ATTEMPTS: usize = 5;
 
 fn five(heartbeat_ms: u64) -> Vec<Node> {
-    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
-    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
-    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
-        let sets = [
-            ("cluster.seeds", seeds.join(",")),
-            ("cluster.heartbeat_ms", heartbeat_ms.to_string()),
-            ("node.roles", roles.to_owned()),
-            ("pipeline.input", "simulator".to_owned()),
-            ("pipeline.shards", "4".to_owned()),
-            ("pipeline.speed", "2x".to_owned()),
-            ("stream.checkpoint_ticks", "100".to_owned()),
-            ("allocation.nodes_min", "5".to_owned()),
-        ];
-        for (key, value) in sets {
-            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
-        }
-        node.start();
-    }
-    nodes
-}
-
-fn ask(node: &Node, role: &str, question: &str) -> Value {
-    let task = CtlTask::Ask { role: role.to_owned(), body: format!("{question:?}") };
-    node.ask(&task, None).unwrap_or_default()
+    processes::five(&[
+        ("cluster.heartbeat_ms", &heartbeat_ms.to_string()),
+        ("pipeline.speed", "2x"),
+        ("stream.checkpoint_ticks", "100"),
+    ])
 }
 
 /// Rows that exec has taken.
 fn rows(nodes: &[Node]) -> u64 {
-    ask(&nodes[3], "risk", "Report")["rows"].as_u64().unwrap_or(0)
-}
-
-fn units(node: &Node) -> Vec<Value> {
-    let progress = ask(node, &format!("run/{}", node.name), "Progress");
-    progress["units"].as_array().cloned().unwrap_or_default()
+    let task = CtlTask::Ask { role: "risk".into(), body: "\"Report\"".into() };
+    nodes[3].ask(&task, None).unwrap_or_default()["rows"].as_u64().unwrap_or(0)
 }
 
 /// Kills the calc node at `place` and returns how long exec stood still.
@@ -89,7 +55,7 @@ fn assert_within(limit: Duration, heartbeat_ms: u64, place: usize) {
     let mut all = Vec::new();
     for _ in 0..ATTEMPTS {
         let took = stand_still(heartbeat_ms, place);
-        println!("{} lost at a heartbeat of {heartbeat_ms} ms: {took:?}", NAMES[place].0);
+        println!("{} lost at a heartbeat of {heartbeat_ms} ms: {took:?}", FIVE[place].0);
         all.push(took);
         if took <= limit {
             return;

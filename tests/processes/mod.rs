@@ -253,6 +253,62 @@ pub(crate) fn cluster(names: &[&str]) -> Vec<Node> {
     nodes
 }
 
+/// The names of five nodes that share a pipeline, each with its duties.
+pub(crate) const FIVE: [(&str, &str); 5] = [
+    ("data-1", "data,control"),
+    ("calc-1", "calc,control"),
+    ("calc-2", "calc,control"),
+    ("exec-1", "exec,control"),
+    ("control-1", "control"),
+];
+
+/// Five nodes that work on the simulated market together as soon as all are there, each with `settings`.
+pub(crate) fn five(settings: &[(&str, &str)]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = FIVE.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    let seeds = seeds.join(",");
+    for (node, (_, roles)) in nodes.iter_mut().zip(FIVE) {
+        let common = [
+            ("cluster.seeds", seeds.as_str()),
+            ("node.roles", roles),
+            ("pipeline.input", "simulator"),
+            ("pipeline.shards", "4"),
+            ("stream.checkpoint_ticks", "2000"),
+            ("allocation.nodes_min", "5"),
+        ];
+        for (key, value) in common.iter().chain(settings) {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    nodes
+}
+
+/// Asks the share of a pipeline that `node` has: "Progress", "Report".
+pub(crate) fn ask_share(node: &Node, question: &str) -> Option<Value> {
+    let task = CtlTask::Ask { role: format!("run/{}", node.name), body: format!("{question:?}") };
+    node.ask(&task, None).ok()
+}
+
+/// The units that run on `node`, if it says so.
+pub(crate) fn units(node: &Node) -> Vec<String> {
+    let progress = ask_share(node, "Progress").unwrap_or_default();
+    let units = progress["units"].as_array().cloned().unwrap_or_default();
+    units.iter().map(|unit| unit.as_str().unwrap().to_owned()).collect()
+}
+
+/// The report of the run on `nodes`, once it is over.
+pub(crate) fn report_within(patience: Duration, nodes: &[Node]) -> Value {
+    let begun = Instant::now();
+    loop {
+        if let Some(report) = nodes.iter().find_map(|node| ask_share(node, "Report")) {
+            return report;
+        }
+        assert!(begun.elapsed() < patience, "the run does not end");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A directory with an authority and certificates of these nodes, and of a tool called `ctl`.
 pub(crate) fn authority(directory: &Path, names: &[&str]) {
     let directory = directory.to_str().unwrap();
