@@ -80,16 +80,7 @@ impl Node {
     /// Which stage gave no answer within `patience`.
     pub async fn report(&self, patience: Duration) -> Result<NodeReport, String> {
         let directory = &self.directory;
-        let mut report = NodeReport {
-            ingesters: Vec::new(),
-            cleaners: Vec::new(),
-            factors: Vec::new(),
-            strategies: Vec::new(),
-            risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
-            router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
-            brokers: Vec::new(),
-            positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
-        };
+        let mut report = report_of_exec(directory, patience).await?;
         for source in 0..self.sources {
             let role = ingester::role(source);
             report.ingesters.push(ask(directory, &role, IngesterMessage::Report, patience).await?);
@@ -103,12 +94,30 @@ impl Node {
             let strategies = ask(directory, &role, StrategyMessage::Report, patience).await?;
             report.strategies.push(strategies);
         }
-        for broker in 0..router::BROKERS {
-            let role = broker::role(broker);
-            report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
-        }
         Ok(report)
     }
+}
+
+/// What exec has counted, without sources and shards.
+pub(super) async fn report_of_exec(
+    directory: &Directory,
+    patience: Duration,
+) -> Result<NodeReport, String> {
+    let mut report = NodeReport {
+        ingesters: Vec::new(),
+        cleaners: Vec::new(),
+        factors: Vec::new(),
+        strategies: Vec::new(),
+        risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
+        router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
+        brokers: Vec::new(),
+        positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
+    };
+    for broker in 0..router::BROKERS {
+        let role = broker::role(broker);
+        report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
+    }
+    Ok(report)
 }
 
 /// Asks whoever serves `role`, again after a restart, until `patience` is over.

@@ -18,9 +18,8 @@ use tickwright_core::pipeline::strategy::StrategyCounts;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
-use super::report::{NodeReport, ask, sample};
+use super::report::{NodeReport, ask, report_of_exec, sample};
 use super::{NodeArguments, Wiring};
-use crate::broker::{self, BrokerMessage};
 use crate::cleaner::{self, CleanerMessage, CleanerReport};
 use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
@@ -29,9 +28,7 @@ use crate::kit::{
     CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
     SupervisorArguments, SupervisorMessage, checkpoint_tree,
 };
-use crate::positions::{self, PositionsMessage};
 use crate::risk::{self, RiskMessage};
-use crate::router::{self, BROKERS, RouterMessage};
 use crate::source::SourceError;
 use crate::strategy::{self, StrategyMessage};
 use crate::telemetry::{self, Sample};
@@ -274,21 +271,7 @@ impl Units {
         parts: impl Iterator<Item = UnitPart>,
         patience: Duration,
     ) -> Result<NodeReport, String> {
-        let directory = &self.wiring.directory;
-        let mut report = NodeReport {
-            ingesters: Vec::new(),
-            cleaners: Vec::new(),
-            factors: Vec::new(),
-            strategies: Vec::new(),
-            risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
-            router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
-            brokers: Vec::new(),
-            positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
-        };
-        for broker in 0..BROKERS {
-            let role = broker::role(broker);
-            report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
-        }
+        let mut report = report_of_exec(&self.wiring.directory, patience).await?;
         for part in parts {
             match part {
                 UnitPart::Source(ingester, cleaner) => {
