@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Chaos as Faults, ChaosKind, Config};
+use tickwright_core::ledger::voters_of;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -188,6 +189,8 @@ pub async fn run_nodes(
 
 struct LocalCluster {
     nodes: Vec<NodeProcess>,
+    /// Voters that the ledger is to have.
+    voters: usize,
     faults: Vec<Fault>,
     all_faults: Faults,
     /// Sources may pass so many of the places at which faults strike.
@@ -226,7 +229,8 @@ impl LocalCluster {
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
         let all_faults = arguments.faults;
         let (homes, still) = (BTreeMap::new(), (0, 0));
-        Ok(Self { nodes, faults, all_faults, opened: 0, still, homes, failovers: 0 })
+        let voters = voters_of(nodes.len(), arguments.config.cluster.voters);
+        Ok(Self { nodes, voters, faults, all_faults, opened: 0, still, homes, failovers: 0 })
     }
 
     async fn run(
@@ -237,6 +241,7 @@ impl LocalCluster {
             node.start()?;
         }
         self.wait_joined().await?;
+        self.wait_voters().await?;
         let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
         show(LocalClusterEvent::Line(format!("up: {}", names.join(", "))));
         let begun = Instant::now();
@@ -352,6 +357,25 @@ impl LocalCluster {
             sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// Waits until the ledger has as many voters as it is to have: it grows by one at a time, and while one
+    /// node alone votes, its loss is the loss of what all agreed on.
+    async fn wait_voters(&mut self) -> Result<(), LocalClusterError> {
+        let deadline = Instant::now() + JOIN_PATIENCE;
+        loop {
+            self.check_running()?;
+            let status = self.nodes[0].ask(CtlTask::Status).await.unwrap_or_default();
+            let voters = status["ledger"]["voters"].as_array().map_or(0, Vec::len);
+            if voters >= self.voters {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let told = format!("{voters} of {} voters of the ledger are there", self.voters);
+                return Err(LocalClusterError::Apart(told));
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// A node that has ended without an order to is the end of the run.

@@ -48,7 +48,7 @@ pub use expiry::Expiry;
 pub use keeper::{Keeper, KeeperEffect};
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};
-pub use voters::{Standing, VoterChange, plan_voters};
+pub use voters::{Standing, VoterChange, plan_voters, voters_of};
 
 use crate::domain::NodeId;
 use allocation::Allocations;

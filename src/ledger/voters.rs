@@ -70,7 +70,7 @@ pub fn plan_voters(standing: &Standing<'_>) -> Option<VoterChange> {
 
 fn choose(standing: &Standing<'_>, current: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
     let Standing { members, caught_up, leader, count, .. } = *standing;
-    let target = largest_odd(count.unwrap_or(VOTERS_MAX).min(members.len()).min(VOTERS_MAX));
+    let target = voters_of(members.len(), count);
     // Who is there: the leader, voters, then others that could be; witnesses before others.
     let mut there: Vec<(bool, bool, bool, u64)> = members
         .values()
@@ -92,6 +92,11 @@ fn choose(standing: &Standing<'_>, current: &BTreeSet<u64>) -> Option<BTreeSet<u
     let size = largest_odd(target.min(chosen.len()));
     let wanted: BTreeSet<u64> = chosen.into_iter().take(size).collect();
     (!wanted.is_empty() && wanted != *current).then_some(wanted)
+}
+
+/// How many of `members` vote, if `count` are asked for; none for as many as there may be.
+pub fn voters_of(members: usize, count: Option<usize>) -> usize {
+    largest_odd(count.unwrap_or(VOTERS_MAX).min(members).min(VOTERS_MAX))
 }
 
 fn largest_odd(count: usize) -> usize {
