@@ -19,7 +19,7 @@ use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{Key, RawBatch, Timestamp};
 use tickwright_core::pipeline::ingest::{
-    IngestCounters, Ingester, IngesterConfig, IngesterSnapshot, RowError,
+    IngestCounters, Ingester, IngesterConfig, IngesterSnapshot, Pace, RowError,
 };
 
 use crate::kit::{
@@ -153,6 +153,8 @@ pub struct IngesterState {
     batch_ticks: usize,
     settings: StageSettings,
     pace: Option<Pace>,
+    /// When the first row of the batch in hand was due, if rows are paced.
+    due: Option<u64>,
     /// A row was read before its time, and a timer is set for it.
     held: Option<Progress>,
     is_waiting: bool,
@@ -165,14 +167,6 @@ impl fmt::Debug for IngesterState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IngesterState").field("source", &self.source).finish_non_exhaustive()
     }
-}
-
-/// Event time and wall time, side by side.
-#[derive(Debug)]
-struct Pace {
-    times: f64,
-    /// Event time and monotonic time of the first row after the start.
-    begun: Option<(u64, u64)>,
 }
 
 /// What survives.
@@ -218,8 +212,9 @@ impl Actor for IngesterActor {
             settings,
             pace: match speed {
                 Speed::Max => None,
-                Speed::Times(times) => Some(Pace { times, begun: None }),
+                Speed::Times(times) => Some(Pace::new(times)),
             },
+            due: None,
             held: None,
             is_waiting: false,
             finished: false,
@@ -315,11 +310,14 @@ impl IngesterState {
                 },
             };
             if let Some(delay) = self.delay() {
-                // The row that is early waits in the ingester's batch.
+                // The row that is early waits in the ingester's batch, alone.
                 self.held = Some(progress);
                 self.is_waiting = true;
                 myself.send_after(delay, || IngesterMessage::ReadOn);
                 return Ok(());
+            }
+            if let Some(due) = self.due {
+                self.ingester.begin_batch(0, Pace::origin(due, monotonic_nanos()));
             }
             let counters = *self.ingester.counters();
             let batch = self.ingester.take_batch();
@@ -359,22 +357,31 @@ impl IngesterState {
     fn read(&mut self) -> Result<Progress, SourceError> {
         let rows = if self.pace.is_some() { 1 } else { self.batch_ticks };
         self.ingester.begin_batch(rows, monotonic_nanos());
-        self.source.read(&mut self.ingester, rows)
+        let mut progress = self.source.read(&mut self.ingester, rows)?;
+        self.due = self.due_at(self.ingester.frontier());
+        // What is due by now travels together, if the source can tell.
+        while progress == Progress::More && self.ingester.batch_len() < self.batch_ticks {
+            let next = self.source.next_time().map(Timestamp::from_nanos);
+            let next = next.map(|next| next.max(self.ingester.frontier()));
+            let due = next.and_then(|next| self.due_at(next));
+            if self.due.is_none() || due.is_none_or(|due| due > monotonic_nanos()) {
+                break;
+            }
+            progress = self.source.read(&mut self.ingester, 1)?;
+        }
+        Ok(progress)
     }
 
-    /// How long the newest row is early, if rows are paced.
-    fn delay(&mut self) -> Option<Duration> {
-        let pace = self.pace.as_mut()?;
-        let frontier = self.ingester.frontier();
-        if frontier == Timestamp::from_nanos(0) {
-            return None;
-        }
-        let now = monotonic_nanos();
-        let (event, wall) = *pace.begun.get_or_insert((frontier.as_nanos(), now));
-        let ahead = Duration::from_nanos(frontier.as_nanos().saturating_sub(event));
-        let due = Duration::from_nanos(wall) + ahead.div_f64(pace.times);
-        let early = due.saturating_sub(Duration::from_nanos(now));
-        (early > Duration::from_millis(1)).then_some(early)
+    /// When a row of that event time is due, if rows are paced.
+    fn due_at(&mut self, event: Timestamp) -> Option<u64> {
+        // Before the first row there is no time.
+        let event = Some(event.as_nanos()).filter(|&event| event > 0)?;
+        Some(self.pace.as_mut()?.due(event, monotonic_nanos()))
+    }
+
+    /// How long the row in hand is early, if rows are paced.
+    fn delay(&self) -> Option<Duration> {
+        Pace::wait(self.due?, monotonic_nanos())
     }
 
     fn report(&self) -> StageReport<IngesterReport> {

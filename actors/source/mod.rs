@@ -63,6 +63,12 @@ pub trait Source: Send + fmt::Debug {
     /// When the file cannot be read, or has become too short.
     fn seek(&mut self, position: &SourcePosition) -> Result<(), SourceError>;
 
+    /// The event time of the next row, unix nanoseconds, where that is known without reading it; a row
+    /// of that time or an earlier one comes next.
+    fn next_time(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes read so far of [`Source::bytes_total`].
     fn bytes_read(&self) -> u64;
 

@@ -97,6 +97,10 @@ impl Source for SimulatedSource {
         Ok(())
     }
 
+    fn next_time(&self) -> Option<u64> {
+        self.simulator.next_time()
+    }
+
     fn bytes_read(&self) -> u64 {
         self.simulator.state().emitted() * size_of::<RawTick>() as u64
     }

@@ -206,6 +206,7 @@ pub const KEYS: &[KeySpec] = &[
     count("simulator.symbols", "symbols", 1, 100_000),
     count("simulator.ticks", "rows", 1, i64::MAX).optional(),
     count("simulator.dirt_per_million", "rows per million", 0, 1_000_000),
+    count("simulator.ticks_per_second", "rows per symbol and second", 1, 100_000).optional(),
     //
     count("clean.price_max", "quote currency", 1, AMOUNT_MAX),
     percent("clean.spread_max_percent").with_decimals(4),

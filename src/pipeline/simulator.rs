@@ -106,6 +106,9 @@ pub struct SimulatorConfig {
     /// Injected rows per million clean ones, of all kinds together, at most. Rows that no kind of
     /// dirt suits, and those soon after another dirty row of the symbol, are left alone.
     pub dirt_per_million: u32,
+    /// Rows of each symbol in a second of event time, on average, injected ones not counted, whatever
+    /// its class and its sessions; none leaves each class its own. Not 0.
+    pub rows_per_second: Option<u32>,
 }
 
 impl SimulatorConfig {
@@ -127,6 +130,7 @@ impl SimulatorConfig {
             // Thursday 2024-08-08, 01:30 UTC: exchanges of three continents could be open.
             start: Timestamp::from_nanos(1_723_080_600_000_000_000),
             dirt_per_million: 10_000,
+            rows_per_second: None,
         }
     }
 }
@@ -195,7 +199,8 @@ impl Simulator {
     /// A market that starts afresh.
     pub fn new(config: SimulatorConfig, seed: u64) -> Self {
         let start = config.start.as_nanos();
-        let market = |symbol| Market::new(symbol, start, seed);
+        let has_sessions = config.rows_per_second.is_none();
+        let market = |symbol| Market::new(symbol, start, seed, has_sessions);
         let markets = config.symbols.iter().map(market).collect();
         let injected = DirtCounts::default();
         let state = SimulatorState { markets, emitted: 0, injected, pending: None };
@@ -233,6 +238,11 @@ impl Simulator {
     /// Dirty rows so far.
     pub const fn injected(&self) -> &DirtCounts {
         &self.state.injected
+    }
+
+    /// The event time of the next clean row, unix nanoseconds; none without symbols.
+    pub fn next_time(&self) -> Option<u64> {
+        self.due.peek().map(|&Reverse((due, _))| due)
     }
 
     /// The injected row that is waiting to come out, if any.
@@ -280,7 +290,8 @@ impl Iterator for Simulator {
         let mut soonest = self.due.peek_mut()?;
         let Reverse((_, index)) = *soonest;
         let market = &mut self.state.markets[index as usize];
-        let (tick, chance) = market.next_row(&self.config.symbols[index as usize]);
+        let symbol = &self.config.symbols[index as usize];
+        let (tick, chance) = market.next_row(symbol, self.config.rows_per_second);
         *soonest = Reverse((market.due, index));
         drop(soonest);
         self.state.emitted += 1;

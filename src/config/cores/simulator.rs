@@ -12,6 +12,9 @@ impl Config {
             rows: s.count_or_none(&["simulator", "ticks"]),
             dirt_per_million: u32::try_from(s.count(&["simulator", "dirt_per_million"]))
                 .unwrap_or(u32::MAX),
+            rows_per_second: s
+                .count_or_none(&["simulator", "ticks_per_second"])
+                .map(|rows| u32::try_from(rows).unwrap_or(u32::MAX)),
             ..SimulatorConfig::standard(symbols, &self.instruments())
         }
     }

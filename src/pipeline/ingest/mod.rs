@@ -28,6 +28,7 @@ mod json;
 pub mod lean;
 pub mod normalised;
 pub mod number;
+mod pace;
 pub mod split;
 mod symbols;
 pub mod tardis;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Column, HeaderError, Problem, RowError};
+pub use pace::Pace;
 pub use symbols::{SymbolEntry, SymbolTable};
 
 use crate::domain::{

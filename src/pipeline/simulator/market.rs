@@ -110,7 +110,12 @@ pub(super) struct Market {
 }
 
 impl Market {
-    pub(super) fn new(symbol: &SimulatedSymbol, start: u64, seed: u64) -> Self {
+    pub(super) fn new(
+        symbol: &SimulatedSymbol,
+        start: u64,
+        seed: u64,
+        has_sessions: bool,
+    ) -> Self {
         let instrument = &symbol.instrument;
         let mut random = Random::new(seed, instrument.symbol.as_str());
         let middle = (symbol.price.0 / instrument.tick_size.0) as f64;
@@ -119,7 +124,7 @@ impl Market {
         let due = start + offset;
         Self {
             random,
-            due: if symbol.feed == Feed::Snapshots { in_session(due) } else { due },
+            due: if has_sessions && symbol.feed == Feed::Snapshots { in_session(due) } else { due },
             middle,
             anchor: middle,
             trend: 0.0,
@@ -140,7 +145,11 @@ impl Market {
     /// The row that is due; moves the market and says when the next one is. Also gives 64 random
     /// bits that the row did not use.
     #[inline]
-    pub(super) fn next_row(&mut self, symbol: &SimulatedSymbol) -> (RawTick, u64) {
+    pub(super) fn next_row(
+        &mut self,
+        symbol: &SimulatedSymbol,
+        rows_per_second: Option<u32>,
+    ) -> (RawTick, u64) {
         let feed = symbol.feed;
         let now = self.due;
         let word = self.random.word();
@@ -149,7 +158,7 @@ impl Market {
             self.wander(symbol, feed);
         }
         self.rows += 1;
-        self.schedule(feed);
+        self.schedule(feed, rows_per_second);
         let row = match feed {
             Feed::Book { quotes_are_received } => self.book_row(symbol, quotes_are_received, word),
             Feed::Exchanges => self.exchange_row(symbol, word),
@@ -234,9 +243,11 @@ impl Market {
         clippy::cast_sign_loss,
         reason = "positive, and at most some minutes"
     )]
-    fn schedule(&mut self, feed: Feed) {
+    fn schedule(&mut self, feed: Feed, rows_per_second: Option<u32>) {
         let gaps = self.random.exponential();
-        if feed == Feed::Snapshots {
+        if let Some(rows) = rows_per_second {
+            self.due += 1_000 + (gaps * (1e9 / f64::from(rows.max(1)) - 1e3).max(0.0)) as u64;
+        } else if feed == Feed::Snapshots {
             // Every half second in a busy market; sometimes nothing happens for a while.
             self.due = in_session(self.due + SNAPSHOT_NANOS * (1 + gaps as u64 / 3));
         } else {

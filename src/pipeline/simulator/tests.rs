@@ -211,3 +211,32 @@ proptest! {
         prop_assert!(straight.take(500).eq(cut.take(500)));
     }
 }
+
+/// Whatever the class: those of one symbol would come ten times and once a second otherwise.
+#[test]
+fn rows_come_at_the_rate_that_is_asked_for_in_and_out_of_sessions() {
+    // Friday 2024-08-09, 18:00 UTC: no session anywhere in China.
+    let start = Timestamp::from_nanos(1_723_226_400_000_000_000);
+    let rows_per_second = Some(200);
+    let market = SimulatorConfig { start, rows_per_second, dirt_per_million: 0, ..config(20, 80_000) };
+    let mut counts = [0u32; 20];
+    let mut last = 0;
+    for row in Simulator::new(market, 6) {
+        counts[row.symbol] += 1;
+        last = row.tick.event_time;
+    }
+    // 80,000 rows of 20 symbols are 4,000 of each, in 20 s.
+    assert!(counts.iter().all(|count| (3_700..4_300).contains(count)), "{counts:?}");
+    let seconds = (last - start.as_nanos()) as f64 / 1e9;
+    assert!((19.5..20.8).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn the_time_of_the_next_row_is_known_before_it_comes() {
+    let mut simulator = Simulator::new(config(20, 20_000), 8);
+    while let Some(next) = simulator.next_time() {
+        let Some(row) = simulator.next() else { break };
+        assert!(row.tick.event_time <= next, "a row comes by then");
+        assert!(row.dirt.is_some() || row.tick.event_time == next);
+    }
+}
