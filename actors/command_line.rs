@@ -15,15 +15,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tickwright_core::compare::Plan;
 use tickwright_core::config::{Chaos, Config, ConfigInput, Kinds, keys};
 
 use crate::source::live::LiveConfig;
 
 mod cluster;
+mod compare;
 
 pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
 };
+pub use compare::CompareOptions;
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -88,8 +91,8 @@ pub enum Command {
     Certs(CertsOptions),
     /// Search for better parameters (not available yet)
     Optimize(NotYetOptions),
-    /// Compare two runs (not available yet)
-    Compare(NotYetOptions),
+    /// Measure one node against several under growing loads
+    Compare(CompareOptions),
 }
 
 /// Options of `demo` and `run`.
@@ -180,6 +183,21 @@ pub enum Task {
     Ctl(CtlOptions),
     /// Make certificates.
     Certs(CertsOptions),
+    /// Compare one node with several.
+    Compare(Box<CompareTask>),
+}
+
+/// A comparison of one node with several.
+#[derive(Clone, Debug)]
+pub struct CompareTask {
+    /// The runs.
+    pub plan: Plan,
+    /// The text of the configuration's file.
+    pub config_text: Option<String>,
+    /// What was laid over it: keys and values.
+    pub overrides: Vec<(String, String)>,
+    /// Where to write what was measured as JSON.
+    pub report: Option<PathBuf>,
 }
 
 /// A member of a cluster.
@@ -261,7 +279,7 @@ impl CommandLine {
             Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
             Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
-            Command::Compare(_) => Err(Refusal::not_yet("`tickwright compare`")),
+            Command::Compare(options) => prepare_compare(&global, options, kinds),
         }
     }
 }
@@ -367,6 +385,23 @@ fn prepare_node(
     let chaos = chaos.map_err(|wrong| Refusal::usage(wrong.0))?;
     let task = Task::Node(NodeRun { chaos, is_attached: options.attached });
     prepare_other(global, &[("node.name", options.name)], task, kinds)
+}
+
+fn prepare_compare(
+    global: &GlobalOptions,
+    options: CompareOptions,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    let mut problems = Vec::new();
+    let config = load(global, global.config.as_deref(), &[], kinds, &mut problems);
+    let config_text = global.config.as_deref().map(read).transpose();
+    let (Some(config), Ok(config_text)) = (config, config_text) else {
+        return Err(Refusal::usage(problems));
+    };
+    let overrides = overrides(global, &[], &mut problems);
+    let plan = options.plan();
+    let task = CompareTask { plan, config_text, overrides, report: options.report };
+    Ok(Prepared { config, json: global.json, task: Task::Compare(Box::new(task)) })
 }
 
 /// A task that needs nothing but a sound configuration.
@@ -606,12 +641,43 @@ mod tests {
     fn what_does_not_exist_yet_says_so() {
         for arguments in [
             &["optimize"][..],
-            &["compare", "a", "b"],
-            &["demo", "--nodes", "3", "--chaos", "cut:calc-1@40%:5s"],
+            &["run", "--live", "ws://127.0.0.1:1", "--streams", "btcusdt@trade", "--nodes", "3"],
         ] {
             let (exit_code, problems) = refused(arguments);
             assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");
             assert!(problems.contains("is not available yet"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn a_comparison_is_of_the_loads_that_are_asked_for() {
+        let plan = |arguments: &[&str]| match prepare(arguments).unwrap().task {
+            Task::Compare(task) => task.plan,
+            other => panic!("no comparison: {other:?}"),
+        };
+        assert_eq!(
+            plan(&["compare"]).len(),
+            128,
+            "4 symbols, 4 strategies, 4 rates, on 1 and on 3"
+        );
+        let some = ["compare", "--symbols", "50,10", "--strategies", "2", "--rates", "100,200"];
+        let short = [&some[..], &["--duration", "90s", "--nodes", "5"]].concat();
+        assert_eq!(plan(&short).options().symbols, [10, 50]);
+        assert_eq!((plan(&short).options().duration_seconds, plan(&short).len()), (90, 8));
+        let wrong = [&some[..], &["--set", "pipeline.shard=2"]].concat();
+        let (exit_code, problems) = refused(&wrong);
+        assert!(exit_code == EXIT_USAGE && problems.contains("pipeline.shards"), "{problems}");
+        for (option, value, remedy) in [
+            ("--symbols", "0", "is not in 1..=100000"),
+            ("--rates", "100,x", "invalid digit"),
+            ("--nodes", "1", "is not in 2..=64"),
+            ("--duration", "2h", "is not a span such as 300, 90s or 5m, of an hour at most"),
+            ("--duration", "0", "is not a span such as"),
+        ] {
+            let wrong = ["tickwright", "compare", option, value];
+            let error = CommandLine::try_parse_from(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE));
+            assert!(error.to_string().contains(remedy), "{error}");
         }
     }
 

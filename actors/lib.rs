@@ -15,6 +15,7 @@ pub mod cleaner;
 pub mod cluster;
 pub mod cluster_node;
 pub mod command_line;
+pub mod compare;
 pub mod ctl;
 pub mod factors;
 pub mod ingester;

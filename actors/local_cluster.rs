@@ -32,8 +32,8 @@ use crate::telemetry::Sample;
 use faults::{Fault, node_of};
 use process::NodeProcess;
 
-/// Between two looks at the nodes.
-const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at the nodes, unless somebody wants to disturb them less.
+pub const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a node may take to say how far it is.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
@@ -65,6 +65,8 @@ pub struct LocalClusterArguments {
     pub data: Vec<PathBuf>,
     /// Faults to inject.
     pub faults: Faults,
+    /// Between two looks at the nodes.
+    pub look: Duration,
 }
 
 /// Why there is no report.
@@ -136,6 +138,13 @@ pub enum LocalClusterError {
 /// What happens, for whoever watches.
 #[derive(Clone, Debug)]
 pub enum LocalClusterEvent {
+    /// A node runs as this process.
+    Started {
+        /// Its name.
+        node: String,
+        /// The process's number.
+        process: u32,
+    },
     /// How far the run has come.
     Progress(Sample),
     /// A line about the nodes.
@@ -200,6 +209,7 @@ struct LocalCluster {
     /// The node that each unit was last seen on, and how often that was another than before.
     homes: BTreeMap<String, usize>,
     failovers: u64,
+    look: Duration,
 }
 
 impl LocalCluster {
@@ -227,10 +237,10 @@ impl LocalCluster {
         faults.sort_by_key(|&(percent, _)| percent);
         let nodes = processes(&arguments, &layout)?;
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
-        let all_faults = arguments.faults;
+        let (all_faults, look) = (arguments.faults, arguments.look);
         let (homes, still) = (BTreeMap::new(), (0, 0));
         let voters = voters_of(nodes.len(), arguments.config.cluster.voters);
-        Ok(Self { nodes, voters, faults, all_faults, opened: 0, still, homes, failovers: 0 })
+        Ok(Self { nodes, voters, faults, all_faults, opened: 0, still, homes, failovers: 0, look })
     }
 
     async fn run(
@@ -238,14 +248,15 @@ impl LocalCluster {
         show: &mut impl FnMut(LocalClusterEvent),
     ) -> Result<RunReport, LocalClusterError> {
         for node in &mut self.nodes {
-            node.start()?;
+            let (node, process) = (node.name.clone(), node.start()?);
+            show(LocalClusterEvent::Started { node, process });
         }
         self.wait_joined().await?;
         self.wait_voters().await?;
         let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
         show(LocalClusterEvent::Line(format!("up: {}", names.join(", "))));
         let begun = Instant::now();
-        let mut look = interval(LOOK);
+        let mut look = interval(self.look);
         let mut told: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         loop {
             look.tick().await;

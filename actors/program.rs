@@ -18,13 +18,14 @@ use crate::certs::{CertsTask, certify};
 use crate::cluster::{Tls, node_name};
 use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
-    CertsCommand, CertsOptions, CommandLine, CtlCommand, CtlOptions, EXIT_BROKEN, EXIT_OK,
-    EXIT_STOPPED, EXIT_USAGE, NodeRun, Prepared, RunTask, Task, key_list,
+    CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, EXIT_BROKEN,
+    EXIT_OK, EXIT_STOPPED, EXIT_USAGE, NodeRun, Prepared, RunTask, Task, key_list,
 };
+use crate::compare::{CompareArguments, CompareError, compare};
 use crate::ctl::{self, CtlTarget, CtlTask};
 use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
-    LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
+    LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
 };
 use crate::outcome;
 use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
@@ -62,6 +63,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         Task::Node(run) => be_a_node(config, kinds, run),
         Task::Ctl(options) => ask_a_node(&config, options, json),
         Task::Certs(options) => make_certificates(options),
+        Task::Compare(task) => compare_nodes(config, kinds, *task, json),
     };
     ExitCode::from(code)
 }
@@ -191,6 +193,66 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
     }
 }
 
+/// Compares one node with several, and says how long that will take before it begins.
+fn compare_nodes(config: Config, kinds: Kinds, task: CompareTask, json: bool) -> u8 {
+    let CompareTask { plan, config_text, overrides, report } = task;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    let (at_least, at_most) = plan.time();
+    eprintln!(
+        "{} runs, rows come for {} in each: about {}, at most {} where loads are not sustained",
+        plan.len(),
+        time_text(plan.duration()),
+        time_text(at_least),
+        time_text(at_most)
+    );
+    let arguments = CompareArguments { plan, config, config_text, overrides, kinds };
+    let tell = |line: &str| eprintln!("{line}");
+    let comparison = match runtime.block_on(compare(&arguments, tell, stop(None))) {
+        Ok(comparison) => comparison,
+        Err(error) => {
+            eprintln!("{error}");
+            let is_stopped = matches!(error, CompareError::Stopped { .. });
+            return if is_stopped { EXIT_STOPPED } else { EXIT_USAGE };
+        }
+    };
+    let mut text = serde_json::to_string_pretty(&comparison).expect("every key is text");
+    text.push('\n');
+    if let Some(path) = report
+        && let Err(error) = std::fs::write(&path, &text)
+    {
+        eprintln!("cannot write the report to `{}`: {error}", path.display());
+        return EXIT_USAGE;
+    }
+    if json {
+        print!("{text}")
+    } else {
+        print!("{comparison}")
+    }
+    for broken in comparison.broken() {
+        eprintln!("broken: {broken}");
+    }
+    if !comparison.broken().is_empty() {
+        return EXIT_BROKEN;
+    }
+    // They are in the table.
+    if comparison.failures().next().is_some() { EXIT_USAGE } else { EXIT_OK }
+}
+
+/// `10 h 45 min`, `4 min`, `90 s`.
+fn time_text(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 /// Runs the pipeline in this process.
 async fn run_here(
     config: Config,
@@ -243,14 +305,15 @@ async fn run_on_nodes(
     mut shown: Option<Progress>,
 ) -> Result<RunReport, u8> {
     let RunTask { data, chaos, nodes, config_file, overrides, .. } = task;
+    let (faults, look) = (chaos, LOOK);
     let arguments =
-        LocalClusterArguments { nodes, config, config_file, overrides, data, faults: chaos };
+        LocalClusterArguments { nodes, config, config_file, overrides, data, faults, look };
     let show = |event: LocalClusterEvent| match (&mut shown, event) {
         (Some(shown), LocalClusterEvent::Progress(sample)) => {
             shown.update(&progress_sample(&sample));
         }
         (Some(shown), LocalClusterEvent::Line(line)) => shown.line(&line),
-        (None, _) => {}
+        (_, LocalClusterEvent::Started { .. }) | (None, _) => {}
     };
     let report = run_nodes(arguments, show, stop(None)).await;
     if let Some(shown) = shown {

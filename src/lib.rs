@@ -28,5 +28,6 @@ pub mod supervision;
 
 // Second floor: runs over data.
 pub mod backtest;
+pub mod compare;
 // Top floor: what a user sets.
 pub mod config;

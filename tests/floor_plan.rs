@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["cluster", "ledger", "pipeline", "stream", "supervision"],
-    &["backtest"],
+    &["backtest", "compare"],
     &["config"],
 ];
 
@@ -23,7 +23,7 @@ const KIT: &[&str] = &["kit", "source"];
 /// The modules that may name actors, because joining them, or asking them at the end, is their
 /// purpose. Not one of them is an actor.
 const JOINERS: &[&str] =
-    &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster"];
+    &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster", "compare"];
 
 /// The services of a cluster, and who may hold a handle on them.
 const SERVICES: (&[&str], &[&str]) = (&["cluster", "ledger"], &["allocator"]);

@@ -136,7 +136,10 @@ impl LocalCluster {
             (fault.mend_at, fault.is_away) = (None, false);
             let node = &mut self.nodes[fault.node];
             match fault.spec.kind {
-                ChaosKind::Restart { .. } => node.start()?,
+                ChaosKind::Restart { .. } => {
+                    let (node, process) = (node.name.clone(), node.start()?);
+                    show(LocalClusterEvent::Started { node, process });
+                }
                 ChaosKind::Pause { .. } => node.signal("CONT")?,
                 // A node that was cut off ends that itself.
                 ChaosKind::Panic { .. } | ChaosKind::Kill { .. } | ChaosKind::Cut { .. } => {}

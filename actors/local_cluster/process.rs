@@ -59,8 +59,8 @@ impl NodeProcess {
         LocalClusterError::Process { what: format!("{} cannot be {what}", self.name), error }
     }
 
-    /// Starts it, once more if need be.
-    pub(super) fn start(&mut self) -> Result<(), LocalClusterError> {
+    /// Starts it, once more if need be; returns the number of its process.
+    pub(super) fn start(&mut self) -> Result<u32, LocalClusterError> {
         let mut command = Command::new(&self.program);
         command.args(&self.options);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -74,9 +74,9 @@ impl NodeProcess {
             // Ends with the process.
             std::thread::spawn(move || listen(said, log, &lines));
         }
-        let _input = child.stdin.take();
+        let (process, _input) = (child.id(), child.stdin.take());
         self.child = Some(Running { child, _input });
-        Ok(())
+        Ok(process)
     }
 
     /// The file of what it says: new with the first start, the same with all others.

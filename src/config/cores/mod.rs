@@ -2,6 +2,7 @@
 
 mod backtest;
 mod clean;
+mod compare;
 mod exec;
 mod factors;
 mod risk;

@@ -110,12 +110,7 @@ pub(super) struct Market {
 }
 
 impl Market {
-    pub(super) fn new(
-        symbol: &SimulatedSymbol,
-        start: u64,
-        seed: u64,
-        has_sessions: bool,
-    ) -> Self {
+    pub(super) fn new(symbol: &SimulatedSymbol, start: u64, seed: u64, has_sessions: bool) -> Self {
         let instrument = &symbol.instrument;
         let mut random = Random::new(seed, instrument.symbol.as_str());
         let middle = (symbol.price.0 / instrument.tick_size.0) as f64;

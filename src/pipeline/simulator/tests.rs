@@ -218,7 +218,8 @@ fn rows_come_at_the_rate_that_is_asked_for_in_and_out_of_sessions() {
     // Friday 2024-08-09, 18:00 UTC: no session anywhere in China.
     let start = Timestamp::from_nanos(1_723_226_400_000_000_000);
     let rows_per_second = Some(200);
-    let market = SimulatorConfig { start, rows_per_second, dirt_per_million: 0, ..config(20, 80_000) };
+    let market =
+        SimulatorConfig { start, rows_per_second, dirt_per_million: 0, ..config(20, 80_000) };
     let mut counts = [0u32; 20];
     let mut last = 0;
     for row in Simulator::new(market, 6) {
