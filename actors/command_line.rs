@@ -651,9 +651,10 @@ mod tests {
 
     #[test]
     fn a_comparison_is_of_the_loads_that_are_asked_for() {
-        let plan = |arguments: &[&str]| match prepare(arguments).unwrap().task {
-            Task::Compare(task) => task.plan,
-            other => panic!("no comparison: {other:?}"),
+        let plan = |arguments: &[&str]| {
+            let task = prepare(arguments).unwrap().task;
+            let Task::Compare(task) = task else { panic!("no comparison: {task:?}") };
+            task.plan
         };
         assert_eq!(
             plan(&["compare"]).len(),

@@ -329,7 +329,7 @@ mod tests {
         let error = write_configurations(&arguments, &directory.path().join("compare"));
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with("3 strategies cannot be made of those configured: "), "{error}");
-        assert!(!directory.path().join("compare").exists());
+        assert!(!directory.path().join("compare").try_exists().unwrap());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Nodes of a cluster that are killed, stopped and started again while they are at work, at moments that
 //! nobody has prepared for.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "helpers for several test files")]
 
 mod common;
