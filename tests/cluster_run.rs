@@ -250,7 +250,8 @@ fn what_a_node_cannot_do_ends_the_run_with_its_words() {
     assert!(ended.stderr.contains("there is no node \"calc-7\""), "{ended:?}");
     let (_, ended) = refused(&["demo", "--chaos", "pause:calc-1@5%:1s"]);
     assert!(ended.stderr.contains("needs --nodes"), "{ended:?}");
-    let (_, ended) = refused(&["demo", "--nodes", "2", "--set", "pipeline.follow=elsewhere"]);
+    let follows = ["--set", "pipeline.follow=elsewhere", "--set", "pipeline.merge=arrival"];
+    let (_, ended) = refused(&with(&["demo", "--nodes", "2"], &follows));
     assert!(ended.stderr.contains("pipeline.follow is for a run of one process"), "{ended:?}");
     let scratch = Scratch::new();
     let file = scratch.file("bad.csv", format!("{}\nx\n", common::HEADER));
