@@ -140,7 +140,7 @@ What this cannot show
 ";
     assert!(text.starts_with(expected), "{text}");
     assert!(text.contains(" it cannot tell what more machines give."), "{text}");
-    assert!(text.lines().skip(1).all(|line| line.len() <= 104), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.len() <= 106), "{text}");
     assert_eq!(comparison.failures().collect::<Vec<_>>(), ["data-1 has ended"]);
     let json = serde_json::to_value(&comparison).unwrap();
     assert_eq!(json["factors"][0]["symbols_one"], 10);
