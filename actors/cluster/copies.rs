@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tickwright_core::cluster::{Unit, ranked};
+use tickwright_core::cluster::{EpochFence, Unit, ranked};
 use tickwright_core::domain::{Key, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -80,8 +80,8 @@ struct Shared {
     store: Store,
     /// Nodes but this one that are to keep each checkpoint.
     others: usize,
-    /// The latest epoch of each unit that was heard of.
-    epochs: Mutex<BTreeMap<Unit, u64>>,
+    /// Refuses what is of an older epoch of a unit than was heard of.
+    epochs: Mutex<EpochFence>,
     /// What was sent to whom, by which way.
     sent: Mutex<BTreeMap<(String, NodeId), Sent>>,
     /// Checkpoints that fewer nodes keep than are to.
@@ -103,11 +103,12 @@ impl Copies {
     /// From now on this node keeps copies for others in `store`; of its own checkpoints, `replicas` are
     /// to be kept in all.
     pub fn start(network: Network, store: Store, replicas: usize) -> Self {
+        let epochs = Mutex::new(heard_before(&store));
         let copies = Self(Arc::new(Shared {
             network,
             store,
             others: replicas.saturating_sub(1),
-            epochs: Mutex::default(),
+            epochs,
             sent: Mutex::default(),
             short: AtomicU64::new(0),
         }));
@@ -224,17 +225,16 @@ impl Shared {
     /// Whether nobody has a later epoch of `unit`; this one is known from now on.
     fn admits(&self, unit: Unit, epoch: u64) -> bool {
         let mut epochs = lock(&self.epochs);
-        let known = epochs.entry(unit).or_insert_with(|| {
-            let stored = self.store.get(EPOCHS, unit.to_string().as_bytes()).ok().flatten();
-            stored.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0)
-        });
-        if epoch > *known {
-            *known = epoch;
+        let is_news = epochs.latest(unit).is_none_or(|latest| latest < epoch);
+        if epochs.admit(unit, epoch).is_err() {
+            return false;
+        }
+        if is_news {
             let (key, value) = (unit.to_string().into_bytes(), epoch.to_le_bytes().to_vec());
             // What is not known after a crash costs rows that are derived again, and no more.
             self.store.put(EPOCHS, key, value, Box::new(drop));
         }
-        epoch >= *known
+        true
     }
 
     /// Every key of `trees` here, in order.
@@ -272,7 +272,7 @@ impl Shared {
         if kept < self.others && self.short.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
                 %unit,
-                "fewer nodes than stream.replicas keep checkpoints, for there are no more"
+                "fewer nodes than stream.replicas keep checkpoints: no more are there that take them"
             );
         }
     }
@@ -393,6 +393,21 @@ impl Shared {
             Call::Fetch { tree, key } => Ok(encode(&self.store.get(&tree, &key).map_err(fail)?)),
         }
     }
+}
+
+/// The epochs that earlier lives of this node have heard of. One that cannot be read is as if it had not
+/// been heard.
+fn heard_before(store: &Store) -> EpochFence {
+    let mut epochs = EpochFence::default();
+    for key in store.keys(EPOCHS).unwrap_or_default() {
+        let unit = str::from_utf8(&key).ok().and_then(Unit::parse);
+        let epoch = store.get(EPOCHS, &key).ok().flatten().and_then(|bytes| bytes.try_into().ok());
+        if let (Some(unit), Some(epoch)) = (unit, epoch.map(u64::from_le_bytes)) {
+            // The first of each unit is always let in.
+            let _ = epochs.admit(unit, epoch);
+        }
+    }
+    epochs
 }
 
 /// Whether there is something of each of `trees`.

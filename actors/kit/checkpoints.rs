@@ -29,7 +29,6 @@ use super::wire;
 pub type Stored = (Key, Result<(), StoreError>);
 
 /// A checkpoint that is to be kept elsewhere too, so that another node can go on from it.
-#[derive(Clone, PartialEq, Eq)]
 pub struct CheckpointCopy {
     /// The tree it is in.
     pub tree: String,

@@ -31,6 +31,11 @@ pub struct StaleEpoch {
 }
 
 impl EpochFence {
+    /// The latest epoch of `unit` that was heard of.
+    pub fn latest(&self, unit: Unit) -> Option<u64> {
+        self.latest.get(&unit).copied()
+    }
+
     /// Lets in something that `unit` says at `epoch`.
     ///
     /// # Errors
@@ -59,5 +64,7 @@ mod tests {
         assert_eq!(fence.admit(shard, 2), Ok(()));
         assert_eq!(fence.admit(shard, 1), Err(StaleEpoch { unit: shard, epoch: 1, latest: 2 }));
         assert_eq!(fence.admit(Unit::Exec, 1), Ok(()), "each unit has epochs of its own");
+        assert_eq!(fence.latest(shard), Some(2));
+        assert_eq!(fence.latest(Unit::Shard(4)), None);
     }
 }

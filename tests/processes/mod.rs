@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
+use tickwright::telemetry::usage_of;
 
 /// Nothing here may take longer. Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -157,10 +158,7 @@ impl Node {
 
     /// Memory that it takes up now.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.as_ref().unwrap().id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        usage_of(self.child.as_ref().unwrap().id()).unwrap().rss_bytes
     }
 
     /// `kill -9`.
