@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
 
-/// A port that nobody uses just now.
+/// Ports given out by this process.
+static PORTS: AtomicU32 = AtomicU32::new(0);
+
+/// A port that nobody uses just now, and that is given to nobody else. It is below those that the system
+/// takes for connections, or one of these could have it before the node does.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let place = first.wrapping_add(PORTS.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + place % 12_000).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A node that can be started, ended and started again with what it remembers.
