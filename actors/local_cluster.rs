@@ -426,7 +426,6 @@ fn processes(
         move |error| LocalClusterError::Process { what, error }
     };
     let program = std::env::current_exe().map_err(what("this program cannot be found"))?;
-    // All at once, so that no two are the same.
     let ports = free_ports(layout.len() * 2).map_err(what("there are no free ports"))?;
     let (ports, http_ports) = ports.split_at(layout.len());
     let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
@@ -476,9 +475,20 @@ fn processes(
     Ok(processes)
 }
 
+/// Ports that nobody uses just now. They are below those that the system takes for connections: a node
+/// that is started again must find its own free.
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners: Vec<TcpListener> = (0..count).map(listen).collect::<io::Result<_>>()?;
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let place = std::process::id() % u32::from(PORTS.end - PORTS.start);
+    let first = PORTS.start + u16::try_from(place).unwrap_or(0);
+    let ports = (first..PORTS.end).chain(PORTS.start..first);
+    // Held until all are found, so that no two are the same.
+    let listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let listeners: Vec<TcpListener> = listeners.take(count).collect();
+    if listeners.len() < count {
+        let told = format!("{count} are wanted of those from {} to {}", PORTS.start, PORTS.end);
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
+    }
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
