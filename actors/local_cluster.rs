@@ -14,7 +14,7 @@ mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -198,6 +198,8 @@ pub async fn run_nodes(
 
 struct LocalCluster {
     nodes: Vec<NodeProcess>,
+    /// Keep the ports of nodes that are down for these.
+    _claims: Vec<UdpSocket>,
     /// Voters that the ledger is to have.
     voters: usize,
     faults: Vec<Fault>,
@@ -235,12 +237,23 @@ impl LocalCluster {
         }
         // Stable, as the gates of the nodes are.
         faults.sort_by_key(|&(percent, _)| percent);
-        let nodes = processes(&arguments, &layout)?;
+        let (nodes, claims) = processes(&arguments, &layout)?;
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
         let (all_faults, look) = (arguments.faults, arguments.look);
         let (homes, still) = (BTreeMap::new(), (0, 0));
         let voters = voters_of(nodes.len(), arguments.config.cluster.voters);
-        Ok(Self { nodes, voters, faults, all_faults, opened: 0, still, homes, failovers: 0, look })
+        Ok(Self {
+            nodes,
+            _claims: claims,
+            voters,
+            faults,
+            all_faults,
+            opened: 0,
+            still,
+            homes,
+            failovers: 0,
+            look,
+        })
     }
 
     async fn run(
@@ -415,18 +428,18 @@ impl LocalCluster {
     }
 }
 
-/// The processes, not started yet.
+/// The processes, not started yet, and claims to their ports.
 fn processes(
     arguments: &LocalClusterArguments,
     layout: &[(String, &'static str)],
-) -> Result<Vec<NodeProcess>, LocalClusterError> {
+) -> Result<(Vec<NodeProcess>, Vec<UdpSocket>), LocalClusterError> {
     let config = &arguments.config;
     let what = |what: &str| {
         let what = what.to_owned();
         move |error| LocalClusterError::Process { what, error }
     };
     let program = std::env::current_exe().map_err(what("this program cannot be found"))?;
-    let ports = free_ports(layout.len() * 2).map_err(what("there are no free ports"))?;
+    let (ports, claims) = free_ports(layout.len() * 2).map_err(what("there are no free ports"))?;
     let (ports, http_ports) = ports.split_at(layout.len());
     let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
     let shards = config.pipeline.shards.max((calc * SHARDS_PER_NODE).min(SHARDS_MAX));
@@ -472,24 +485,40 @@ fn processes(
         };
         processes.push(NodeProcess::new(name.clone(), program.clone(), options, target, log));
     }
-    Ok(processes)
+    Ok((processes, claims))
 }
 
-/// Ports that nobody uses just now. They are below those that the system takes for connections: a node
-/// that is started again must find its own free.
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+/// Ports that nobody uses just now, and claims to them. They are below those that the system takes for
+/// connections: a node that is started again must find its own free.
+///
+/// # Errors
+///
+/// There are not so many.
+pub fn free_ports(count: usize) -> io::Result<(Vec<u16>, Vec<UdpSocket>)> {
     const PORTS: std::ops::Range<u16> = 20_000..32_000;
     let place = std::process::id() % u32::from(PORTS.end - PORTS.start);
     let first = PORTS.start + u16::try_from(place).unwrap_or(0);
     let ports = (first..PORTS.end).chain(PORTS.start..first);
-    // Held until all are found, so that no two are the same.
-    let listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    let listeners: Vec<TcpListener> = listeners.take(count).collect();
-    if listeners.len() < count {
+    let claimed: Vec<(u16, UdpSocket)> =
+        ports.filter_map(|port| Some((port, claim(port).ok()?))).take(count).collect();
+    if claimed.len() < count {
         let told = format!("{count} are wanted of those from {} to {}", PORTS.start, PORTS.end);
         return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
     }
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    Ok(claimed.into_iter().unzip())
+}
+
+/// Claims a port of TCP that nobody listens at. While its node is down the port is free, so other
+/// clusters that look for ports just then must be told by other means: all who look hold the same port
+/// of UDP, which nodes have no use for, and the system lets go of it whatever becomes of the holder.
+///
+/// # Errors
+///
+/// Somebody has the port, or has claimed it.
+pub fn claim(port: u16) -> io::Result<UdpSocket> {
+    let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    Ok(claim)
 }
 
 impl NodeProcess {

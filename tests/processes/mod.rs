@@ -2,15 +2,17 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
+use tickwright::local_cluster::claim;
 use tickwright::telemetry::usage_of;
 
 /// Nothing here may take longer. Generous: the machine may be busy with other tests.
@@ -22,14 +24,18 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
 /// Ports given out by this process.
 static PORTS: AtomicU32 = AtomicU32::new(0);
 
-/// A port that nobody uses just now, and that is given to nobody else. It is below those that the system
-/// takes for connections, or one of these could have it before the node does.
+/// What claims the ports that this process has given out, until it ends.
+static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+
+/// A port that nobody uses just now, and that is given to nobody else, also not by `demo --nodes`. It is
+/// below those that the system takes for connections, or one of these could have it before the node does.
 pub(crate) fn free_port() -> u16 {
     let first = std::process::id().wrapping_mul(97);
     loop {
         let place = first.wrapping_add(PORTS.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(20_000 + place % 12_000).unwrap();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if let Ok(claim) = claim(port) {
+            CLAIMS.lock().unwrap().push(claim);
             return port;
         }
     }
