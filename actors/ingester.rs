@@ -359,12 +359,14 @@ impl IngesterState {
         self.ingester.begin_batch(rows, monotonic_nanos());
         let mut progress = self.source.read(&mut self.ingester, rows)?;
         self.due = self.due_at(self.ingester.frontier());
-        // What is due by now travels together, if the source can tell.
+        // What may go by now travels together, if the source can tell: a timer lets many rows go at
+        // once, and each alone would cost every stage a block.
         while progress == Progress::More && self.ingester.batch_len() < self.batch_ticks {
             let next = self.source.next_time().map(Timestamp::from_nanos);
             let next = next.map(|next| next.max(self.ingester.frontier()));
             let due = next.and_then(|next| self.due_at(next));
-            if self.due.is_none() || due.is_none_or(|due| due > monotonic_nanos()) {
+            let is_early = |due| Pace::wait(due, monotonic_nanos()).is_some();
+            if self.due.is_none() || due.is_none_or(is_early) {
                 break;
             }
             progress = self.source.read(&mut self.ingester, 1)?;
