@@ -55,8 +55,7 @@ pub use network::{
     DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route, Way,
 };
 pub use tls::{Identity, Tls, TlsError, node_name};
-pub(crate) use transport::WireBlock;
-pub use transport::{Edge, KIND as STREAM_KIND, Transport};
+pub use transport::{Edge, KIND as STREAM_KIND, Transport, WireBlock};
 
 use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,

@@ -36,7 +36,7 @@ use tickwright_core::stream::Frame;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub(crate) use block::WireBlock;
+pub use block::WireBlock;
 use block::{Head, Speech, decode, decode_block, encode, encode_frame};
 
 use super::network::{DeliveryError, Message, Network, Request, Route, Way, lock, read, write};
@@ -151,7 +151,7 @@ impl Transport {
     }
 
     /// The consuming end of a stream: takes what is to be said to the producer, wherever it is.
-    pub(crate) fn consume<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<Demand<B>> {
+    pub fn consume<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<Demand<B>> {
         let name = (edge.from, edge.to);
         let sink: Arc<Mutex<Option<Open<B>>>> = Arc::default();
         let (hello, frames) = (edge.hello.clone(), Arc::clone(&sink));
@@ -207,7 +207,7 @@ impl Transport {
 
     /// The producing end of a stream: lets its consumer in, wherever that is, and returns what tells it
     /// that the producer has started anew.
-    pub(crate) fn produce<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<()> {
+    pub fn produce<B: WireBlock>(&self, edge: Edge<B>) -> Outlet<()> {
         let Edge { from, to, demand, hello } = edge;
         let latest = Arc::new(AtomicU64::new(0));
         let answered = Arc::clone(&latest);

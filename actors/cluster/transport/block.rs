@@ -53,7 +53,7 @@ pub(super) struct Head {
 }
 
 /// A block that can cross nodes.
-pub(crate) trait WireBlock: Block + Default + Send + Sync + 'static {
+pub trait WireBlock: Block + Default + Send + Sync + 'static {
     /// Whether the block holds nothing at all, not even a definition.
     fn is_blank(&self) -> bool;
 
