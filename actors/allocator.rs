@@ -4,6 +4,7 @@
 //! ```text
 //! ledger: sessions, allocations ─▶ Allocator ─▶ ledger        (only where this node coordinates)
 //!                     └──────────▶ owners, for the share of this node
+//! units that were given up here ─▶ Allocator ─▶ ledger        (on every node)
 //! ```
 //!
 //! *Failover.* What it knows is in the ledger. A new coordinator begins with no memory of how long nodes
@@ -17,16 +18,16 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tickwright_core::cluster::{
-    Allocator, AllocatorConfig, Candidate, Holding, Owners, Profile, Unit,
+    Allocator, AllocatorConfig, Candidate, Holding, Owners, Profile, Situation, Unit,
 };
 use tickwright_core::domain::{NodeId, Timestamp};
 use tickwright_core::ledger::Ledger;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::cluster::View;
+use crate::cluster::{Loads, View};
 use crate::kit::monotonic_nanos;
-use crate::ledger::{LedgerClient, LedgerError};
+use crate::ledger::{LedgerClient, LedgerError, drained, given_up};
 
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
@@ -48,6 +49,12 @@ pub struct AllocatorArguments {
     pub ledger: LedgerClient,
     /// Who is there, and what for.
     pub view: watch::Receiver<View>,
+    /// How loaded they are.
+    pub loads: Loads,
+    /// How much they are to have; 1.0 for those that are not here.
+    pub weights: BTreeMap<NodeId, f64>,
+    /// Units that were given up here, at which epoch, and why.
+    pub given_up: watch::Receiver<GivenUpHere>,
     /// Between two looks.
     pub interval: Duration,
     /// How long one change of the ledger may take.
@@ -55,6 +62,9 @@ pub struct AllocatorArguments {
     /// Where it is told whose units are.
     pub owners: Arc<watch::Sender<Owners>>,
 }
+
+/// Units that one node has given up, at which epoch, and why.
+pub type GivenUpHere = BTreeMap<Unit, (u64, String)>;
 
 impl fmt::Debug for AllocatorArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +116,7 @@ impl Actor for AllocatorActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             AllocatorMessage::Look => {
+                state.give_up().await;
                 state.coordinate().await;
                 state.publish();
             }
@@ -124,9 +135,38 @@ impl AllocatorState {
         });
     }
 
+    /// Tells everybody what this node has and cannot keep.
+    async fn give_up(&self) {
+        let AllocatorArguments { own, ledger, given_up, patience, .. } = &self.arguments;
+        let given_up = given_up.borrow().clone();
+        for (unit, (epoch, reason)) in given_up {
+            let is_known = ledger.local(|ledger| {
+                let is_own = owners(ledger).get(&unit) == Some(&(own.clone(), epoch));
+                !is_own || self.has_told(ledger, unit)
+            });
+            if is_known {
+                continue;
+            }
+            tracing::warn!(%unit, epoch, reason, "given up here; another node is to have it");
+            if let Err(error) = ledger.give_up(unit, &reason, *patience).await {
+                tracing::warn!(%unit, %error, "nobody knows that it was given up here");
+            }
+        }
+    }
+
+    /// Whether the ledger knows that this life of this node has given `unit` up.
+    fn has_told(&self, ledger: &Ledger, unit: Unit) -> bool {
+        let own = &self.arguments.own;
+        let session = ledger.members().get(own).and_then(|member| member.session);
+        let Some(session) = session else { return false };
+        given_up(ledger).get(&unit).is_some_and(|lives| lives.contains(&(own.clone(), session.0)))
+    }
+
     /// Gives units to nodes, if that is up to this node.
     async fn coordinate(&mut self) {
-        let AllocatorArguments { config, own, units, ledger, view, patience, .. } = &self.arguments;
+        let AllocatorArguments {
+            config, own, units, ledger, view, loads, weights, patience, ..
+        } = &self.arguments;
         let Some(term) = ledger.term() else {
             self.coordinating = None;
             return;
@@ -139,19 +179,35 @@ impl AllocatorState {
         let Some((_, allocator)) = &mut self.coordinating else { return };
         let profiles: Vec<Profile> =
             view.borrow().members.iter().map(|member| member.profile.clone()).collect();
-        let (held, there) =
+        let (held, mut there) =
             ledger.local(|ledger| (holdings(ledger), candidates(ledger, &profiles)));
-        for each in allocator.plan(units.iter().copied(), &held, &there, now) {
-            tracing::info!(unit = %each.unit, to = %each.node, node = %own, term, "acts as coordinator");
+        for candidate in &mut there {
+            candidate.load = loads.score(&candidate.node);
+            candidate.weight = weights.get(&candidate.node).copied().unwrap_or(1.0);
+        }
+        let (master, given_up) =
+            ledger.local(|ledger| (ledger.promoted().cloned(), given_up(ledger)));
+        let situation =
+            Situation { held: &held, there: &there, master: master.as_ref(), given_up: &given_up };
+        for each in allocator.plan(units.iter().copied(), &situation, now) {
+            match &each.node {
+                Some(to) => {
+                    tracing::info!(unit = %each.unit, %to, node = %own, term, "acts as coordinator");
+                }
+                None => tracing::error!(
+                    unit = %each.unit, node = %own, term,
+                    "acts as coordinator: every node has given it up, and nobody has it now",
+                ),
+            }
             let resource = each.unit.to_string();
-            match ledger.allocate(&resource, Some(each.node.clone()), *patience).await {
+            match ledger.allocate(&resource, each.node.clone(), *patience).await {
                 Ok(_) => {}
                 // What is true by now will be seen with the next look.
                 Err(error @ (LedgerError::Refused(_) | LedgerError::NotCoordinator(_))) => {
                     tracing::debug!(unit = %each.unit, %error, "not allocated");
                 }
                 Err(error) => {
-                    tracing::warn!(unit = %each.unit, node = %each.node, %error, "not allocated");
+                    tracing::warn!(unit = %each.unit, to = ?each.node, %error, "not allocated");
                     return;
                 }
             }
@@ -173,7 +229,8 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
     let allocations = ledger.allocations().iter();
     let of = allocations.filter_map(|(resource, allocation)| {
         let owner = allocation.owner.as_ref()?;
-        let holding = Holding { node: owner.node.clone(), session: owner.session.0 };
+        let (node, session) = (owner.node.clone(), owner.session.0);
+        let holding = Holding { node, session, epoch: allocation.epoch };
         Some((Unit::parse(resource)?, holding))
     });
     of.collect()
@@ -181,14 +238,24 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
 
 /// Nodes with a session of which it is known what they are there for.
 fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
+    let drained = drained(ledger);
     let sessions = ledger.sessions().iter().filter(|(_, session)| !session.opening.is_witness);
     let of = sessions.filter_map(|(id, session)| {
         let opening = &session.opening;
         let is_same = |profile: &&Profile| {
             profile.id == opening.node && profile.incarnation == opening.incarnation
         };
-        let duties = profiles.iter().find(is_same)?.duties.clone();
-        Some(Candidate { node: opening.node.clone(), session: id.0, duties, load: 0.0 })
+        let profile = profiles.iter().find(is_same)?;
+        let serves = profile.services.iter();
+        Some(Candidate {
+            node: opening.node.clone(),
+            session: id.0,
+            duties: profile.duties.clone(),
+            weight: 1.0,
+            load: 0.0,
+            is_drained: drained.contains(&opening.node),
+            serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
+        })
     });
     of.collect()
 }

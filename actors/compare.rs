@@ -23,7 +23,8 @@ use tickwright_core::config::{Chaos, Config, ConfigInput, ConfigProblems, Kinds}
 use crate::local_cluster::{
     LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
 };
-use crate::telemetry::{ProcessUsage, Sample, usage_of};
+use crate::kit::process::{ProcessUsage, usage_of};
+use crate::telemetry::Sample;
 
 /// Between two looks at the nodes: each takes processor time from what is measured.
 const LOOK: Duration = Duration::from_millis(250);

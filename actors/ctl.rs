@@ -9,6 +9,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
+mod deeds;
+mod show;
+
+pub use show::text;
+
 /// How long reaching a node may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -32,6 +37,29 @@ pub enum CtlTask {
     Roles,
     /// Which node has which part of the pipeline?
     Shards,
+    /// Who supervises whom?
+    Tree,
+    /// Where does each stream stand?
+    Streams,
+    /// Empty a node, and give it nothing new.
+    Drain {
+        /// Which.
+        node: String,
+        /// Whether it is to get work again instead.
+        undo: bool,
+        /// Whether to wait until it is empty.
+        waits: bool,
+    },
+    /// Have a node coordinate, and be master, whenever it is there.
+    Promote {
+        /// Which; none, whoever would by itself.
+        node: Option<String>,
+    },
+    /// End an actor as a crash would.
+    KillActor {
+        /// Which, by the name it has in the tree.
+        actor: String,
+    },
     /// A question to a role.
     Ask {
         /// Whom.
@@ -100,6 +128,12 @@ pub enum CtlError {
 /// [`CtlError`], with the remedy.
 pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
     let (method, path, body) = match task {
+        CtlTask::Drain { node, undo: true, .. } => return deeds::undrain(node, target),
+        CtlTask::Drain { node, waits, .. } => return deeds::drain(node, *waits, target),
+        CtlTask::Promote { node } => return deeds::promote(node.as_deref(), target),
+        CtlTask::KillActor { actor } => return deeds::kill_actor(actor, target),
+        CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
+        CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
@@ -107,6 +141,17 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Ask { role, body } => ("POST", format!("/ask/{}", escape(role)), body.as_str()),
         CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),
     };
+    let answer = exchange_json(target, method, path, body)?;
+    Ok(if *task == CtlTask::Streams { show::edges(&answer) } else { answer })
+}
+
+/// One question and its answer.
+fn exchange_json(
+    target: &CtlTarget,
+    method: &str,
+    path: String,
+    body: &str,
+) -> Result<Value, CtlError> {
     let node = target.on.as_ref().map(|node| format!("node={}", escape(node)));
     let patience = target.patience.map(|patience| format!("timeout_ms={}", patience.as_millis()));
     let query: Vec<String> = node.into_iter().chain(patience).collect();
@@ -118,7 +163,9 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         return Ok(answer);
     }
     let reason = answer.get("error").and_then(Value::as_str).ok_or_else(garbage)?;
-    Err(CtlError::Refused(reason.to_owned()))
+    let is_unknown = answer.get("is_outcome_unknown") == Some(&Value::Bool(true));
+    let doubt = if is_unknown { "; whether it was done is not known" } else { "" };
+    Err(CtlError::Refused(format!("{reason}{doubt}")))
 }
 
 /// One request on a connection of its own.
@@ -207,63 +254,6 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// An answer as a person reads it.
-pub fn text(task: &CtlTask, answer: &Value) -> String {
-    match task {
-        CtlTask::Members => {
-            let columns = ["id", "status", "address", "http", "silent_ms", "duties", "linked"];
-            table(&columns, answer)
-        }
-        CtlTask::Roles => table(&["role", "nodes"], answer),
-        CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
-        CtlTask::Status => {
-            let mut text = String::new();
-            for (name, value) in answer.as_object().into_iter().flatten() {
-                text.push_str(&format!("{name:<12} {}\n", plain(value)));
-            }
-            text
-        }
-        CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
-            format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
-        }
-    }
-}
-
-fn table(columns: &[&str], rows: &Value) -> String {
-    let mut lines = vec![columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
-    for row in rows.as_array().into_iter().flatten() {
-        lines.push(
-            columns.iter().map(|&name| plain(row.get(name).unwrap_or(&Value::Null))).collect(),
-        );
-    }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// A value in one cell.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "-".into(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
-        Value::Object(fields) => {
-            let cell = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
-            fields.iter().map(cell).collect::<Vec<_>>().join(" ")
-        }
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,13 +279,5 @@ mod tests {
         let error = ask(&CtlTask::Status, &target).unwrap_err().to_string();
         assert!(error.contains("no node answers at http://127.0.0.1:1"), "{error}");
         assert!(error.contains("`tickwright node` starts one"), "{error}");
-    }
-
-    #[test]
-    fn members_are_a_table() {
-        let members = serde_json::json!([{ "id": "calc-1", "status": "up", "linked": ["a", "b"] }]);
-        let text = text(&CtlTask::Members, &members);
-        assert!(text.starts_with("id      status  address"), "{text}");
-        assert!(text.contains("calc-1  up      -        -     -          -       a,b"), "{text}");
     }
 }

@@ -23,8 +23,8 @@ use tickwright_core::pipeline::ingest::{
 };
 
 use crate::kit::{
-    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, StoreError,
-    Stored, monotonic_nanos,
+    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, StageStreams,
+    StoreError, Stored, monotonic_nanos,
 };
 use crate::source::{Progress, Source, SourceError};
 
@@ -55,6 +55,8 @@ pub enum IngesterMessage {
     Journaled(Result<(), StoreError>),
     /// What has been read?
     Report(RpcReplyPort<StageReport<IngesterReport>>),
+    /// Where does its stream stand?
+    Streams(RpcReplyPort<StageStreams>),
 }
 
 /// What an ingester has read.
@@ -242,6 +244,9 @@ impl Actor for IngesterActor {
             IngesterMessage::Report(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.report());
+            }
+            IngesterMessage::Streams(reply) => {
+                let _ = reply.send(StageStreams::of_source(state.output.flow()));
             }
         }
         state.read_on(&myself).await

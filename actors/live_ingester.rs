@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use crate::ingester::{IngesterMessage, IngesterReport, LiveTotals, role};
 use crate::kit::{
     Demand, Directory, Journal, JournalError, Outlet, Producer, StageReport, StageSettings,
-    StoreError, monotonic_nanos,
+    StageStreams, StoreError, monotonic_nanos,
 };
 use crate::source::SourceError;
 use crate::source::feed::{Feed, FeedItem, FeedRows};
@@ -274,6 +274,10 @@ impl Actor for LiveIngesterActor {
             IngesterMessage::Report(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.report());
+                return Ok(());
+            }
+            IngesterMessage::Streams(reply) => {
+                let _ = reply.send(StageStreams::of_source(state.output.flow()));
                 return Ok(());
             }
         };

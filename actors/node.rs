@@ -30,10 +30,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 mod parameters;
 mod report;
+mod streams;
 pub(crate) mod units;
 
 pub use parameters::ChangeError;
 pub use report::NodeReport;
+pub use streams::{Standing, StreamEnd};
 pub use units::{NodePart, UnitPart, Units};
 
 use crate::broker::{self, BrokerActor, BrokerArguments, BrokerMessage};

@@ -120,6 +120,11 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Members => CtlTask::Members,
         CtlCommand::Roles => CtlTask::Roles,
         CtlCommand::Shards => CtlTask::Shards,
+        CtlCommand::Tree => CtlTask::Tree,
+        CtlCommand::Streams => CtlTask::Streams,
+        CtlCommand::Drain { node, undo, no_wait } => CtlTask::Drain { node, undo, waits: !no_wait },
+        CtlCommand::Promote { node, undo: _ } => CtlTask::Promote { node },
+        CtlCommand::KillActor { actor } => CtlTask::KillActor { actor },
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
     };

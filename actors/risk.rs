@@ -37,7 +37,7 @@ use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBat
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
     ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Inbox, Outlet,
-    StageReport, StageSettings, Stored,
+    StageReport, StageSettings, StageStreams, Stored,
 };
 
 use arrivals::Arrivals;
@@ -74,6 +74,8 @@ pub enum RiskMessage {
     ArrivalsStored(ArrivalsStored),
     /// What has been judged?
     Report(RpcReplyPort<StageReport<RiskReport>>),
+    /// Where do its streams stand?
+    Streams(RpcReplyPort<StageStreams>),
 }
 
 /// What risk has judged.
@@ -280,6 +282,9 @@ impl Actor for RiskActor {
             RiskMessage::Report(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.report());
+            }
+            RiskMessage::Streams(reply) => {
+                let _ = reply.send(state.streams());
             }
         }
         state.go_on()
@@ -518,6 +523,16 @@ impl RiskState {
         };
         // As above.
         let _ = self.positions.send(ledger);
+    }
+
+    /// Those of clean rows, then those of signals. Rows that wait for their signals count as waiting.
+    fn streams(&mut self) -> StageStreams {
+        let mut inputs = StageStreams::of_inputs(self.lockstep.ticks());
+        for (source, input) in inputs.iter_mut().enumerate() {
+            input.waiting_rows += u64::from(self.lockstep.ready_rows_of(source));
+        }
+        inputs.extend(StageStreams::of_inputs(self.lockstep.signals()));
+        StageStreams { inputs, outputs: Vec::new() }
     }
 
     fn report(&self) -> StageReport<RiskReport> {

@@ -15,13 +15,13 @@ use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
 use crate::kit::{
-    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, wire,
+    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, process, wire,
 };
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
-use crate::telemetry::{self, Sample};
+use crate::telemetry::Sample;
 
 /// How long a stage may take to say what it has counted once the run is over.
 pub(crate) const REPORT_PATIENCE: Duration = Duration::from_secs(60);
@@ -208,7 +208,7 @@ pub async fn run_until(
         restarts: node.statistics.restarts(),
         restarts_by_child: node.statistics.restarts_by_child(),
         fired: chaos.fired(),
-        rss_by_node: BTreeMap::from([(name, telemetry::peak_rss_bytes())]),
+        rss_by_node: BTreeMap::from([(name, process::peak_rss_bytes())]),
     })
 }
 

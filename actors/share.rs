@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! owners ─▶ Share ─▶ Units (trees of actors) ─▶ finished, failed
-//!             └─ serves run/NODE: Progress, Report, Open ◀─ tools, other nodes
+//!             └─ serves run/NODE: Progress, Report, Streams, Open ◀─ tools, other nodes
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,17 +15,18 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tickwright_core::backtest::report::RunReport;
-use tickwright_core::cluster::{Owners, Unit, fixed};
+use tickwright_core::cluster::{Owners, Retries, Unit, fixed, queue_share};
 use tickwright_core::config::{
-    Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds, PipelineInput,
+    Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds, PipelineInput, Subtree,
 };
-use tickwright_core::domain::{Key, NodeId};
+use tickwright_core::domain::{Backoff, Key, NodeId, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use crate::cluster::{Copies, Message, Network, Reply, Request, Transport};
-use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store};
+use crate::allocator::GivenUpHere;
+use crate::cluster::{Copies, Loads, Message, Network, Reply, Request, Transport};
+use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store, SupervisionStatistics};
 use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, NodePart, UnitPart, Units};
 use crate::outcome;
@@ -33,6 +34,13 @@ use crate::run::{
     FAILURE_INTERVAL, Input, Outcome, REPORT_PATIENCE, RunError, mark_finished, node_faults,
     open_sources, panics, prepare_store, start_error, with_feeds,
 };
+
+mod retry;
+
+use retry::Trouble;
+
+/// Between two attempts to begin a unit that was given up here.
+const RETRY: Backoff = Backoff { first: Span::from_millis(200), max: Span::from_secs(5) };
 
 /// How long one question to another node may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
@@ -65,6 +73,8 @@ pub enum ShareCall {
     /// This node is cut off from all others for so many milliseconds; only if that was ordered when it
     /// was started.
     CutOff(u64),
+    /// Where do the streams stand whose ends are here?
+    Streams,
 }
 
 /// How far a node has come.
@@ -102,6 +112,22 @@ pub struct ShareProgress {
 pub enum ShareEvent {
     /// These units run here now.
     Has(Vec<Unit>),
+    /// This unit was given up here and is begun again.
+    Retries {
+        /// Which.
+        unit: Unit,
+        /// For the how manieth time.
+        attempt: u32,
+        /// Why it was given up.
+        reason: String,
+    },
+    /// This unit was given up here as often as it may be: another node is to have it.
+    GaveUp {
+        /// Which.
+        unit: Unit,
+        /// Why.
+        reason: String,
+    },
     /// The run is over, and the report is here.
     Finished,
     /// This node's share has ended before its time.
@@ -133,8 +159,27 @@ fn list(units: &[Unit]) -> String {
     units.join(", ")
 }
 
+/// What a share has of its node.
+pub struct ShareServices<'s> {
+    /// The other nodes.
+    pub network: &'s Network,
+    /// Where it says how full its queues are.
+    pub loads: &'s Loads,
+    /// Whose units are; none, if that is written down.
+    pub owners: Option<watch::Receiver<Owners>>,
+    /// Where it says what it has and cannot keep.
+    pub given_up: watch::Sender<GivenUpHere>,
+}
+
+impl fmt::Debug for ShareServices<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShareServices").field("network", &self.network).finish_non_exhaustive()
+    }
+}
+
 /// A running share.
 pub struct Share {
+    statistics: SupervisionStatistics,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -155,8 +200,7 @@ impl Share {
         config: &Config,
         kinds: Kinds,
         faults: &Faults,
-        network: &Network,
-        owners: Option<watch::Receiver<Owners>>,
+        services: ShareServices<'_>,
     ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, ShareError> {
         let input = match config.pipeline.input {
             PipelineInput::None => return Ok(None),
@@ -168,6 +212,7 @@ impl Share {
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
         }
+        let ShareServices { network, loads, owners, given_up } = services;
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
@@ -201,12 +246,20 @@ impl Share {
         let (events, received) = mpsc::unbounded_channel();
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         network.register(&role(&network.own().id), None, Arc::new(take_call(sender)));
+        let is_fixed = fixed.is_some();
+        let well = config.policy(Subtree::Node).window;
+        let statistics = units.statistics().clone();
         let worker = Worker {
             config: config.clone(),
             network: network.clone(),
             units,
             copies,
             went_on: BTreeMap::new(),
+            loads: loads.clone(),
+            retries: Retries::new(config.allocation.retry_attempts_max, RETRY, well),
+            troubles: BTreeMap::new(),
+            given_up,
+            is_fixed,
             store,
             chaos,
             events,
@@ -220,7 +273,12 @@ impl Share {
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        Ok(Some((Self { stop, task }, received)))
+        Ok(Some((Self { statistics, stop, task }, received)))
+    }
+
+    /// What its supervisors have seen.
+    pub fn statistics(&self) -> &SupervisionStatistics {
+        &self.statistics
     }
 
     /// Ends the units in order. What they have stored stays.
@@ -271,7 +329,7 @@ fn take_call(calls: mpsc::Sender<Call>) -> impl Fn(Request) -> Result<(), String
             "json" => match serde_json::from_slice(&request.body) {
                 Ok(call) => Call::Asked(call, reply),
                 Err(error) => {
-                    let reason = format!("{error}; ask \"Progress\" or \"Report\"");
+                    let reason = format!("{error}; ask \"Progress\", \"Streams\" or \"Report\"");
                     return refuse(reply, reason);
                 }
             },
@@ -301,6 +359,13 @@ struct Worker {
     copies: Copies,
     /// From where units here went on.
     went_on: BTreeMap<Unit, Key>,
+    loads: Loads,
+    retries: Retries,
+    /// Units that were given up here. One entry per unit.
+    troubles: BTreeMap<Unit, Trouble>,
+    given_up: watch::Sender<GivenUpHere>,
+    /// Whether nothing moves.
+    is_fixed: bool,
     store: Store,
     chaos: Chaos,
     events: mpsc::UnboundedSender<ShareEvent>,
@@ -326,6 +391,7 @@ impl Worker {
         // What there is by now is news as well.
         owners.mark_changed();
         let mut look = interval(FAILURE_INTERVAL);
+        let mut measure = interval(self.loads.interval());
         loop {
             tokio::select! {
                 biased;
@@ -339,10 +405,14 @@ impl Worker {
                     self.settle(&wanted).await;
                 }
                 Some(call) = calls.recv() => self.on_call(call).await,
-                // No restart makes room on a disk.
-                _ = look.tick() => if let Some(failure) = self.store.failure() {
-                    self.fail(failure.to_string());
-                },
+                _ = look.tick() => {
+                    // No restart makes room on a disk.
+                    if let Some(failure) = self.store.failure() {
+                        self.fail(failure.to_string());
+                    }
+                    self.retry_due().await;
+                }
+                _ = measure.tick() => self.measure(),
             }
         }
         self.network.unregister(&role(&own));
@@ -374,19 +444,20 @@ impl Worker {
         let mut is_changed = !lost.is_empty() || owners.is_empty();
         for unit in lost.into_iter().rev() {
             self.units.stop(unit).await;
+            self.retries.on_lost(unit);
         }
+        self.settle_troubles(owners);
         let mine = owners.iter().filter(|(_, (node, _))| *node == own);
         let mine: Vec<(Unit, u64)> = mine.map(|(&unit, &(_, epoch))| (unit, epoch)).collect();
         let here: BTreeSet<Unit> = self.units.here().collect();
-        let new: Vec<(Unit, u64)> =
-            mine.into_iter().filter(|(unit, _)| !here.contains(unit)).collect();
+        let new: Vec<(Unit, u64)> = mine
+            .into_iter()
+            .filter(|(unit, epoch)| !here.contains(unit) && !self.is_in_trouble(*unit, *epoch))
+            .collect();
         self.gather(&new).await;
         for (unit, epoch) in new {
             is_changed = true;
-            let copies = self.copies.outlet(unit, epoch);
-            if let Err(error) = self.units.start(unit, epoch, copies).await {
-                self.fail(start_error(&error, &self.store).to_string());
-            }
+            self.begin(unit, epoch).await;
         }
         if is_changed {
             self.tell(ShareEvent::Has(self.units.here().collect()));
@@ -420,16 +491,6 @@ impl Worker {
             self.failure = Some(reason.clone());
             self.tell(ShareEvent::Failed(reason));
         }
-    }
-
-    async fn on_ended(&mut self, unit: Unit) {
-        let reasons = self.units.statistics().failures().join("; ");
-        self.units.stop(unit).await;
-        let reason = match self.store.failure() {
-            Some(failure) => failure.to_string(),
-            None => format!("{unit} gave up: {reasons}"),
-        };
-        self.fail(reason);
     }
 
     /// Exec, which is here, has handled everything.
@@ -575,8 +636,17 @@ impl Worker {
                 Some(report) => reply.answer(report.to_json().into_bytes()),
                 None => reply.refuse("the run is not over, or exec is on another node"),
             },
+            Call::Asked(ShareCall::Streams, Some(reply)) => {
+                let ends = self.units.streams();
+                tokio::spawn(async move {
+                    reply.answer(json!(ends.await).to_string().into_bytes());
+                });
+            }
             // Whoever tells a question awaits nothing.
-            Call::Asked(ShareCall::Progress | ShareCall::Report | ShareCall::CutOff(_), None) => {}
+            Call::Asked(
+                ShareCall::Progress | ShareCall::Report | ShareCall::CutOff(_) | ShareCall::Streams,
+                None,
+            ) => {}
         }
     }
 
@@ -585,6 +655,17 @@ impl Worker {
         let here = self.units.here();
         let from = here.filter_map(|unit| Some((unit, self.went_on.get(&unit)?)));
         from.map(|(unit, key)| (unit.to_string(), key.frontier.as_nanos())).collect()
+    }
+
+    /// Says how full the queues here are.
+    fn measure(&self) {
+        let (ends, loads) = (self.units.streams(), self.loads.clone());
+        let bound = self.config.stream.credit_ticks as u64;
+        tokio::spawn(async move {
+            let ends = ends.await;
+            let waiting = ends.iter().filter_map(|end| end.waiting_rows());
+            loads.set_queue(queue_share(waiting.map(|rows| (rows, bound))));
+        });
     }
 
     async fn progress(&self) -> ShareProgress {

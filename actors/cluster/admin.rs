@@ -5,6 +5,8 @@
 //! GET  /status?node=NAME     how a node is; this one, without a name
 //! GET  /members?node=NAME    who is in the cluster, as that node sees it
 //! GET  /roles?node=NAME      who serves which role
+//! GET  /tree?node=NAME       who supervises whom; on every node, without a name
+//! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
 //! POST /tell/ROLE?node=NAME  the same without an answer
 //! ```
@@ -12,6 +14,7 @@
 //! On a loopback address it speaks HTTP. With certificates it speaks HTTPS and lets in whoever has one
 //! of the cluster's authority, a tool's or a node's.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,11 +29,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde_json::{Value, json};
+use tickwright_core::cluster::Status;
 use tickwright_core::domain::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::cut::{Cut, Line};
@@ -129,6 +134,8 @@ fn router(desk: Desk) -> Router {
         .route("/status", get(|desk, to| about(desk, to, "\"Status\"")))
         .route("/members", get(|desk, to| about(desk, to, "\"Members\"")))
         .route("/roles", get(|desk, to| about(desk, to, "\"Roles\"")))
+        .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
+        .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
         .route("/ask/{*role}", post(ask))
         .route("/tell/{*role}", post(tell))
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -156,7 +163,7 @@ impl To {
 async fn health(State(desk): State<Arc<Desk>>) -> Response {
     let is_member = desk.view.borrow().is_member;
     let code = if is_member { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(code, format!("{{\"is_member\":{is_member}}}").into_bytes())
+    json_body(code, format!("{{\"is_member\":{is_member}}}").into_bytes())
 }
 
 async fn about(
@@ -169,6 +176,59 @@ async fn about(
     let message = Message::json(&role, question);
     let patience = to.patience(desk.ask_timeout);
     respond(desk.network.ask(Some(&node), message, patience).await)
+}
+
+/// Asks `PART/NODE` on one node or on all that have such a part; says of each what it has answered, or why
+/// it has not.
+async fn each(
+    State(desk): State<Arc<Desk>>,
+    Query(to): Query<To>,
+    (part, question): (&'static str, &'static str),
+) -> Response {
+    let patience = to.patience(desk.ask_timeout);
+    let nodes = match to.node() {
+        Some(node) => vec![node],
+        None => desk.nodes_with(part),
+    };
+    let mut asked = JoinSet::new();
+    for node in nodes {
+        let network = desk.network.clone();
+        asked.spawn(async move {
+            let role = format!("{part}/{node}");
+            let answer = network.ask(Some(&node), Message::json(&role, question), patience).await;
+            let told = match answer {
+                Ok(body) => match serde_json::from_slice::<Value>(&body) {
+                    Ok(answer) => json!({ "node": node, "answer": answer }),
+                    Err(error) => json!({ "node": node, "error": error.to_string() }),
+                },
+                Err(error) => json!({ "node": node, "error": error.to_string() }),
+            };
+            (node, told)
+        });
+    }
+    let mut answers: BTreeMap<NodeId, Value> = BTreeMap::new();
+    while let Some(answer) = asked.join_next().await {
+        // A task that was cancelled belongs to a door that is closed.
+        answers.extend(answer);
+    }
+    let answers: Value = answers.into_values().collect();
+    json_body(StatusCode::OK, answers.to_string().into_bytes())
+}
+
+impl Desk {
+    /// Nodes that have not left and serve `PART/NODE`.
+    fn nodes_with(&self, part: &str) -> Vec<NodeId> {
+        let roles: BTreeSet<String> =
+            self.network.roles().into_iter().map(|(role, _)| role).collect();
+        let view = self.view.borrow();
+        let members = view.members.iter().filter(|member| member.status != Status::Left);
+        let has_part = |node: &NodeId| {
+            // What is served here may not be told yet.
+            *node == self.network.own().id || roles.contains(&format!("{part}/{node}"))
+        };
+        let nodes = members.map(|member| member.profile.id.clone());
+        nodes.filter(has_part).collect()
+    }
 }
 
 async fn ask(
@@ -196,7 +256,7 @@ async fn tell(
 
 fn respond(answer: Result<Vec<u8>, DeliveryError>) -> Response {
     match answer {
-        Ok(body) => json(StatusCode::OK, body),
+        Ok(body) => json_body(StatusCode::OK, body),
         Err(error) => {
             let code = match error {
                 DeliveryError::Nobody(_) => StatusCode::NOT_FOUND,
@@ -210,16 +270,16 @@ fn respond(answer: Result<Vec<u8>, DeliveryError>) -> Response {
                     StatusCode::GATEWAY_TIMEOUT
                 }
             };
-            let body = serde_json::json!({
+            let body = json!({
                 "error": error.to_string(),
                 "is_outcome_unknown": error.is_outcome_unknown(),
             });
-            json(code, body.to_string().into_bytes())
+            json_body(code, body.to_string().into_bytes())
         }
     }
 }
 
-fn json(code: StatusCode, body: Vec<u8>) -> Response {
+fn json_body(code: StatusCode, body: Vec<u8>) -> Response {
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

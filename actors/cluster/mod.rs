@@ -22,6 +22,7 @@ mod handshake;
 mod hello;
 mod links;
 mod listener;
+mod load;
 mod membership;
 mod memory;
 mod network;
@@ -46,9 +47,10 @@ use tokio::task::JoinHandle;
 
 pub use admin::{Admin, AdminError};
 pub use copies::Copies;
-pub use desk::{DeskCall, Section, role as desk_role};
+pub use desk::{DeskCall, Note, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};
+pub use load::{LoadReport, Loads};
 pub use membership::View;
 pub use memory::{Memory, MemoryError};
 pub use network::{
@@ -65,6 +67,7 @@ use desk::{DeskActor, DeskArguments, Sections};
 use gateway::{GatewayActor, GatewayArguments};
 use links::{Failures, LinksActor, LinksArguments, LinksMessage};
 use listener::{ListenerActor, ListenerArguments};
+use load::{LoadActor, LoadArguments};
 use membership::{MembershipActor, MembershipArguments, MembershipMessage};
 
 /// Time for everything that is judged between nodes: it goes on while clocks are set.
@@ -155,6 +158,7 @@ pub struct ClusterServices {
     directory: Directory,
     failures: Failures,
     sections: Sections,
+    loads: Loads,
     supervisor: ActorRef<SupervisorMessage>,
     ended: JoinHandle<()>,
     tls: Option<Tls>,
@@ -216,6 +220,7 @@ impl ClusterServices {
         let directory = Directory::default();
         let failures = Failures::default();
         let sections = Sections::default();
+        let loads = Loads::new(config.allocation.load_report);
         let statistics = SupervisionStatistics::default();
         let parts = Parts {
             desk: DeskArguments {
@@ -229,6 +234,13 @@ impl ClusterServices {
                 statistics: statistics.clone(),
                 begun_nanos: monotonic_nanos(),
                 sections: sections.clone(),
+                loads: loads.clone(),
+            },
+            load: LoadArguments {
+                network: network.clone(),
+                loads: loads.clone(),
+                weights: config.allocation.load_weights,
+                memory_limit_bytes: config.allocation.memory_limit_bytes,
             },
             gateway: GatewayArguments {
                 network: network.clone(),
@@ -286,6 +298,7 @@ impl ClusterServices {
             directory,
             failures,
             sections,
+            loads,
             supervisor,
             ended,
             tls,
@@ -371,6 +384,21 @@ impl ClusterServices {
         self.sections.add(name, section);
     }
 
+    /// The same of each member.
+    pub fn note_members(&self, name: &'static str, note: Note) {
+        self.sections.add_note(name, note);
+    }
+
+    /// Shows the supervision trees of another part of this node beside those of the services.
+    pub fn show_trees(&self, name: &'static str, statistics: SupervisionStatistics) {
+        self.sections.add_tree(name, statistics);
+    }
+
+    /// How loaded every node is.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
+    }
+
     /// What this node says of itself.
     pub fn introduction(&self) -> &Introduction {
         &self.introduction
@@ -422,17 +450,19 @@ struct Parts {
     membership: MembershipArguments,
     listener: ListenerArguments,
     desk: DeskArguments,
+    load: LoadArguments,
 }
 
 impl Parts {
     fn children(self) -> Vec<ChildSpec> {
-        let Self { gateway, links, membership, listener, desk } = self;
+        let Self { gateway, links, membership, listener, desk, load } = self;
         vec![
             child("gateway", GatewayActor, || GatewayActor, gateway),
             child("links", LinksActor, || LinksActor, links),
             child("membership", MembershipActor, || MembershipActor, membership),
             child("listener", ListenerActor, || ListenerActor, listener),
             child("desk", DeskActor, || DeskActor, desk),
+            child("load", LoadActor, || LoadActor, load),
         ]
     }
 }

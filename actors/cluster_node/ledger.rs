@@ -37,6 +37,12 @@ pub(super) fn serve_ledger(config: &Config, services: &ClusterServices, copy: &L
     let shown = copy.clone();
     let section = move || serde_json::to_value(shown.view()).unwrap_or_default();
     services.show("ledger", Arc::new(section));
+    let noted = copy.clone();
+    let is_drained = move |node: &NodeId| {
+        let view = noted.view();
+        view.is_some_and(|view| view.drained.contains(node)).into()
+    };
+    services.note_members("is_drained", Arc::new(is_drained));
 }
 
 pub(super) async fn start_ledger(

@@ -11,13 +11,13 @@ use tickwright_core::supervision::Restart;
 use tokio::sync::{mpsc, watch};
 
 use super::{NodeError, NodeTask};
-use crate::allocator::{AllocatorActor, AllocatorArguments};
+use crate::allocator::{AllocatorActor, AllocatorArguments, GivenUpHere};
 use crate::cluster::ClusterServices;
 use crate::kit::{
     ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::ledger::LedgerService;
-use crate::share::{Share, ShareEvent};
+use crate::share::{Share, ShareEvent, ShareServices};
 
 /// How long the allocator may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -41,19 +41,27 @@ impl Pipeline {
             PipelineInput::Files => config.pipeline.data.len(),
             PipelineInput::Simulator => 1,
         };
+        let (given_up, heard) = watch::channel(GivenUpHere::new());
         let (owners, allocator) = match config.allocation.allocator {
             Some(allocator) => {
                 let units = Unit::all(sources, config.pipeline.shards).collect();
                 let (supervisor, owners) =
-                    start_allocator(config, allocator, units, services, ledger).await?;
+                    start_allocator(config, (allocator, units), services, ledger, heard).await?;
                 (Some(owners), Some(supervisor))
             }
             None => (None, None),
         };
-        let network = services.network();
-        let started = Share::start(config, task.kinds.clone(), &task.faults, network, owners).await;
-        match started {
-            Ok(Some((share, events))) => Ok(Some((Self { share, allocator }, events))),
+        let given = ShareServices {
+            network: services.network(),
+            loads: services.loads(),
+            owners,
+            given_up,
+        };
+        match Share::start(config, task.kinds.clone(), &task.faults, given).await {
+            Ok(Some((share, events))) => {
+                services.show_trees("pipeline", share.statistics().clone());
+                Ok(Some((Self { share, allocator }, events)))
+            }
             Ok(None) => Ok(None),
             Err(error) => {
                 if let Some(allocator) = allocator {
@@ -76,10 +84,10 @@ impl Pipeline {
 
 async fn start_allocator(
     config: &Config,
-    allocator: AllocatorConfig,
-    units: Vec<Unit>,
+    (allocator, units): (AllocatorConfig, Vec<Unit>),
     services: &ClusterServices,
     ledger: &LedgerService,
+    given_up: watch::Receiver<GivenUpHere>,
 ) -> Result<(ActorRef<SupervisorMessage>, watch::Receiver<Owners>), NodeError> {
     let timings = Timings::from_heartbeat(config.cluster.heartbeat);
     let (sender, owners) = watch::channel(Owners::new());
@@ -89,6 +97,9 @@ async fn start_allocator(
         units,
         ledger: ledger.client(),
         view: services.view(),
+        loads: services.loads().clone(),
+        weights: config.allocation.weights.clone(),
+        given_up,
         interval: timings.heartbeat / 2,
         patience: timings.session_ttl,
         owners: Arc::new(sender),
@@ -97,12 +108,14 @@ async fn start_allocator(
         let arguments = arguments.clone();
         async move { Ok(parent.spawn_linked(None, AllocatorActor, arguments).await?.0.get_cell()) }
     });
+    let statistics = SupervisionStatistics::default();
+    services.show_trees("allocation", statistics.clone());
     let arguments = SupervisorArguments {
         name: "allocation".into(),
         policy: config.policy(Subtree::Control),
         children: vec![child],
         clock: Clock::system(),
-        statistics: SupervisionStatistics::default(),
+        statistics,
     };
     let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
     let (supervisor, _) = spawned.map_err(|error| NodeError::Allocator(error.to_string()))?;
@@ -126,6 +139,12 @@ pub(super) fn told(own: &NodeId, event: &ShareEvent) -> String {
         ShareEvent::Has(units) => {
             let units: Vec<String> = units.iter().map(ToString::to_string).collect();
             format!("{own} has {}", units.join(" "))
+        }
+        ShareEvent::Retries { unit, attempt, reason } => {
+            format!("{own} begins {unit} again, attempt {attempt}: {reason}")
+        }
+        ShareEvent::GaveUp { unit, reason } => {
+            format!("{own} has given {unit} up, and another node is to have it: {reason}")
         }
         ShareEvent::Finished => {
             format!("{own} has the report: `tickwright ctl ask run/{own} '\"Report\"'`")

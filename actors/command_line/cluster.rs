@@ -47,6 +47,37 @@ pub enum CtlCommand {
     Roles,
     /// Which node has which part of the pipeline, and since which epoch
     Shards,
+    /// Who supervises whom, on every node or --on one, and how often each was started again
+    Tree,
+    /// Where each stream stands, at both of its ends, on every node or --on one
+    Streams,
+    /// Hand what a node has over to others, one after the other, and give it nothing new
+    Drain {
+        /// Which
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// Let it have work again
+        #[arg(long)]
+        undo: bool,
+        /// Do not wait until it is empty
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Have a node coordinate whenever it is there, and be the master of "master_standby"
+    Promote {
+        /// Which
+        #[arg(value_name = "NODE", required_unless_present = "undo")]
+        node: Option<String>,
+        /// Leave it to priority and name again
+        #[arg(long, conflicts_with = "node")]
+        undo: bool,
+    },
+    /// End an actor as a crash would; its supervisor starts it again, and nothing is lost
+    KillActor {
+        /// Which, by its name in the tree, such as factors/0
+        #[arg(value_name = "ROLE")]
+        actor: String,
+    },
     /// Ask a role on any node, and print its answer
     Ask(MessageOptions),
     /// Tell a role on any node something

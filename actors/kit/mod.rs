@@ -29,8 +29,10 @@ mod inbox;
 mod journal;
 mod link;
 mod outlet;
+pub mod process;
 mod stage;
 mod store;
+mod streams;
 mod supervisor;
 pub mod wire;
 
@@ -49,6 +51,8 @@ pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,
 };
 pub use store::{CommitPolicy, DiskFaults, Done, Opened, Record, Store, StoreError, StoreOptions};
+pub use streams::StageStreams;
 pub use supervisor::{
-    ChildSpec, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    Branch, ChildSpec, KillError, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };

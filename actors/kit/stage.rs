@@ -27,7 +27,7 @@ use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
     Chaos, Checkpoints, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand, Directory,
-    Outlet, Producer, Sink, Store, StoreError, Stored,
+    Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -182,6 +182,8 @@ pub enum StageMessage<I, O, C> {
     Stored(Stored),
     /// How far has it come, and what has it counted?
     Report(RpcReplyPort<StageReport<C>>),
+    /// Where do its streams stand?
+    Streams(RpcReplyPort<StageStreams>),
 }
 
 impl<I: Rows, O: Rows, C: Send + 'static> ractor::Message for StageMessage<I, O, C> {}
@@ -265,6 +267,9 @@ impl<W: Work> Actor for StageActor<W> {
                 let report = StageReport { complete: stage.position, counts: work.counts() };
                 let _ = reply.send(report);
             }
+            StageMessage::Streams(reply) => {
+                let _ = reply.send(stage.streams());
+            }
         }
         stage.go_on(work)
     }
@@ -315,6 +320,13 @@ impl<I: Rows, O: Rows> Stage<I, O> {
     /// Whether what follows the rows that are being handled can be sent on.
     pub fn has_room(&self) -> bool {
         self.outputs.iter().all(|output| output.flow().has_room())
+    }
+
+    fn streams(&self) -> StageStreams {
+        StageStreams {
+            inputs: StageStreams::of_inputs(&self.input),
+            outputs: self.outputs.iter().map(|output| output.flow().standing()).collect(),
+        }
     }
 
     /// Changes of parameters.

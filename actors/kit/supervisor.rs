@@ -21,6 +21,8 @@ use ractor_cluster::RactorMessage;
 
 use super::Clock;
 use tickwright_core::supervision::{Child, Decision, Exit, Policy, PolicyConfig, Restart};
+pub use tree::{Branch, KillError};
+use tree::{Member, Trees};
 
 /// How to build one child.
 pub struct ChildSpec {
@@ -41,6 +43,7 @@ pub struct SupervisionStatistics {
     by_child: Arc<Mutex<BTreeMap<String, u64>>>,
     /// Why the tree gave up, the innermost reason first.
     failures: Arc<Mutex<Vec<String>>>,
+    trees: Trees,
 }
 
 impl SupervisionStatistics {
@@ -52,6 +55,20 @@ impl SupervisionStatistics {
     /// Restarts by the child whose end was the reason.
     pub fn restarts_by_child(&self) -> BTreeMap<String, u64> {
         self.by_child.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The trees as they stand.
+    pub fn branches(&self) -> Vec<Branch> {
+        self.trees.branches(&self.restarts_by_child())
+    }
+
+    /// Ends the actor called `name` as a crash would; its supervisor sees to it.
+    ///
+    /// # Errors
+    ///
+    /// [`KillError`], when there is none, or it supervises others.
+    pub fn kill(&self, name: &str) -> Result<(), KillError> {
+        self.trees.kill(name)
     }
 
     fn note_restart(&self, child: &str) {
@@ -212,7 +229,10 @@ impl Actor for Supervisor {
         }
         let chance = clock.now().as_nanos();
         let (config, policy) = (policy, Policy::new(policy, restarts));
-        Ok(SupervisorState { name, config, policy, children: slots, clock, statistics, chance })
+        let state =
+            SupervisorState { name, config, policy, children: slots, clock, statistics, chance };
+        state.publish();
+        Ok(state)
     }
 
     async fn handle(
@@ -222,7 +242,11 @@ impl Actor for Supervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMessage::StartDue(children) => state.start(&myself, children).await,
+            SupervisorMessage::StartDue(children) => {
+                state.start(&myself, children).await?;
+                state.publish();
+                Ok(())
+            }
         }
     }
 
@@ -254,7 +278,10 @@ impl Actor for Supervisor {
         if exit == Exit::Crashed {
             state.statistics.note_failure(format!("{name}: {reason}"));
         }
-        state.on_exit(&myself, child, exit).await
+        state.publish();
+        state.on_exit(&myself, child, exit).await?;
+        state.publish();
+        Ok(())
     }
 
     async fn post_stop(
@@ -265,11 +292,20 @@ impl Actor for Supervisor {
         for child in (0..state.children.len()).rev() {
             state.stop(child).await;
         }
+        state.statistics.trees.remove(&state.name);
         Ok(())
     }
 }
 
 impl SupervisorState {
+    /// Shows who runs.
+    fn publish(&self) {
+        let member =
+            |slot: &Slot| Member { name: slot.spec.name.clone(), actor: slot.running.clone() };
+        let children = self.children.iter().map(member).collect();
+        self.statistics.trees.publish(&self.name, self.config.strategy, children);
+    }
+
     fn child(&self, actor: &ActorCell) -> Option<Child> {
         self.children.iter().position(|slot| slot.running.as_ref() == Some(actor))
     }
@@ -361,3 +397,4 @@ impl SupervisorState {
 
 #[cfg(test)]
 mod tests;
+mod tree;

@@ -119,7 +119,8 @@ fn size(commands: &[Command]) -> usize {
         | Operation::RenewSession { .. }
         | Operation::ExpireSession { .. }
         | Operation::CloseSession { .. }
-        | Operation::Forget { .. } => 64,
+        | Operation::Forget { .. }
+        | Operation::Promote { .. } => 64,
     };
     commands.iter().map(of).sum()
 }

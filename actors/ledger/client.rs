@@ -42,6 +42,18 @@ pub enum LedgerError {
         None => "nobody coordinates just now".into(),
     })]
     NotCoordinator(Option<NodeId>),
+    /// No node of that name was ever seen.
+    #[error("there is no node {node}; there are: {}", names(.known))]
+    NoSuchNode {
+        /// The name.
+        node: NodeId,
+        /// Those there are.
+        known: Vec<NodeId>,
+    },
+}
+
+fn names(nodes: &[NodeId]) -> String {
+    nodes.iter().map(|node| node.0.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// A handle on the ledger. Clones share everything.
@@ -325,6 +337,11 @@ impl LedgerClient {
                 Err(LedgerError::Unavailable(format!("this node's copy is behind: {error}")))
             }
         }
+    }
+
+    /// This node.
+    pub fn own(&self) -> NodeId {
+        self.0.mesh.own.node.clone()
     }
 
     /// What this node's copy holds, which may be old.

@@ -13,6 +13,7 @@
 //! replaces it after a loss: that one begins as a learner and has never voted.
 
 mod actor;
+mod allocation;
 mod batcher;
 mod client;
 mod file;
@@ -36,6 +37,7 @@ use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
 use tickwright_core::ledger::Keeper;
 use tokio::task::JoinHandle;
 
+pub use allocation::{drained, given_up};
 pub use client::{LedgerClient, LedgerError, Watch};
 pub use file::FileError;
 pub use peers::{Asked, KIND_LEDGER, KIND_RAFT, PeerError, Peers};

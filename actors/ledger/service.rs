@@ -35,6 +35,14 @@ enum ToolCall {
     Allocate { resource: String, owner: Option<NodeId> },
     /// This node will never come back.
     Forget { node: NodeId },
+    /// A node is to be emptied and to get nothing new, or not any more.
+    Drain {
+        node: NodeId,
+        #[serde(default)]
+        undo: bool,
+    },
+    /// A node is to coordinate, and to be master, whenever it is there; or none in particular.
+    Promote { node: Option<NodeId> },
     /// How is the ledger, seen from this node?
     Status,
 }
@@ -55,8 +63,9 @@ pub(super) async fn serve(
                     "{error}; ask \"Status\", \"Allocations\", {{\"Read\": {{\"key\": K}}}}, \
                      {{\"List\": {{\"prefix\": P}}}}, \
                      {{\"Cas\": {{\"key\": K, \"expected\": VERSION, \"value\": TEXT}}}}, \
-                     {{\"Allocate\": {{\"resource\": R, \"owner\": NODE}}}} or \
-                     {{\"Forget\": {{\"node\": NODE}}}}"
+                     {{\"Allocate\": {{\"resource\": R, \"owner\": NODE}}}}, \
+                     {{\"Drain\": {{\"node\": NODE, \"undo\": false}}}}, \
+                     {{\"Promote\": {{\"node\": NODE}}}} or {{\"Forget\": {{\"node\": NODE}}}}"
                 )
             })?;
             let answer = serve_tool(client, call, patience).await;
@@ -178,8 +187,25 @@ async fn serve_tool(
             json!({ "epoch": client.allocate(&resource, owner, patience).await? })
         }
         ToolCall::Forget { node } => {
-            done(Operation::Forget { node }).await?;
+            done(Operation::Forget { node: node.clone() }).await?;
+            client.set_drained(&node, false, patience).await?;
             json!({ "forgotten": true })
+        }
+        ToolCall::Drain { node, undo } => {
+            let is_news = client.set_drained(&node, !undo, patience).await?;
+            json!({ "node": node, "is_drained": !undo, "is_news": is_news })
+        }
+        ToolCall::Promote { node } => {
+            let promoted = done(Operation::Promote { node }).await?;
+            let Outcome::Promoted { term } = promoted else {
+                return Err(LedgerError::Unknown("a confused answer".into()));
+            };
+            let look = |ledger: &tickwright_core::ledger::Ledger| {
+                let holder = ledger.coordinator().holder.as_ref();
+                (ledger.promoted().cloned(), holder.map(|(node, _)| node.clone()))
+            };
+            let (promoted, coordinator) = client.read(patience, look).await?;
+            json!({ "promoted": promoted, "coordinator": coordinator, "term": term })
         }
         ToolCall::Status => serde_json::to_value(client.view()).unwrap_or(Value::Null),
     })

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 use tickwright_core::domain::NodeId;
 
+use super::allocation::drained;
 use super::client::LedgerClient;
 use super::now;
 
@@ -30,6 +31,10 @@ pub struct LedgerView {
     pub term: u64,
     /// Whether this node may act as coordinator of that term at this moment.
     pub acts: bool,
+    /// Who goes before all others, whether or not it is there.
+    pub promoted: Option<NodeId>,
+    /// Nodes that are to be emptied.
+    pub drained: Vec<NodeId>,
     /// The session that this node holds.
     pub session: Option<u64>,
     /// The election of the leader.
@@ -56,6 +61,7 @@ impl LedgerClient {
         let ledger = self.0.mesh.own.ledger();
         let (coordinator, revision) =
             self.local(|ledger| (ledger.coordinator().clone(), ledger.revision()));
+        let (promoted, drained) = self.local(|l| (l.promoted().cloned(), drained(l)));
         let conflict = self.0.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let note = if session.is_some() {
             conflict
@@ -79,6 +85,8 @@ impl LedgerClient {
             acts: self.keeper(|keeper| keeper.term(&coordinator, now())).is_some(),
             coordinator: coordinator.holder.map(|(node, _)| node),
             term: coordinator.term,
+            promoted,
+            drained: drained.into_iter().collect(),
             session: session.map(|session| session.0),
             log_term: metrics.current_term,
             applied: metrics.last_applied.map_or(0, |applied| applied.index + 1),

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::report::{NodeReport, ask, report_of_exec, sample};
+use super::streams::{StreamEnd, ends};
 use super::{NodeArguments, Wiring};
 use crate::cleaner::{self, CleanerMessage, CleanerReport};
 use crate::cluster::{Request, Transport};
@@ -26,7 +27,7 @@ use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{
     CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
-    SupervisorArguments, SupervisorMessage, checkpoint_tree,
+    SupervisorArguments, SupervisorMessage, checkpoint_tree, process,
 };
 use crate::risk::{self, RiskMessage};
 use crate::source::SourceError;
@@ -252,12 +253,23 @@ impl Units {
         bytes
     }
 
+    /// Where the streams stand whose ends are here. The future needs nothing of this.
+    pub fn streams(&self) -> impl Future<Output = Vec<StreamEnd>> + Send + use<> {
+        let (wiring, network) = (self.wiring.clone(), self.transport.network().clone());
+        let units: Vec<Unit> = self.here().collect();
+        async move {
+            let node_of = |unit: Unit| Some(network.route(&unit.to_string())?.node.0);
+            let counts = (wiring.sources.len(), wiring.shards);
+            ends(&wiring.directory, &units, counts, node_of).await
+        }
+    }
+
     /// What this process has counted.
     pub fn part(&self) -> NodePart {
         NodePart {
             restarts_by_child: self.wiring.statistics.restarts_by_child(),
             fired: self.wiring.chaos.fired(),
-            peak_rss_bytes: telemetry::peak_rss_bytes(),
+            peak_rss_bytes: process::peak_rss_bytes(),
         }
     }
 

@@ -13,12 +13,16 @@
 //! | [`Arrivals`]     | whether a silence means anything                               |
 //! | [`Directory`]    | which node serves a role                                       |
 //! | [`Allocator`]    | which node has which [`Unit`] of the pipeline, and who is next |
+//! | [`Retries`]      | whether a unit that was given up here is begun here again      |
+//! | [`Balancer`]     | which of several nodes is chosen, for anything                 |
+//! | [`LoadWeights`]  | how loaded a node is                                           |
 //! | [`EpochFence`] | which life of a unit may still speak                          |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
 
 mod admission;
 mod allocation;
+mod balance;
 mod chunks;
 mod credit;
 mod detector;
@@ -26,14 +30,16 @@ mod directory;
 mod epochs;
 mod join;
 mod links;
+mod load;
 mod membership;
 mod timings;
 
 pub use admission::Admission;
 pub use allocation::{
-    Allocator, AllocatorConfig, Assignment, Candidate, Holding, Move, Owners, Placing, Unit, fixed,
-    highest, ranked,
+    Allocator, AllocatorConfig, Assignment, Candidate, GivenUp, Holding, Move, Owners, Placing,
+    Retries, Retry, Situation, Unit, fixed, highest, ranked,
 };
+pub use balance::{Balancer, Balancing, Choice};
 pub use chunks::{Assembly, ChunkError, Part, parts};
 pub use credit::{ReceiveCredit, SendCredit};
 pub use detector::{Arrivals, LocalHealth, SUSPICION_PHI};
@@ -41,6 +47,7 @@ pub use directory::{Directory, Service};
 pub use epochs::{EpochFence, StaleEpoch};
 pub use join::{Answer, Join, JoinConfig, JoinEffect};
 pub use links::{HelloVerdict, LinkNumber, Links, LinksConfig, LinksEffect, Peer, Ticket};
+pub use load::{LoadSample, LoadWeights, queue_share};
 pub use membership::{
     Beat, BeatBody, Claim, MemberView, Membership, MembershipEffect, Profile, Record, Status,
 };

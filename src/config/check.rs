@@ -319,6 +319,7 @@ impl Found<'_> {
             self.add(&[&["cluster", "voters"]], what, "give 1, 3 or 5");
         }
         self.ordered(&["cluster", "redial_first_ms"], &["cluster", "redial_max_ms"]);
+        self.loads();
         let text = |names: &[&str]| self.settings.find(names).and_then(Value::text);
         let tls = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
         let missing: Vec<&str> =
@@ -347,6 +348,17 @@ impl Found<'_> {
                 let what = "is not a loopback address, and without certificates anyone could join";
                 self.add(&[&names], what, fix);
             }
+        }
+    }
+
+    /// A load that is made of nothing says nothing.
+    fn loads(&mut self) {
+        let names = ["load_memory_weight", "load_queue_weight", "load_cpu_weight"];
+        let paths = names.map(|name| ["allocation", name]);
+        if paths.iter().all(|names| self.number(names) == Some(0)) {
+            let paths: Vec<&[&str]> = paths.iter().map(<[&str; 2]>::as_slice).collect();
+            let what = "nothing counts for the load of a node: all weights are 0";
+            self.add(&paths, what, "give one of them more; usual are 0.4, 0.6 and 0");
         }
     }
 

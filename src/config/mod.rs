@@ -19,6 +19,7 @@
 //! 3. Two configurations with the same [`Config::fingerprint`] give the same orders for the same
 //!    rows.
 
+mod allocation;
 mod chaos;
 mod check;
 mod cores;
@@ -31,14 +32,14 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use listing::{KeyDescription, keys};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
-    AccountConfig, AllocationConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig,
-    PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig,
-    TlsFiles,
+    AccountConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig, PipelineConfig,
+    PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig, TlsFiles,
 };
 
 use problem::ConfigProblem as Problem;

@@ -3,7 +3,8 @@
 //! Default values and explanations stand in `cluster.toml`, which is compiled in. A test holds the
 //! two together: no key without a default or an example, none that this table lacks.
 
-use crate::cluster::Assignment;
+use super::allocation::parse_weight;
+use crate::cluster::{Assignment, Balancing};
 use crate::domain::{Class, FactorSpec, Symbol};
 
 /// What a key may hold.
@@ -145,6 +146,7 @@ pub const KEYS: &[KeySpec] = &[
     list("node.roles", ROLE).operational(),
     text("node.data_dir", PATH).operational(),
     text("node.http_bind", ADDRESS).optional().operational(),
+    count("node.memory_limit_bytes", "bytes", 1 << 20, i64::MAX).optional().operational(),
     count("node.clock_offset_ms", "ms", -YEAR_MS, YEAR_MS).operational(),
     //
     choice("pipeline.input", &["none", "files", "simulator"]).operational(),
@@ -386,12 +388,22 @@ pub const KEYS: &[KeySpec] = &[
     count("cluster.ask_timeout_ms", "ms", 1, 3_600_000).operational(),
     count("cluster.leave_timeout_ms", "ms", 1, 3_600_000).operational(),
     //
-    choice("allocation.strategy", &["rendezvous", "master_standby", "static"]).operational(),
+    choice("allocation.strategy", &["rendezvous", "balanced", "master_standby", "static"])
+        .operational(),
     list("allocation.static", ASSIGNMENT).operational(),
+    choice("allocation.balance", &Balancing::NAMES).operational(),
+    list("allocation.weights", WEIGHT).operational(),
+    count("allocation.slow_start_ms", "ms", 0, DAY_MS).operational(),
     count("allocation.nodes_min", "nodes", 1, 64).operational(),
     switch("allocation.auto_failover").operational(),
     count("allocation.failover_timeout_ms", "ms", 0, DAY_MS).operational(),
     count("allocation.settle_ms", "ms", 0, DAY_MS).operational(),
+    count("allocation.handovers_max", "units", 1, 64).operational(),
+    count("allocation.max_retry_attempts", "attempts", 0, 1_000).operational(),
+    count("allocation.load_report_ms", "ms", 100, DAY_MS).operational(),
+    amount("allocation.load_memory_weight", "", 0, 1_000).with_decimals(3).operational(),
+    amount("allocation.load_queue_weight", "", 0, 1_000).with_decimals(3).operational(),
+    amount("allocation.load_cpu_weight", "", 0, 1_000).with_decimals(3).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];
@@ -474,6 +486,13 @@ const ASSIGNMENT: Form = Form {
     check: |text| match Assignment::parse(text) {
         Some(_) => Ok(()),
         None => Err(format!("{text:?} does not say which unit is whose")),
+    },
+};
+const WEIGHT: Form = Form {
+    expects: "a node and its weight, such as \"calc-1=2\"",
+    check: |text| match parse_weight(text) {
+        Some(_) => Ok(()),
+        None => Err(format!("{text:?} does not say how much which node is to have")),
     },
 };
 const LOG_FILTER: Form =

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Config;
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
-use crate::cluster::{AllocatorConfig, Assignment, Placing};
+use super::{Config, allocation};
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
@@ -254,15 +253,6 @@ pub struct ClusterConfig {
     pub leave_timeout: Span,
 }
 
-/// `[allocation]`: which node does what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllocationConfig {
-    /// How the coordinator places units; none, if [`AllocationConfig::assignments`] say it.
-    pub allocator: Option<AllocatorConfig>,
-    /// Units that have a node for good.
-    pub assignments: Vec<Assignment>,
-}
-
 /// Where a node's certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -276,11 +266,11 @@ pub struct TlsFiles {
 
 /// Settings by full path, with the conversions that types need.
 impl Settings {
-    fn span_ms(&self, names: &[&str]) -> Span {
+    pub(super) fn span_ms(&self, names: &[&str]) -> Span {
         Span::from_millis(self.count(names))
     }
 
-    fn size(&self, names: &[&str]) -> usize {
+    pub(super) fn size(&self, names: &[&str]) -> usize {
         usize::try_from(self.count(names)).unwrap_or(usize::MAX)
     }
 }
@@ -366,32 +356,9 @@ pub(super) fn config(settings: Settings) -> Config {
             log: s.text(&["telemetry", "log"]).to_owned(),
         },
         cluster: cluster(s),
-        allocation: AllocationConfig {
-            allocator: allocator(s),
-            assignments: s
-                .list(&["allocation", "static"])
-                .iter()
-                .filter_map(|line| Assignment::parse(line))
-                .collect(),
-        },
+        allocation: allocation::section(s),
         settings,
     }
-}
-
-/// How units are placed, if they are not for good.
-fn allocator(s: &Settings) -> Option<AllocatorConfig> {
-    let placing = match s.text(&["allocation", "strategy"]) {
-        "static" => return None,
-        "master_standby" => Placing::MasterStandby,
-        _ => Placing::Rendezvous,
-    };
-    Some(AllocatorConfig {
-        placing,
-        nodes_min: s.size(&["allocation", "nodes_min"]),
-        settle: s.span_ms(&["allocation", "settle_ms"]),
-        fails_over: s.switch(&["allocation", "auto_failover"]),
-        patience: s.span_ms(&["allocation", "failover_timeout_ms"]),
-    })
 }
 
 /// `[cluster]`.

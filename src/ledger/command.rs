@@ -71,6 +71,11 @@ pub enum Operation {
         /// Which.
         node: NodeId,
     },
+    /// A node is to coordinate before all others whenever it is there; none, nobody goes first.
+    Promote {
+        /// Which.
+        node: Option<NodeId>,
+    },
 }
 
 /// What a node says of itself when it opens a session.
@@ -115,6 +120,11 @@ pub enum Outcome {
     },
     /// The node is forgotten.
     Forgotten,
+    /// The node goes before all others.
+    Promoted {
+        /// The coordinator's term.
+        term: u64,
+    },
 }
 
 /// It was not done, and nothing changed.
@@ -187,6 +197,12 @@ pub enum Refusal {
     /// The command may have been carried out before; the ledger does not remember back so far.
     #[error("the ledger does not remember whether this was done before; read what it holds")]
     TooOld,
+    /// The node does nothing but vote.
+    #[error("node {node} is a witness, which does nothing but vote")]
+    Witness {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What one command did.
@@ -228,6 +244,11 @@ pub enum Event {
     },
     /// Another node coordinates, or none.
     Coordinator(Coordinator),
+    /// Another node goes before all others, or nobody does.
+    Promoted {
+        /// Which.
+        node: Option<NodeId>,
+    },
     /// A resource has another owner.
     Allocated {
         /// Which.

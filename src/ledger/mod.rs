@@ -107,6 +107,7 @@ impl Ledger {
                 self.allocations.allocate(resource, owner, events)
             }
             Operation::Forget { node } => self.sessions.forget(node),
+            Operation::Promote { node } => self.sessions.promote(node.as_ref(), events),
         }
     }
 
@@ -140,6 +141,11 @@ impl Ledger {
     /// Who coordinates.
     pub fn coordinator(&self) -> &Coordinator {
         self.sessions.coordinator()
+    }
+
+    /// Who goes before all others, whether or not it is there just now; none, if nobody was promoted.
+    pub fn promoted(&self) -> Option<&NodeId> {
+        self.sessions.promoted()
     }
 
     /// The sessions that are open, oldest first.

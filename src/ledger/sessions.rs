@@ -1,8 +1,8 @@
 //! Which nodes are there, and which of them coordinates.
 //!
 //! A node that is there has a session; one that was there, and has a copy of the ledger, is a member
-//! until it is forgotten. The coordinator is the node with the highest priority among those with a
-//! session; of several, the first by name. A witness never is.
+//! until it is forgotten. The coordinator is, among those with a session, the node that was promoted, if
+//! any was; else the one with the highest priority; of several, the first by name. A witness never is.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -58,6 +58,8 @@ pub(super) struct Sessions {
     /// At most [`MEMBERS_MAX`].
     members: BTreeMap<NodeId, Member>,
     coordinator: Coordinator,
+    /// Who goes before all others, whether or not it is there just now.
+    promoted: Option<NodeId>,
 }
 
 impl Sessions {
@@ -71,6 +73,27 @@ impl Sessions {
 
     pub(super) fn coordinator(&self) -> &Coordinator {
         &self.coordinator
+    }
+
+    pub(super) fn promoted(&self) -> Option<&NodeId> {
+        self.promoted.as_ref()
+    }
+
+    /// From now on `node` goes before all others; or nobody does.
+    pub(super) fn promote(&mut self, node: Option<&NodeId>, events: &mut Vec<Event>) -> Answer {
+        if let Some(node) = node {
+            let member = self.members.get(node).filter(|member| member.session.is_some());
+            let member = member.ok_or_else(|| Refusal::NoSession { node: node.clone() })?;
+            if member.is_witness {
+                return Err(Refusal::Witness { node: node.clone() });
+            }
+        }
+        if self.promoted.as_ref() != node {
+            self.promoted = node.cloned();
+            events.push(Event::Promoted { node: self.promoted.clone() });
+            self.elect(events);
+        }
+        Ok(Outcome::Promoted { term: self.coordinator.term })
     }
 
     /// The session of `node`.
@@ -144,6 +167,7 @@ impl Sessions {
             return Err(Refusal::HasSession { node: node.clone() });
         }
         self.members.remove(node);
+        self.promoted.take_if(|promoted| promoted == node);
         Ok(Outcome::Forgotten)
     }
 
@@ -159,7 +183,10 @@ impl Sessions {
     fn elect(&mut self, events: &mut Vec<Event>) {
         let candidates = self.open.iter().filter(|(_, open)| !open.opening.is_witness);
         let best = candidates
-            .max_by_key(|(_, open)| (open.opening.priority, Reverse(&open.opening.node)))
+            .max_by_key(|(_, open)| {
+                let Opening { node, priority, .. } = &open.opening;
+                (self.promoted.as_ref() == Some(node), *priority, Reverse(node))
+            })
             .map(|(&session, open)| (open.opening.node.clone(), session));
         if best == self.coordinator.holder {
             return;

@@ -109,6 +109,29 @@ fn the_first_by_name_coordinates_unless_another_has_priority_and_a_witness_never
 }
 
 #[test]
+fn a_promoted_node_coordinates_whenever_it_is_there_until_another_is_promoted() {
+    let mut ledger = Ledger::default();
+    let promote = |node: Option<&str>| Operation::Promote { node: node.map(NodeId::from) };
+    open(&mut ledger, "w", 0);
+    open(&mut ledger, "a", 7);
+    let b = open(&mut ledger, "b", 0);
+    assert_eq!(holder(&ledger), (1, "a".into()));
+    assert_eq!(ask(&mut ledger, promote(Some("b"))), Ok(Outcome::Promoted { term: 2 }));
+    assert_eq!(holder(&ledger), (2, "b".into()));
+    assert_eq!(ask(&mut ledger, promote(Some("b"))), Ok(Outcome::Promoted { term: 2 }), "it is");
+    ask(&mut ledger, Operation::CloseSession { session: b }).unwrap();
+    assert_eq!(holder(&ledger), (3, "a".into()), "somebody has to meanwhile");
+    let refused = Err(Refusal::NoSession { node: "b".into() });
+    assert_eq!(ask(&mut ledger, promote(Some("b"))), refused);
+    ask(&mut ledger, Operation::OpenSession(opening("b", 2, 0))).unwrap();
+    assert_eq!(holder(&ledger), (4, "b".into()));
+    let witness = Err(Refusal::Witness { node: "w".into() });
+    assert_eq!(ask(&mut ledger, promote(Some("w"))), witness);
+    assert_eq!(ask(&mut ledger, promote(None)), Ok(Outcome::Promoted { term: 5 }));
+    assert_eq!(holder(&ledger), (5, "a".into()));
+}
+
+#[test]
 fn a_session_that_was_renewed_meanwhile_does_not_expire() {
     let mut ledger = Ledger::default();
     let session = open(&mut ledger, "a", 0);
@@ -207,6 +230,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::Allocate { term, resource, owner: owner.map(NodeId) }
         }),
         1 => node.prop_map(|node| Operation::Forget { node: NodeId(node) }),
+        1 => proptest::option::of(node)
+            .prop_map(|node| Operation::Promote { node: node.map(NodeId) }),
     ]
 }
 
@@ -249,7 +274,9 @@ proptest! {
             term = coordinator.term;
             let best = ledger.sessions().iter().filter(|(_, open)| !open.opening.is_witness);
             let best = best.max_by_key(|(_, open)| {
-                (open.opening.priority, std::cmp::Reverse(open.opening.node.clone()))
+                let node = &open.opening.node;
+                let is_promoted = ledger.promoted() == Some(node);
+                (is_promoted, open.opening.priority, std::cmp::Reverse(node.clone()))
             });
             let best = best.map(|(&session, open)| (open.opening.node.clone(), session));
             prop_assert_eq!(&best, &coordinator.holder);

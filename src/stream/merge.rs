@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Frame;
+use super::{Frame, InflowStanding};
 use crate::domain::{FactorBatch, Key, OrderId, RawBatch, Signal, SourceId, TickBatch, Timestamp};
 
 /// Rows that travel together, in order.
@@ -230,6 +230,13 @@ impl<B: Block> Merge<B> {
     /// Where `input` stands: what is asked for when its producer comes back.
     pub fn received(&self, input: usize) -> Key {
         self.inputs[input].complete
+    }
+
+    /// The same, and how much waits.
+    pub fn standing(&self, input: usize) -> InflowStanding {
+        let state = &self.inputs[input];
+        let waiting = state.blocks.iter().map(|(block, next)| (block.len() - next) as u64);
+        InflowStanding { received: state.complete, waiting_rows: waiting.sum() }
     }
 
     /// Takes in a frame. Returns false when it belongs to another session or holds nothing new.

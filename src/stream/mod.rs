@@ -13,7 +13,9 @@
 mod lockstep;
 mod merge;
 mod outflow;
+mod standing;
 
 pub use lockstep::{Lockstep, LockstepSnapshot, Merging, Next, OrderMismatch, Positions, Taken};
 pub use merge::{Block, Merge, Run, SignalBatch};
 pub use outflow::{Frame, Outflow, Rewind};
+pub use standing::{InflowStanding, OutflowStanding};

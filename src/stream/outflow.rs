@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Block;
+use super::{Block, OutflowStanding};
 use crate::domain::Key;
 
 /// A block of rows and how far the stream is complete with it.
@@ -168,6 +168,19 @@ impl<B: Block> Outflow<B> {
         self.kept_rows
     }
 
+    /// Where the stream stands.
+    pub fn standing(&self) -> OutflowStanding {
+        let unsent = self.kept.iter().skip(self.session.as_ref().map_or(0, |session| session.next));
+        OutflowStanding {
+            complete: self.complete,
+            sent: self.session.as_ref().map(|session| session.sent),
+            stable: self.stable,
+            credit: self.credit(),
+            kept_rows: self.kept_rows as u64,
+            unsent_rows: unsent.map(|frame| frame.block.len() as u64).sum(),
+        }
+    }
+
     /// Whether the stage may take in more: little waits to be sent.
     pub fn has_room(&self) -> bool {
         match &self.session {
@@ -245,6 +258,9 @@ mod tests {
         outflow.subscribe(1, Key::START, 15).unwrap();
         assert_eq!(sent(&mut outflow), [10, 20]);
         assert!(!outflow.has_room());
+        let standing = outflow.standing();
+        assert_eq!((standing.complete, standing.sent), (key(30), Some(key(20))));
+        assert_eq!((standing.kept_rows, standing.unsent_rows, standing.credit), (30, 10, 0));
         outflow.on_credit(7, 100);
         assert_eq!(sent(&mut outflow), [0; 0], "credit of another session");
         outflow.on_credit(1, 20);

@@ -71,6 +71,7 @@ impl Actor for Probe {
 
 struct Rig {
     supervisor: ActorRef<SupervisorMessage>,
+    statistics: SupervisionStatistics,
     log: UnboundedReceiver<Entry>,
 }
 
@@ -86,15 +87,16 @@ impl Rig {
             })
         };
         let children = ["a", "b", "c"].map(child).into();
+        let statistics = SupervisionStatistics::default();
         let arguments = SupervisorArguments {
             name: "test".into(),
             policy,
             children,
             clock: Clock::system(),
-            statistics: SupervisionStatistics::default(),
+            statistics: statistics.clone(),
         };
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, arguments).await.unwrap();
-        Self { supervisor, log: entries }
+        Self { supervisor, statistics, log: entries }
     }
 
     /// The next entries, `+a` for a start, `a` for work done and `-a` for a stop, and the actors that started.
@@ -132,6 +134,34 @@ async fn children_start_in_order_and_stop_in_reverse() {
     assert_eq!(rig.next(3).await.0, ["+a", "+b", "+c"]);
     rig.supervisor.stop(None);
     assert_eq!(rig.next(3).await.0, ["-c", "-b", "-a"]);
+}
+
+#[tokio::test]
+async fn an_actor_that_is_ended_from_outside_is_started_again_and_the_tree_tells() {
+    let mut rig = Rig::new(policy(Strategy::OneForOne), Restart::Permanent).await;
+    rig.next(3).await;
+    let statistics = rig.statistics.clone();
+    assert_eq!(statistics.kill("x"), Err(KillError::Unknown("x".into())));
+    let refused = statistics.kill("test").unwrap_err().to_string();
+    assert!(refused.contains("end one of its actors: a, b, c"), "{refused}");
+    statistics.kill("b").unwrap();
+    assert_eq!(rig.next(1).await.0, ["+b"]);
+    let tree = |statistics: &SupervisionStatistics| {
+        let roots = statistics.branches();
+        assert_eq!((roots.len(), roots[0].name.as_str()), (1, "test"));
+        assert_eq!(roots[0].strategy, Some(Strategy::OneForOne));
+        let of = |child: &Branch| (child.name.clone(), child.restarts, child.is_running);
+        roots[0].children.iter().map(of).collect::<Vec<_>>()
+    };
+    let expected = [("a", 0), ("b", 1), ("c", 0)];
+    let expected = expected.map(|(name, restarts)| (name.to_owned(), restarts, true));
+    let begun = std::time::Instant::now();
+    while tree(&statistics) != expected {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", statistics.branches());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.supervisor.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+    assert_eq!(statistics.branches(), []);
 }
 
 #[tokio::test]

@@ -1,24 +1,41 @@
 //! Decides, for the coordinator, which unit goes to which node next.
 //!
+//! | Why a unit moves                             | Where to                     | How many, how soon        |
+//! |----------------------------------------------|------------------------------|---------------------------|
+//! | it is nobody's                               | where it belongs             | all at once               |
+//! | its node is gone                             | by balance                   | all, after `patience`     |
+//! | its node has given it up                     | by balance                   | all at once               |
+//! | its node is drained; another was made master | where it belongs             | so many as may be under way, the next when one has begun |
+//! | it is not where it belongs                   | where it belongs             | one, every `settle`       |
+//!
 //! # Invariants
 //!
-//! 1. A unit whose node is there stays where it is, unless it is being brought back to where it belongs;
-//!    of those at most one moves at a time, and none before its node has been there for a while.
-//! 2. A unit whose node is gone goes to the least loaded of the nodes that are there for such units,
-//!    or, if there is none, of all; but to its own node, if that is back in another life.
+//! 1. A unit whose node is there stays where it is, unless it is handed over or brought back; of those no
+//!    more move at a time than may, and none is brought back to a node that has not been there for a
+//!    while.
+//! 2. A unit whose node is gone goes to a node that is there for such units, or, if there is none, to any;
+//!    but to its own node, if that is back in another life.
 //! 3. Exec stays with its node for good: what it has done is on that node's disk alone.
+//! 4. A node that is drained gets nothing but the exec that is its own. One that has given a unit up in this
+//!    life does not get that unit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Unit, highest};
+use super::Unit;
+use crate::cluster::{Balancer, Balancing, Choice};
 use crate::domain::{NodeId, Span, Timestamp};
+
+#[cfg(test)]
+mod tests;
 
 /// How units are placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placing {
     /// Spread over all nodes that are there for them, by rendezvous hashing.
     Rendezvous,
-    /// All on the first such node by name; the others stand by.
+    /// As [`AllocatorConfig::balancing`] says, and so that none has two more than another of its weight.
+    Balanced,
+    /// All on the master; the others stand by.
     MasterStandby,
 }
 
@@ -27,6 +44,10 @@ pub enum Placing {
 pub struct AllocatorConfig {
     /// How units are placed.
     pub placing: Placing,
+    /// How a node is chosen for units of one that is lost.
+    pub balancing: Balancing,
+    /// How long until a node that has come counts for its whole weight.
+    pub slow_start: Span,
     /// Nothing is placed before so many nodes are there: the first would get everything.
     pub nodes_min: usize,
     /// How long a node must be there before units are brought back to it, and the time between two of
@@ -36,6 +57,10 @@ pub struct AllocatorConfig {
     pub fails_over: bool,
     /// How long a node must have been gone before they are.
     pub patience: Span,
+    /// How many units may be under way from one node to another at once, while both are there.
+    pub handovers_max: usize,
+    /// How long a unit that has been given to a node counts as under way, if that does not begin it.
+    pub handover_patience: Span,
 }
 
 /// A node that is there.
@@ -47,8 +72,14 @@ pub struct Candidate {
     pub session: u64,
     /// What it is there for in the first place.
     pub duties: Vec<String>,
-    /// How loaded it is, from 0 to 1, beside the units that it has.
+    /// How much it is to have, compared to others; 1.0 is usual.
+    pub weight: f64,
+    /// How loaded it is, from 0 to 1.
     pub load: f64,
+    /// Whether it is to be emptied.
+    pub is_drained: bool,
+    /// The units that it says it runs, and at which epoch.
+    pub serves: BTreeMap<Unit, u64>,
 }
 
 /// Whose a unit is now.
@@ -58,6 +89,24 @@ pub struct Holding {
     pub node: NodeId,
     /// Which life of it.
     pub session: u64,
+    /// Since which epoch.
+    pub epoch: u64,
+}
+
+/// Which lives of nodes have given a unit up.
+pub type GivenUp = BTreeMap<Unit, BTreeSet<(NodeId, u64)>>;
+
+/// What the allocator decides upon.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'s> {
+    /// Whose units are; one without a holding is nobody's.
+    pub held: &'s BTreeMap<Unit, Holding>,
+    /// Who is there.
+    pub there: &'s [Candidate],
+    /// Who was made master, if anybody was.
+    pub master: Option<&'s NodeId>,
+    /// Who gave what up.
+    pub given_up: &'s GivenUp,
 }
 
 /// A unit that is to go to a node.
@@ -65,8 +114,8 @@ pub struct Holding {
 pub struct Move {
     /// Which.
     pub unit: Unit,
-    /// Where to.
-    pub node: NodeId,
+    /// Where to; none, if every node that is there has given it up.
+    pub node: Option<NodeId>,
 }
 
 /// The coordinator's memory. A new coordinator begins with an empty one, and waits a little longer
@@ -74,359 +123,314 @@ pub struct Move {
 #[derive(Debug)]
 pub struct Allocator {
     config: AllocatorConfig,
-    /// Since when each life of a node has been there.
-    since: BTreeMap<(NodeId, u64), Timestamp>,
+    balancer: Balancer,
+    /// When each life of a node was first seen, or was last seen drained.
+    came: BTreeMap<(NodeId, u64), Came>,
     /// Since when the node of each unit has been gone.
     lost: BTreeMap<Unit, Timestamp>,
+    /// Units that have been given to a node and not begun there, at which epoch, and since when.
+    under_way: BTreeMap<Unit, (u64, Timestamp)>,
+    /// Which nodes have had a unit.
+    had: BTreeMap<Unit, BTreeSet<NodeId>>,
     /// When a unit was last brought back.
     brought_back: Timestamp,
+    has_looked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    at: Timestamp,
+    /// Whether it came when others were at work: it gets a growing share.
+    is_new: bool,
+}
+
+/// What does not change while one plan is made.
+struct Look<'s> {
+    situation: Situation<'s>,
+    now: Timestamp,
+    /// Units that each node has, or is to have.
+    counts: BTreeMap<&'s NodeId, usize>,
+}
+
+impl<'s> Look<'s> {
+    fn is_there(&self, holding: &Holding) -> bool {
+        self.holder(holding).is_some()
+    }
+
+    fn holder(&self, holding: &Holding) -> Option<&'s Candidate> {
+        let is_it = |c: &&Candidate| c.node == holding.node && c.session == holding.session;
+        self.situation.there.iter().find(is_it)
+    }
+
+    /// Those that may have `unit`: nodes that are there for it, or, if there are none, all. Exec goes to
+    /// nobody else.
+    fn eligible(&self, unit: Unit) -> Vec<&'s Candidate> {
+        let may = |c: &&Candidate| !c.is_drained && !self.has_given_up(unit, &c.node, c.session);
+        let has_duty = |c: &&Candidate| c.duties.iter().any(|duty| duty == unit.duty());
+        let all = self.situation.there.iter().filter(may);
+        let first: Vec<&Candidate> = all.clone().filter(has_duty).collect();
+        if first.is_empty() && unit != Unit::Exec { all.collect() } else { first }
+    }
+
+    fn has_given_up(&self, unit: Unit, node: &NodeId, session: u64) -> bool {
+        let lives = self.situation.given_up.get(&unit);
+        lives.is_some_and(|lives| lives.contains(&(node.clone(), session)))
+    }
+
+    fn count(&self, node: &NodeId) -> usize {
+        self.counts.get(node).copied().unwrap_or(0)
+    }
 }
 
 impl Allocator {
     /// An allocator that has seen nothing.
     pub fn new(config: AllocatorConfig, now: Timestamp) -> Self {
-        Self { config, since: BTreeMap::new(), lost: BTreeMap::new(), brought_back: now }
+        Self {
+            config,
+            balancer: Balancer::new(config.balancing, config.slow_start),
+            came: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            had: BTreeMap::new(),
+            brought_back: now,
+            has_looked: false,
+        }
     }
 
-    /// What is to move now, given who is there and who has what. Units without a holding are nobody's.
+    /// What is to move now.
     pub fn plan(
         &mut self,
         units: impl IntoIterator<Item = Unit>,
-        held: &BTreeMap<Unit, Holding>,
-        there: &[Candidate],
+        situation: &Situation<'_>,
         now: Timestamp,
     ) -> Vec<Move> {
-        let is_there = |holding: &Holding| {
-            there.iter().any(|c| c.node == holding.node && c.session == holding.session)
-        };
-        self.since.retain(|(node, session), _| {
-            there.iter().any(|c| c.node == *node && c.session == *session)
-        });
-        for candidate in there {
-            self.since.entry((candidate.node.clone(), candidate.session)).or_insert(now);
-        }
-        if there.len() < self.config.nodes_min && !held.values().any(is_there) {
+        let mut look = Look { situation: *situation, now, counts: BTreeMap::new() };
+        self.note(&look);
+        let Situation { held, there, .. } = *situation;
+        if there.len() < self.config.nodes_min && !held.values().any(|h| look.is_there(h)) {
             return Vec::new();
         }
-        let mut counts: BTreeMap<&NodeId, usize> = BTreeMap::new();
-        for holding in held.values().filter(|holding| is_there(holding)) {
-            *counts.entry(&holding.node).or_default() += 1;
+        for holding in held.values() {
+            if look.is_there(holding) {
+                *look.counts.entry(&holding.node).or_default() += 1;
+            }
         }
-        let mut moves = Vec::new();
-        let mut settled = Vec::new();
+        let (mut moves, mut settled) = (Vec::new(), Vec::new());
         for unit in units {
             let to = match held.get(&unit) {
-                Some(holding) if is_there(holding) => {
-                    self.lost.remove(&unit);
-                    settled.push((unit, holding));
-                    continue;
-                }
-                Some(holding) => {
-                    let lost = *self.lost.entry(unit).or_insert(now);
-                    let again = there.iter().find(|c| c.node == holding.node).map(|c| &c.node);
-                    let stays = unit == Unit::Exec || !self.config.fails_over;
-                    if stays || again.is_some() {
-                        // In another life it has its disk, and what is on it, still.
-                        again
-                    } else if now >= lost.after(self.config.patience) {
-                        least_loaded(eligible(unit, there), &counts)
-                    } else {
-                        None
+                Some(holding) => match look.holder(holding) {
+                    Some(holder) if !self.must_go(unit, holder, &look) => {
+                        self.lost.remove(&unit);
+                        settled.push((unit, holder, holding.epoch));
+                        continue;
                     }
-                }
-                None => self.place(unit, &eligible(unit, there)),
+                    Some(_) => {
+                        let to = self.balance(unit, &look);
+                        if to.is_none() {
+                            moves.push(Move { unit, node: None });
+                        }
+                        to
+                    }
+                    None => self.replace(unit, holding, &look),
+                },
+                None => self.place(unit, &look.eligible(unit), &look),
             };
             if let Some(node) = to {
-                *counts.entry(node).or_default() += 1;
-                moves.push(Move { unit, node: node.clone() });
+                *look.counts.entry(node).or_default() += 1;
+                moves.push(Move { unit, node: Some(node.clone()) });
             }
         }
         if moves.is_empty() {
-            moves.extend(self.bring_back(&settled, there, now));
+            moves = self.hand_over(&settled, &mut look);
+        }
+        if moves.is_empty() && self.under_way.is_empty() {
+            moves.extend(self.bring_back(&settled, &look));
         }
         moves
     }
 
-    /// Where a unit belongs.
-    fn place<'c>(&self, unit: Unit, eligible: &[&'c Candidate]) -> Option<&'c NodeId> {
-        match self.config.placing {
-            Placing::Rendezvous => highest(unit, eligible.iter().map(|c| (&c.node, 1.0))),
-            Placing::MasterStandby => eligible.iter().map(|c| &c.node).min(),
+    /// Remembers what is seen.
+    fn note(&mut self, look: &Look<'_>) {
+        let Situation { held, there, .. } = look.situation;
+        let life = |candidate: &Candidate| (candidate.node.clone(), candidate.session);
+        self.came.retain(|(node, session), _| {
+            there.iter().any(|c| c.node == *node && c.session == *session)
+        });
+        let are_at_work = self.has_looked && held.values().any(|h| look.is_there(h));
+        self.has_looked = true;
+        for candidate in there {
+            let came = Came { at: look.now, is_new: are_at_work };
+            let came = self.came.entry(life(candidate)).or_insert(came);
+            if candidate.is_drained {
+                *came = Came { at: look.now, is_new: true };
+            }
         }
+        self.lost.retain(|unit, _| held.contains_key(unit));
+        self.had.retain(|unit, _| held.contains_key(unit));
+        let mut under_way = BTreeMap::new();
+        for (&unit, holding) in held {
+            self.had.entry(unit).or_default().insert(holding.node.clone());
+            let begun = look.holder(holding).is_none_or(|holder| {
+                holder.serves.get(&unit).is_some_and(|&epoch| epoch >= holding.epoch)
+            });
+            if !begun {
+                let known = self.under_way.get(&unit).filter(|(epoch, _)| *epoch == holding.epoch);
+                let since = known.map_or(look.now, |&(_, since)| since);
+                under_way.insert(unit, (holding.epoch, since));
+            }
+        }
+        // Whoever does not begin what it was given must not hold up the rest for ever.
+        under_way.retain(|_, (_, since)| look.now < since.after(self.config.handover_patience));
+        self.under_way = under_way;
+    }
+
+    /// Whether a unit's node is there and cannot keep it.
+    fn must_go(&self, unit: Unit, holder: &Candidate, look: &Look<'_>) -> bool {
+        unit != Unit::Exec && look.has_given_up(unit, &holder.node, holder.session)
+    }
+
+    /// Who is to have a unit whose node is gone.
+    fn replace<'s>(
+        &mut self,
+        unit: Unit,
+        holding: &Holding,
+        look: &Look<'s>,
+    ) -> Option<&'s NodeId> {
+        let lost = *self.lost.entry(unit).or_insert(look.now);
+        let again = look.situation.there.iter().find(|c| c.node == holding.node);
+        let is_back = again.is_some_and(|c| unit == Unit::Exec || !c.is_drained);
+        let stays = unit == Unit::Exec || !self.config.fails_over;
+        if stays || is_back {
+            // In another life it has its disk, and what is on it, still.
+            again.map(|c| &c.node)
+        } else if again.is_some() || look.now >= lost.after(self.config.patience) {
+            self.balance(unit, look)
+        } else {
+            None
+        }
+    }
+
+    fn choice<'n>(&self, unit: Unit, candidate: &'n Candidate, look: &Look<'_>) -> Choice<'n> {
+        let came = self.came.get(&(candidate.node.clone(), candidate.session));
+        let had = self.had.get(&unit);
+        Choice {
+            node: &candidate.node,
+            weight: candidate.weight,
+            load: candidate.load,
+            held: look.count(&candidate.node),
+            age: came.filter(|came| came.is_new).map(|came| look.now.since(came.at)),
+            is_near: had.is_some_and(|had| had.contains(&candidate.node)),
+        }
+    }
+
+    fn choices<'s>(
+        &self,
+        unit: Unit,
+        eligible: &[&'s Candidate],
+        look: &Look<'_>,
+    ) -> Vec<Choice<'s>> {
+        eligible.iter().map(|candidate| self.choice(unit, candidate, look)).collect()
+    }
+
+    /// The node whose turn it is.
+    fn balance<'s>(&mut self, unit: Unit, look: &Look<'s>) -> Option<&'s NodeId> {
+        let choices = self.choices(unit, &look.eligible(unit), look);
+        self.balancer.choose(&unit.to_string(), &choices)
+    }
+
+    /// Where a unit belongs.
+    fn place<'s>(
+        &mut self,
+        unit: Unit,
+        eligible: &[&'s Candidate],
+        look: &Look<'_>,
+    ) -> Option<&'s NodeId> {
+        let choices = self.choices(unit, eligible, look);
+        match self.config.placing {
+            Placing::Rendezvous => self.balancer.owner(&unit.to_string(), &choices),
+            Placing::Balanced => self.balancer.choose(&unit.to_string(), &choices),
+            Placing::MasterStandby => {
+                let nodes = || eligible.iter().map(|candidate| &candidate.node);
+                let master = nodes().find(|&node| Some(node) == look.situation.master);
+                master.or_else(|| nodes().min())
+            }
+        }
+    }
+
+    /// Units that are to leave nodes which are there, as many as may be under way.
+    fn hand_over(&mut self, settled: &[(Unit, &Candidate, u64)], look: &mut Look<'_>) -> Vec<Move> {
+        let has_master =
+            self.config.placing == Placing::MasterStandby && look.situation.master.is_some();
+        let room = self.config.handovers_max.saturating_sub(self.under_way.len());
+        let mut moves = Vec::new();
+        for &(unit, holder, _) in settled {
+            if moves.len() == room {
+                break;
+            }
+            let may = unit != Unit::Exec && !self.under_way.contains_key(&unit);
+            if !may || !(holder.is_drained || has_master) {
+                continue;
+            }
+            let to = self.place(unit, &look.eligible(unit), look);
+            let is_meant = holder.is_drained || to == look.situation.master;
+            if let Some(node) = to.filter(|&node| is_meant && *node != holder.node) {
+                let node = node.clone();
+                let found = look.situation.there.iter().find(|c| c.node == node);
+                if let Some(candidate) = found {
+                    *look.counts.entry(&candidate.node).or_default() += 1;
+                }
+                moves.push(Move { unit, node: Some(node) });
+            }
+        }
+        moves
     }
 
     /// One unit that is not where it belongs, if it is time.
-    fn bring_back(
-        &mut self,
-        settled: &[(Unit, &Holding)],
-        there: &[Candidate],
-        now: Timestamp,
-    ) -> Option<Move> {
-        if now < self.brought_back.after(self.config.settle) {
+    fn bring_back(&mut self, settled: &[(Unit, &Candidate, u64)], look: &Look<'_>) -> Option<Move> {
+        let settle = self.config.settle;
+        if look.now < self.brought_back.after(settle) {
             return None;
         }
-        let is_settled = |candidate: &&Candidate| {
-            let since = self.since.get(&(candidate.node.clone(), candidate.session));
-            since.is_some_and(|since| now >= since.after(self.config.settle))
-        };
-        let found =
-            settled.iter().filter(|(unit, _)| *unit != Unit::Exec).find_map(|&(unit, at)| {
-                let eligible: Vec<&Candidate> =
-                    eligible(unit, there).into_iter().filter(is_settled).collect();
-                let node = self.place(unit, &eligible)?;
-                (*node != at.node).then(|| Move { unit, node: node.clone() })
+        let mut found = None;
+        for &(unit, holder, _) in settled.iter().filter(|(unit, ..)| *unit != Unit::Exec) {
+            let mut eligible = look.eligible(unit);
+            eligible.retain(|candidate| {
+                let came = self.came.get(&(candidate.node.clone(), candidate.session));
+                came.is_some_and(|came| look.now >= came.at.after(settle))
             });
+            let to = match self.config.placing {
+                Placing::Balanced => self.relief(unit, holder, &eligible, look),
+                Placing::Rendezvous | Placing::MasterStandby => self.place(unit, &eligible, look),
+            };
+            if let Some(node) = to.filter(|&node| *node != holder.node) {
+                found = Some(Move { unit, node: Some(node.clone()) });
+                break;
+            }
+        }
         if found.is_some() {
-            self.brought_back = now;
+            self.brought_back = look.now;
         }
         found
     }
-}
 
-/// Those that may have `unit`: nodes that are there for it, or, if there are none, all. Exec goes to
-/// nobody else.
-fn eligible(unit: Unit, there: &[Candidate]) -> Vec<&Candidate> {
-    let has_duty = |c: &&Candidate| c.duties.iter().any(|duty| duty == unit.duty());
-    let first: Vec<&Candidate> = there.iter().filter(has_duty).collect();
-    if first.is_empty() && unit != Unit::Exec { there.iter().collect() } else { first }
-}
-
-/// The node with the fewest units, then the least load, then the first by name.
-fn least_loaded<'c>(
-    eligible: Vec<&'c Candidate>,
-    counts: &BTreeMap<&NodeId, usize>,
-) -> Option<&'c NodeId> {
-    let count = |c: &Candidate| counts.get(&c.node).copied().unwrap_or(0);
-    let order = |a: &&Candidate, b: &&Candidate| {
-        let by_count = count(a).cmp(&count(b));
-        by_count.then(a.load.total_cmp(&b.load)).then_with(|| a.node.cmp(&b.node))
-    };
-    eligible.into_iter().min_by(order).map(|c| &c.node)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SETTLE: Span = Span::from_millis(10_000);
-
-    fn config(placing: Placing) -> AllocatorConfig {
-        AllocatorConfig {
-            placing,
-            nodes_min: 1,
-            settle: SETTLE,
-            fails_over: true,
-            patience: Span::ZERO,
-        }
-    }
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_nanos(seconds * 1_000_000_000)
-    }
-
-    fn node(name: &str, session: u64, duties: &[&str]) -> Candidate {
-        let duties = duties.iter().map(|duty| (*duty).to_owned()).collect();
-        Candidate { node: name.into(), session, duties, load: 0.0 }
-    }
-
-    fn five() -> Vec<Candidate> {
-        vec![
-            node("calc-1", 1, &["calc"]),
-            node("calc-2", 2, &["calc"]),
-            node("control-1", 3, &["control"]),
-            node("data-1", 4, &["data"]),
-            node("exec-1", 5, &["exec"]),
-        ]
-    }
-
-    /// What the ledger would hold after `moves`.
-    fn carry_out(held: &mut BTreeMap<Unit, Holding>, moves: &[Move], there: &[Candidate]) {
-        for Move { unit, node } in moves {
-            let session = there.iter().find(|c| c.node == *node).unwrap().session;
-            held.insert(*unit, Holding { node: node.clone(), session });
-        }
-    }
-
-    fn units() -> impl Iterator<Item = Unit> {
-        Unit::all(1, 8)
-    }
-
-    #[test]
-    fn everything_is_placed_by_duty_once_enough_nodes_are_there() {
-        let there = five();
-        let wait = AllocatorConfig { nodes_min: 5, ..config(Placing::Rendezvous) };
-        let mut allocator = Allocator::new(wait, at(0));
-        let mut held = BTreeMap::new();
-        assert_eq!(allocator.plan(units(), &held, &there[..4], at(0)), []);
-        let moves = allocator.plan(units(), &held, &there, at(1));
-        carry_out(&mut held, &moves, &there);
-        assert_eq!(held.len(), 10);
-        for (unit, holding) in &held {
-            assert!(holding.node.0.starts_with(unit.duty()), "{unit} is at {}", holding.node);
-        }
-        let on = |name: &str| held.values().filter(|holding| holding.node.0 == name).count();
-        assert!(on("calc-1") > 0 && on("calc-2") > 0, "{held:?}");
-        assert_eq!(allocator.plan(units(), &held, &there, at(99)), [], "all are where they belong");
-    }
-
-    #[test]
-    fn units_of_a_lost_node_go_to_its_kind_or_to_whoever_is_there() {
-        let mut there = five();
-        let mut allocator = Allocator::new(config(Placing::Rendezvous), at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        there.retain(|c| c.node.0 != "calc-1" && c.node.0 != "data-1");
-        let moves = allocator.plan(units(), &held, &there, at(1));
-        assert!(!moves.is_empty());
-        for Move { unit, node } in &moves {
-            match unit {
-                Unit::Source(_) => assert_eq!(node.0, "control-1", "the least loaded"),
-                Unit::Shard(_) | Unit::Exec => assert_eq!(node.0, "calc-2"),
-            }
-        }
-        carry_out(&mut held, &moves, &there);
-        assert_eq!(allocator.plan(units(), &held, &there, at(2)), []);
-    }
-
-    #[test]
-    fn a_node_that_comes_back_gets_its_units_one_by_one() {
-        let mut there = five();
-        let mut allocator = Allocator::new(config(Placing::Rendezvous), at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        let before = held.clone();
-        let lost = there.remove(0);
-        let moves = allocator.plan(units(), &held, &there, at(1));
-        carry_out(&mut held, &moves, &there);
-        there.push(Candidate { session: 9, ..lost });
-        let mut gained = 0;
-        for second in 2..200 {
-            let moves = allocator.plan(units(), &held, &there, at(second));
-            assert!(moves.len() <= 1, "a stampede: {moves:?}");
-            assert!(second >= 12 || moves.is_empty(), "it has only just come");
-            gained += moves.len();
-            carry_out(&mut held, &moves, &there);
-        }
-        let places = |held: &BTreeMap<Unit, Holding>| -> Vec<NodeId> {
-            held.values().map(|holding| holding.node.clone()).collect()
-        };
-        assert!(gained > 0);
-        assert_eq!(places(&held), places(&before));
-    }
-
-    #[test]
-    fn exec_waits_for_its_node() {
-        let mut there = five();
-        let mut allocator = Allocator::new(config(Placing::Rendezvous), at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        let exec = there.pop().unwrap();
-        assert_eq!(allocator.plan(units(), &held, &there, at(1)), []);
-        there.push(Candidate { session: 9, ..exec });
-        let moves = allocator.plan(units(), &held, &there, at(2));
-        assert_eq!(moves, [Move { unit: Unit::Exec, node: "exec-1".into() }]);
-    }
-
-    #[test]
-    fn a_node_that_is_back_soon_enough_keeps_its_units() {
-        let mut there = five();
-        let waits = AllocatorConfig { patience: SETTLE, ..config(Placing::Rendezvous) };
-        let mut allocator = Allocator::new(waits, at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        let lost = there.remove(0);
-        assert_eq!(allocator.plan(units(), &held, &there, at(1)), []);
-        let back = [&there[..], &[Candidate { session: 9, ..lost }]].concat();
-        let moves = allocator.plan(units(), &held, &back, at(2));
-        assert!(!moves.is_empty() && moves.iter().all(|each| each.node.0 == "calc-1"));
-        let moves = allocator.plan(units(), &held, &there, at(12));
-        assert!(!moves.is_empty() && moves.iter().all(|each| each.node.0 == "calc-2"));
-    }
-
-    #[test]
-    fn a_master_has_everything_and_a_standby_takes_it_over() {
-        let mut there = five();
-        let mut allocator = Allocator::new(config(Placing::MasterStandby), at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        let shards = |held: &BTreeMap<Unit, Holding>| -> Vec<String> {
-            let of = |(unit, holding): (&Unit, &Holding)| {
-                matches!(unit, Unit::Shard(_)).then(|| holding.node.0.clone())
-            };
-            let mut nodes: Vec<String> = held.iter().filter_map(of).collect();
-            nodes.dedup();
-            nodes
-        };
-        assert_eq!(shards(&held), ["calc-1"]);
-        there.remove(0);
-        let moves = allocator.plan(units(), &held, &there, at(1));
-        carry_out(&mut held, &moves, &there);
-        assert_eq!(shards(&held), ["calc-2"]);
-    }
-
-    #[test]
-    fn without_failover_units_wait_for_their_node() {
-        let mut there = five();
-        let stays = AllocatorConfig { fails_over: false, ..config(Placing::Rendezvous) };
-        let mut allocator = Allocator::new(stays, at(0));
-        let mut held = BTreeMap::new();
-        let moves = allocator.plan(units(), &held, &there, at(0));
-        carry_out(&mut held, &moves, &there);
-        let lost = there.remove(0);
-        assert_eq!(allocator.plan(units(), &held, &there, at(1)), []);
-        there.push(Candidate { session: 9, ..lost });
-        let moves = allocator.plan(units(), &held, &there, at(2));
-        assert!(!moves.is_empty() && moves.iter().all(|each| each.node.0 == "calc-1"));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whoever comes and goes: once nobody does any more, every unit but exec has a node that is
-        /// there, and nothing moves for ever.
-        #[test]
-        fn every_history_comes_to_rest(steps in proptest::collection::vec((0usize..5, 1u64..20), 1..60)) {
-            let all = five();
-            let mut present = [true; 5];
-            let mut sessions = [1u64, 2, 3, 4, 5];
-            let mut allocator = Allocator::new(config(Placing::Rendezvous), at(0));
-            let (mut held, mut now, mut next) = (BTreeMap::new(), 0, 6);
-            let there = |present: &[bool; 5], sessions: &[u64; 5]| -> Vec<Candidate> {
-                let kept = (0..5).filter(|&node| present[node]);
-                kept.map(|n| Candidate { session: sessions[n], ..all[n].clone() }).collect()
-            };
-            for (node, wait) in steps {
-                now += wait;
-                present[node] = !present[node];
-                if present[node] {
-                    sessions[node] = next;
-                    next += 1;
-                }
-                let there = there(&present, &sessions);
-                let moves = allocator.plan(units(), &held, &there, at(now));
-                carry_out(&mut held, &moves, &there);
-            }
-            let there = there(&present, &sessions);
-            for _ in 0..100 {
-                now += 11;
-                let moves = allocator.plan(units(), &held, &there, at(now));
-                carry_out(&mut held, &moves, &there);
-            }
-            prop_assert_eq!(allocator.plan(units(), &held, &there, at(now + 50)), []);
-            if !there.is_empty() {
-                for unit in units().filter(|&unit| unit != Unit::Exec) {
-                    let holding = &held[&unit];
-                    let is_there =
-                        there.iter().any(|c| c.node == holding.node && c.session == holding.session);
-                    prop_assert!(is_there);
-                }
-            }
-        }
+    /// A node that would still have less for its weight than the holder of `unit` has, if it had that too.
+    fn relief<'s>(
+        &self,
+        unit: Unit,
+        holder: &Candidate,
+        eligible: &[&'s Candidate],
+        look: &Look<'_>,
+    ) -> Option<&'s NodeId> {
+        let choices = self.choices(unit, eligible, look);
+        // What is measured goes up and down with the work; only what is allocated is moved for.
+        let burden = |choice: &Choice<'_>| self.balancer.burden(&Choice { load: 0.0, ..*choice });
+        let least = choices
+            .iter()
+            .min_by(|a, b| burden(a).total_cmp(&burden(b)).then_with(|| a.node.cmp(b.node)))?;
+        let own = self.choice(unit, holder, look);
+        let without = Choice { held: own.held.saturating_sub(1), ..own };
+        let is_of_kind = eligible.iter().any(|candidate| candidate.node == holder.node);
+        let is_less = burden(least) + 1e-9 < burden(&without);
+        (!is_of_kind || is_less).then_some(least.node)
     }
 }

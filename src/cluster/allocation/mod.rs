@@ -6,8 +6,12 @@
 
 mod allocator;
 mod rendezvous;
+mod retries;
 mod units;
 
-pub use allocator::{Allocator, AllocatorConfig, Candidate, Holding, Move, Placing};
+pub use allocator::{
+    Allocator, AllocatorConfig, Candidate, GivenUp, Holding, Move, Placing, Situation,
+};
 pub use rendezvous::{highest, ranked};
+pub use retries::{Retries, Retry};
 pub use units::{Assignment, Owners, Unit, fixed};

@@ -4,34 +4,36 @@
 //! Thaler and Ravishankar: "Using name-based mappings to increase hit rates", 1998; weights as
 //! Schindelhauer and Schomaker: "Weighted distributed hash tables", 2005, the logarithmic method.
 
-use super::Unit;
+use std::fmt::Display;
+
 use crate::domain::NodeId;
 
-/// The node that `unit` belongs to, of nodes with their weights; none, if there are none. A node of
+/// The node that `key`, such as a unit, belongs to, of nodes with their weights; none, if there are none. A node of
 /// twice the weight gets twice as many units, on average.
 pub fn highest<'n>(
-    unit: Unit,
+    key: impl Display,
     nodes: impl IntoIterator<Item = (&'n NodeId, f64)>,
 ) -> Option<&'n NodeId> {
-    ranked(unit, nodes).first().copied()
+    ranked(key, nodes).first().copied()
 }
 
-/// The same nodes, those first to which `unit` belongs rather: when one goes, the next takes its place.
+/// The same nodes, those first to which `key` belongs rather: when one goes, the next takes its place.
 pub fn ranked<'n>(
-    unit: Unit,
+    key: impl Display,
     nodes: impl IntoIterator<Item = (&'n NodeId, f64)>,
 ) -> Vec<&'n NodeId> {
-    let scored = nodes.into_iter().map(|(node, weight)| (score(unit, node, weight), node));
+    let key = key.to_string();
+    let scored = nodes.into_iter().map(|(node, weight)| (score(&key, node, weight), node));
     let mut scored: Vec<(f64, &NodeId)> = scored.collect();
     // Equal scores are as good as impossible; the name decides, so that all nodes agree.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     scored.into_iter().map(|(_, node)| node).collect()
 }
 
-/// `-weight / ln(u)` for a `u` between 0 and 1 that unit and node draw.
-fn score(unit: Unit, node: &NodeId, weight: f64) -> f64 {
+/// `-weight / ln(u)` for a `u` between 0 and 1 that key and node draw.
+fn score(key: &str, node: &NodeId, weight: f64) -> f64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(unit.to_string().as_bytes());
+    hasher.update(key.as_bytes());
     hasher.update(&[0]);
     hasher.update(node.0.as_bytes());
     let mut first = [0; 8];
@@ -46,6 +48,7 @@ fn score(unit: Unit, node: &NodeId, weight: f64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::Unit;
     use super::*;
 
     fn count(nodes: &[(&str, f64)]) -> BTreeMap<String, usize> {

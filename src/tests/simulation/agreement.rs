@@ -421,7 +421,10 @@ impl World {
                 Event::SessionEnded { node, reason, .. } => {
                     note!(self, "the session of {node} ends: {reason:?}");
                 }
-                Event::Register { .. } | Event::Allocated { .. } | Event::SessionOpened { .. } => {}
+                Event::Register { .. }
+                | Event::Allocated { .. }
+                | Event::Promoted { .. }
+                | Event::SessionOpened { .. } => {}
             }
         }
         Ok(applied.answer)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use tickwright_core::cluster::{
-    Allocator, AllocatorConfig, Candidate, Holding, Placing, Profile, Unit,
+    Allocator, AllocatorConfig, Balancing, Candidate, GivenUp, Holding, Placing, Profile,
+    Situation, Unit,
 };
 use tickwright_core::domain::Span;
 use tickwright_core::ledger::{Command, Ledger, Operation, OperationId};
@@ -18,10 +19,14 @@ impl World {
         let now = self.clock(node);
         let config = AllocatorConfig {
             placing: Placing::Rendezvous,
+            balancing: Balancing::LeastLoaded,
+            slow_start: Span::from_secs(3),
             nodes_min: self.nodes.len(),
             settle: Span::from_secs(2),
             fails_over: true,
             patience: Span::ZERO,
+            handovers_max: 1,
+            handover_patience: Span::from_secs(5),
         };
         let units: Vec<Unit> = self.workload.units().collect();
         let run = self.run_of(node);
@@ -42,7 +47,9 @@ impl World {
         let held = holdings(&agreement.copy);
         let there = candidates(&agreement.copy, &profiles);
         let Some((_, allocator)) = &mut agreement.allocator else { return Ok(()) };
-        let moves = allocator.plan(units, &held, &there, now);
+        let situation =
+            Situation { held: &held, there: &there, master: None, given_up: &GivenUp::new() };
+        let moves = allocator.plan(units, &situation, now);
         let client = agreement.client;
         for each in moves {
             let session = coordinator.holder.clone().expect("it has a term");
@@ -56,7 +63,7 @@ impl World {
             let since = agreement.copy.revision();
             let id = Some(OperationId { client, number: agreement.number, since });
             let resource = each.unit.to_string();
-            let operation = Operation::Allocate { term, resource, owner: Some(each.node) };
+            let operation = Operation::Allocate { term, resource, owner: each.node };
             self.submit(node, Some(Command { id, operation }), Span::from_secs(2), Why::Allocate);
         }
         Ok(())
@@ -67,7 +74,8 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
     let allocations = ledger.allocations().iter();
     let of = allocations.filter_map(|(resource, allocation)| {
         let owner = allocation.owner.as_ref()?;
-        let holding = Holding { node: owner.node.clone(), session: owner.session.0 };
+        let holding =
+            Holding { node: owner.node.clone(), session: owner.session.0, epoch: allocation.epoch };
         Some((Unit::parse(resource)?, holding))
     });
     of.collect()
@@ -80,8 +88,17 @@ fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
         let is_same = |profile: &&Profile| {
             profile.id == opening.node && profile.incarnation == opening.incarnation
         };
-        let duties = profiles.iter().find(is_same)?.duties.clone();
-        Some(Candidate { node: opening.node.clone(), session: id.0, duties, load: 0.0 })
+        let profile = profiles.iter().find(is_same)?;
+        let serves = profile.services.iter();
+        Some(Candidate {
+            node: opening.node.clone(),
+            session: id.0,
+            duties: profile.duties.clone(),
+            weight: 1.0,
+            load: 0.0,
+            is_drained: false,
+            serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
+        })
     });
     of.collect()
 }

@@ -1,0 +1,232 @@
+//! Answers as people read them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use tickwright_core::domain::Key;
+
+use super::CtlTask;
+
+/// An answer as a person reads it.
+pub fn text(task: &CtlTask, answer: &Value) -> String {
+    match task {
+        CtlTask::Members => {
+            let columns = [
+                "id",
+                "status",
+                "address",
+                "http",
+                "silent_ms",
+                "duties",
+                "load",
+                "is_drained",
+                "linked",
+            ];
+            table(&columns, answer)
+        }
+        CtlTask::Roles => table(&["role", "nodes"], answer),
+        CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
+        CtlTask::Status => {
+            let mut text = String::new();
+            for (name, value) in answer.as_object().into_iter().flatten() {
+                text.push_str(&format!("{name:<12} {}\n", plain(value)));
+            }
+            text
+        }
+        CtlTask::Tree => tree(answer),
+        CtlTask::Streams => {
+            let columns = [
+                "from",
+                "on",
+                "to",
+                "at",
+                "complete",
+                "sent",
+                "received",
+                "stable",
+                "credit",
+                "kept_rows",
+                "unsent_rows",
+                "waiting_rows",
+            ];
+            table(&columns, answer)
+        }
+        CtlTask::Drain { .. } | CtlTask::Promote { .. } | CtlTask::KillActor { .. } => {
+            format!("{}\n", plain(answer.get("told").unwrap_or(&Value::Null)))
+        }
+        CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
+            format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
+        }
+    }
+}
+
+fn table(columns: &[&str], rows: &Value) -> String {
+    let mut lines = vec![columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
+    for row in rows.as_array().into_iter().flatten() {
+        lines.push(
+            columns.iter().map(|&name| plain(row.get(name).unwrap_or(&Value::Null))).collect(),
+        );
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A value in one cell.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let cell = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
+            fields.iter().map(cell).collect::<Vec<_>>().join(" ")
+        }
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// Every supervisor and actor on a line, below whoever supervises it.
+fn tree(answers: &Value) -> String {
+    let mut text = String::new();
+    for answer in items(answers) {
+        let node = plain(answer.get("node").unwrap_or(&Value::Null));
+        if let Some(error) = answer.get("error") {
+            text.push_str(&format!("{node}: {}\n", plain(error)));
+            continue;
+        }
+        text.push_str(&format!("{node}\n"));
+        for branch in items(&answer["answer"]["trees"]) {
+            write_branch(branch, 1, &mut text);
+        }
+    }
+    text
+}
+
+fn write_branch(branch: &Value, depth: usize, text: &mut String) {
+    let name = format!("{}{}", "  ".repeat(depth), plain(&branch["name"]));
+    let strategy = branch.get("strategy").map_or_else(|| "actor".to_owned(), plain);
+    let state = if branch["is_running"] == true { "runs" } else { "restart is due" };
+    let restarts = branch["restarts"].as_u64().unwrap_or(0);
+    let restarts = if restarts == 1 { "1 restart".into() } else { format!("{restarts} restarts") };
+    text.push_str(&format!("{name:<28} {strategy:<12} {state}, {restarts}\n"));
+    for child in items(&branch["children"]) {
+        write_branch(child, depth + 1, text);
+    }
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// A row for each stream, made of what its two ends say, wherever they are; and one for each node that
+/// says nothing.
+pub(super) fn edges(answers: &Value) -> Value {
+    let mut edges: BTreeMap<(String, String), Map<String, Value>> = BTreeMap::new();
+    let mut silent = Vec::new();
+    for answer in items(answers) {
+        let node = &answer["node"];
+        if let Some(error) = answer.get("error") {
+            silent.push(serde_json::json!({ "on": node, "error": error }));
+            continue;
+        }
+        for end in items(&answer["answer"]) {
+            let name = |field: &str| plain(&end[field]);
+            let edge = edges.entry((name("from"), name("to"))).or_default();
+            for field in ["from", "to"] {
+                edge.insert(field.into(), end[field].clone());
+            }
+            let (own, other, standing) = match end.get("producer") {
+                Some(standing) => ("on", "at", standing),
+                None => ("at", "on", &end["consumer"]),
+            };
+            edge.insert(own.into(), node.clone());
+            // Until the other end has its say.
+            edge.entry(other).or_insert_with(|| end["other_node"].clone());
+            for (field, value) in standing.as_object().into_iter().flatten() {
+                edge.insert(field.clone(), readable(value));
+            }
+        }
+    }
+    edges.into_values().map(Value::Object).chain(silent).collect()
+}
+
+/// A key as people read it; anything else as it is.
+fn readable(value: &Value) -> Value {
+    let Ok(key) = serde_json::from_value::<Key>(value.clone()) else { return value.clone() };
+    match key {
+        Key::START => "start".into(),
+        Key::END => "end".into(),
+        key => key.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_are_a_table() {
+        let members =
+            json!([{ "id": "calc-1", "status": "up", "linked": ["a", "b"], "load": 0.25 }]);
+        let text = text(&CtlTask::Members, &members);
+        assert!(text.starts_with("id      status  address"), "{text}");
+        assert!(text.contains("calc-1  up      -        -     -          -       0.25"), "{text}");
+        assert!(text.contains("a,b"), "{text}");
+    }
+
+    #[test]
+    fn a_tree_is_indented_and_says_who_gives_no_answer() {
+        let strategies = json!({ "name": "strategy/0", "is_running": false, "restarts": 1 });
+        let shard = json!({
+            "name": "shard/0", "strategy": "one_for_one", "is_running": true, "restarts": 0,
+            "children": [strategies],
+        });
+        let answers = json!([
+            { "node": "calc-1", "answer": { "node": "calc-1", "trees": [shard] } },
+            { "node": "calc-2", "error": "there is no link to node calc-2" },
+        ]);
+        let text = text(&CtlTask::Tree, &answers);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "calc-1");
+        assert_eq!(lines[1], "  shard/0                    one_for_one  runs, 0 restarts");
+        assert_eq!(lines[2], "    strategy/0               actor        restart is due, 1 restart");
+        assert_eq!(lines[3], "calc-2: there is no link to node calc-2");
+    }
+
+    #[test]
+    fn the_two_ends_of_a_stream_are_one_row() {
+        let end = |side: &str, other: &str, standing: Value| {
+            json!({
+                "from": "strategy/0", "to": "risk", "other": "x", "other_node": other,
+                side: standing,
+            })
+        };
+        let produced = json!({ "complete": Key::END, "stable": Key::START, "credit": 7 });
+        let consumed = json!({ "received": Key::of(2_000_000_000, 1, 3), "waiting_rows": 2 });
+        let answers = json!([
+            { "node": "calc-1", "answer": [end("producer", "exec-1", produced)] },
+            { "node": "exec-1", "answer": [end("consumer", "calc-1", consumed)] },
+            { "node": "data-1", "error": "silent" },
+        ]);
+        let rows = edges(&answers);
+        assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+        let row = &rows[0];
+        assert_eq!((&row["on"], &row["at"]), (&json!("calc-1"), &json!("exec-1")));
+        assert_eq!((&row["complete"], &row["stable"]), (&json!("end"), &json!("start")));
+        assert_eq!(row["received"], Key::of(2_000_000_000, 1, 3).to_string());
+        assert_eq!((&row["credit"], &row["waiting_rows"]), (&json!(7), &json!(2)));
+        assert_eq!(rows[1], json!({ "on": "data-1", "error": "silent" }));
+    }
+}

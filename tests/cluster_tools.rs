@@ -1,0 +1,239 @@
+//! What tools do to a pipeline at work: three nodes, asked and told through each of them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "helpers for several test files")]
+
+mod common;
+mod processes;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Scratch, json_essence};
+use processes::{Node, run, text, until};
+use serde_json::{Value, json};
+use tickwright::ctl::{CtlError, CtlTask};
+
+/// How long a run may take, whatever is done to it.
+const RUN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long what takes several steps may take.
+const DEED_PATIENCE: Duration = Duration::from_secs(60);
+
+const NAMES: [(&str, &str); 3] =
+    [("data-1", "data,calc,control"), ("calc-1", "calc,control"), ("exec-1", "exec,calc,control")];
+
+/// Rows enough to be at work still when all is done.
+const TICKS: &str = "400000";
+
+const SHARDS: usize = 6;
+
+fn nodes(more: &[(&str, &str)]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    let (seeds, shards) = (seeds.join(","), SHARDS.to_string());
+    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
+        let sets = [
+            ("cluster.seeds", seeds.as_str()),
+            ("node.roles", roles),
+            ("pipeline.input", "simulator"),
+            ("pipeline.shards", &shards),
+            ("simulator.ticks", TICKS),
+            ("stream.checkpoint_ticks", "2000"),
+            ("allocation.nodes_min", "3"),
+            ("allocation.strategy", "balanced"),
+            ("allocation.load_report_ms", "200"),
+        ];
+        for (key, value) in sets.iter().chain(more) {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    nodes
+}
+
+fn ask(node: &Node, role: &str, question: &str) -> Result<Value, CtlError> {
+    node.ask(&CtlTask::Ask { role: role.into(), body: format!("{question:?}") }, None)
+}
+
+/// Rows that exec has taken.
+fn rows(node: &Node) -> Option<u64> {
+    ask(node, "risk", "Report").ok()?["rows"].as_u64()
+}
+
+/// The units that the ledger says `name` has.
+fn units(node: &Node, name: &str) -> BTreeSet<String> {
+    let shards = node.ask(&CtlTask::Shards, None).unwrap_or_default();
+    let of = |row: &Value| row["resource"].as_str().unwrap().to_owned();
+    shards.as_array().into_iter().flatten().filter(|row| row["owner"] == name).map(of).collect()
+}
+
+fn report(nodes: &[Node]) -> Value {
+    let begun = Instant::now();
+    loop {
+        if let Ok(report) = ask(&nodes[2], "run/exec-1", "Report") {
+            return report;
+        }
+        assert!(begun.elapsed() < RUN_PATIENCE, "the run does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The longest time in which exec took nothing while `deed` was done, and what came of it.
+fn longest_pause<T>(node: &Node, deed: impl FnOnce() -> T) -> (Duration, T) {
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let (mut last, mut since) = (rows(node).unwrap_or(0), Instant::now());
+            let mut longest = Duration::ZERO;
+            while !is_done.load(Ordering::Relaxed) {
+                if let Some(now) = rows(node).filter(|&now| now > last) {
+                    longest = longest.max(since.elapsed());
+                    (last, since) = (now, Instant::now());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            longest.max(since.elapsed())
+        });
+        let done = deed();
+        is_done.store(true, Ordering::Relaxed);
+        (watch.join().unwrap(), done)
+    })
+}
+
+fn deed(node: &Node, task: &CtlTask, on: Option<&str>) -> Result<Value, CtlError> {
+    node.ask_within(DEED_PATIENCE, task, on)
+}
+
+fn drain(name: &str, undo: bool) -> CtlTask {
+    CtlTask::Drain { node: name.into(), undo, waits: true }
+}
+
+/// Whether the tree of `name` holds an actor of this name, and how often it was started again.
+fn restarts(node: &Node, name: &str, actor: &str) -> Option<u64> {
+    fn find<'v>(branches: &'v Value, actor: &str) -> Option<&'v Value> {
+        branches.as_array()?.iter().find_map(|branch| {
+            if branch["name"] == actor { Some(branch) } else { find(&branch["children"], actor) }
+        })
+    }
+    let tree = node.ask(&CtlTask::Tree, None).ok()?;
+    let answer = tree.as_array()?.iter().find(|answer| answer["node"] == name)?;
+    find(&answer["answer"]["trees"], actor)?["restarts"].as_u64()
+}
+
+#[test]
+fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_same() {
+    let alone = {
+        let scratch = Scratch::new();
+        let ended = scratch.run(&["demo", "--ticks", TICKS]);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        scratch.report()
+    };
+    let nodes = nodes(&[]);
+    let [data, calc, exec] = &nodes[..] else { unreachable!() };
+    until("exec is at work", || rows(exec) > Some(2_000));
+    let all = |name| units(data, name).into_iter().filter(|unit| unit.starts_with("shard/"));
+    for (name, _) in NAMES {
+        assert_eq!(all(name).count(), SHARDS / NAMES.len(), "nobody has more than another");
+    }
+
+    // Looked at, through any node.
+    let streams = calc.ask(&CtlTask::Streams, None).unwrap();
+    let edge = |from: &str, to: &str| {
+        let rows = streams.as_array().unwrap();
+        rows.iter().find(|row| row["from"] == from && row["to"] == to).cloned().unwrap_or_default()
+    };
+    for shard in 0..SHARDS {
+        let (factors, strategy) = (format!("factors/{shard}"), format!("strategy/{shard}"));
+        let ticks = edge("cleaner/0", &factors);
+        assert_eq!(ticks["on"], "data-1", "{streams}");
+        assert!(ticks["received"].is_string() && ticks["stable"].is_string(), "{ticks}");
+        assert!(ticks["credit"].is_u64() && ticks["kept_rows"].is_u64(), "{ticks}");
+        assert_eq!(edge(&strategy, "risk")["at"], "exec-1", "{streams}");
+    }
+    let shown = tickwright::ctl::text(&CtlTask::Streams, &streams);
+    assert!(shown.contains("ingester/0") && shown.contains("waiting_rows"), "{shown}");
+    let one = calc.ask(&CtlTask::Streams, Some("data-1")).unwrap();
+    assert!(one.as_array().unwrap().len() < streams.as_array().unwrap().len(), "of one node");
+    let load = |name: &str| {
+        let members = data.ask(&CtlTask::Members, None).unwrap_or_default();
+        let found = members.as_array().unwrap().iter().find(|each| each["id"] == name).cloned();
+        found.unwrap_or_default()["load"].as_f64()
+    };
+    until("loads are known", || NAMES.iter().all(|(name, _)| load(name).is_some()));
+    let status = data.status().unwrap();
+    assert!(status["load"]["rss_bytes"].as_u64() > Some(1 << 20), "{}", status["load"]);
+
+    // An actor is ended on whichever node has it.
+    let shard = units(data, "calc-1").into_iter().find(|unit| unit.starts_with("shard/")).unwrap();
+    let actor = shard.replace("shard", "factors");
+    assert_eq!(restarts(data, "calc-1", &actor), Some(0));
+    let killed = deed(data, &CtlTask::KillActor { actor: actor.clone() }, None).unwrap();
+    assert_eq!((&killed["node"], &killed["restarts"]), (&json!("calc-1"), &json!(1)), "{killed}");
+    assert_eq!(restarts(exec, "calc-1", &actor), Some(1));
+    let killed = deed(calc, &CtlTask::KillActor { actor: "risk".into() }, Some("exec-1")).unwrap();
+    assert_eq!(killed["killed"], "risk");
+    let refused = |task: &CtlTask, on| deed(data, task, on).unwrap_err().to_string();
+    let told = refused(&CtlTask::KillActor { actor: "gateway".into() }, None);
+    assert!(told.contains("calc-1, data-1, exec-1; say which by --on"), "{told}");
+    let told = refused(&CtlTask::KillActor { actor: "factors/99".into() }, Some("calc-1"));
+    assert!(
+        told.contains("there is no actor `factors/99` here; there are: ") && told.contains("desk")
+    );
+    let told = refused(&CtlTask::KillActor { actor: "exec".into() }, Some("exec-1"));
+    assert!(told.contains("is a supervisor; end one of its actors: positions"), "{told}");
+
+    // A node is drained, through another one.
+    let had = units(data, "calc-1");
+    let (pause, drained) = longest_pause(exec, || deed(exec, &drain("calc-1", false), None));
+    let drained = drained.unwrap();
+    println!("exec took nothing for {pause:?} at most while calc-1 was drained: {drained}");
+    assert_eq!(drained["moved"].as_array().unwrap().len(), had.len(), "{drained}");
+    assert_eq!(units(calc, "calc-1"), BTreeSet::new());
+    assert!(rows(exec) > Some(0) && ask(exec, "run/exec-1", "Report").is_err(), "it goes on");
+    let has_note = |name: &str| {
+        let members = data.ask(&CtlTask::Members, None).unwrap_or_default();
+        members.as_array().unwrap().iter().any(|m| m["id"] == name && m["is_drained"] == true)
+    };
+    until("everybody knows", || has_note("calc-1"));
+    let told = refused(&drain("calc-9", false), None);
+    assert!(told.contains("there is no node calc-9; there are: calc-1, data-1, exec-1"), "{told}");
+    // Exec stays where it is, and is told of.
+    let drained = deed(calc, &drain("exec-1", false), None).unwrap();
+    assert_eq!(drained["left"], json!(["exec"]), "{drained}");
+    assert!(drained["told"].as_str().unwrap().contains("exec stays"), "{drained}");
+    deed(data, &drain("exec-1", true), None).unwrap();
+    let undone = deed(data, &drain("calc-1", true), None).unwrap();
+    assert_eq!((&undone["is_drained"], &undone["is_news"]), (&json!(false), &json!(true)));
+
+    // Another node coordinates.
+    let coordinator = |node: &Node| node.status().unwrap()["ledger"]["coordinator"].clone();
+    assert_eq!(coordinator(data), "calc-1", "the first by name");
+    let promoted = deed(data, &CtlTask::Promote { node: Some("exec-1".into()) }, None).unwrap();
+    assert_eq!(promoted["coordinator"], "exec-1", "{promoted}");
+    until("all know it", || nodes.iter().all(|node| coordinator(node) == "exec-1"));
+    let told = refused(&CtlTask::Promote { node: Some("calc-9".into()) }, None);
+    assert!(told.contains("node calc-9 has no session"), "{told}");
+    let undone = deed(data, &CtlTask::Promote { node: None }, Some("calc-1")).unwrap();
+    assert_eq!(undone["coordinator"], "calc-1", "{undone}");
+
+    // By the program, as a user types it; and when nobody is there.
+    let url = format!("http://127.0.0.1:{}", data.http);
+    let ctl = |words: &[&str]| text(&run(&[&["ctl", "--node", &url], words].concat()));
+    let (code, told) = ctl(&["tree", "--on", "exec-1"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.starts_with("exec-1\n") && told.contains("one_for_all"), "{told}");
+    assert!(told.lines().any(|line| line.trim_start().starts_with("risk ")), "{told}");
+    let (code, told) = ctl(&["--json", "streams"]);
+    assert!(code == 0 && serde_json::from_str::<Value>(&told).unwrap().is_array(), "{told}");
+    let (code, told) = ctl(&["drain", "nobody"]);
+    assert!(code == 2 && told.contains("there is no node nobody"), "{code} {told}");
+    let nowhere = ["ctl", "--node", "http://127.0.0.1:1", "drain", "calc-1"];
+    let (code, told) = text(&run(&nowhere));
+    assert!(code == 2 && told.contains("`tickwright node` starts one"), "{code} {told}");
+
+    let report = report(&nodes);
+    assert_eq!(json_essence(&report), json_essence(&alone));
+    assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&json!(0), &json!(0)));
+}
