@@ -20,10 +20,10 @@ use tickwright_core::compare::{
 };
 use tickwright_core::config::{Chaos, Config, ConfigInput, ConfigProblems, Kinds};
 
+use crate::kit::process::{ProcessUsage, usage_of};
 use crate::local_cluster::{
     LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
 };
-use crate::kit::process::{ProcessUsage, usage_of};
 use crate::telemetry::Sample;
 
 /// Between two looks at the nodes: each takes processor time from what is measured.

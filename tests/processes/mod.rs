@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
+use tickwright::kit::process::usage_of;
 use tickwright::local_cluster::claim;
-use tickwright::telemetry::usage_of;
 
 /// Nothing here may take longer. Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
