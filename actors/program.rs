@@ -122,8 +122,10 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Shards => CtlTask::Shards,
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
-        CtlCommand::Drain { node, undo, no_wait } => CtlTask::Drain { node, undo, waits: !no_wait },
-        CtlCommand::Promote { node, undo: _ } => CtlTask::Promote { node },
+        CtlCommand::Drain { name, undo, no_wait } => {
+            CtlTask::Drain { node: name, undo, waits: !no_wait }
+        }
+        CtlCommand::Promote { name, undo: _ } => CtlTask::Promote { node: name },
         CtlCommand::KillActor { actor } => CtlTask::KillActor { actor },
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },

@@ -43,7 +43,10 @@ fn nodes(more: &[(&str, &str)]) -> Vec<Node> {
             ("stream.checkpoint_ticks", "2000"),
             ("allocation.nodes_min", "3"),
             ("allocation.strategy", "balanced"),
+            ("allocation.settle_ms", "300"),
             ("allocation.load_report_ms", "200"),
+            // What is looked at is not what a busy machine does to sessions.
+            ("cluster.heartbeat_ms", "500"),
         ];
         for (key, value) in sets.iter().chain(more) {
             node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
@@ -133,10 +136,12 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     let nodes = nodes(&[]);
     let [data, calc, exec] = &nodes[..] else { unreachable!() };
     until("exec is at work", || rows(exec) > Some(2_000));
-    let all = |name| units(data, name).into_iter().filter(|unit| unit.starts_with("shard/"));
-    for (name, _) in NAMES {
-        assert_eq!(all(name).count(), SHARDS / NAMES.len(), "nobody has more than another");
-    }
+    until("nobody has two more than another", || {
+        let counts: Vec<usize> = NAMES.iter().map(|(name, _)| units(data, name).len()).collect();
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        // With the source and exec.
+        counts.iter().sum::<usize>() == SHARDS + 2 && most - least <= 1
+    });
 
     // Looked at, through any node.
     let streams = calc.ask(&CtlTask::Streams, None).unwrap();
@@ -227,8 +232,8 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     assert!(told.lines().any(|line| line.trim_start().starts_with("risk ")), "{told}");
     let (code, told) = ctl(&["--json", "streams"]);
     assert!(code == 0 && serde_json::from_str::<Value>(&told).unwrap().is_array(), "{told}");
-    let (code, told) = ctl(&["drain", "nobody"]);
-    assert!(code == 2 && told.contains("there is no node nobody"), "{code} {told}");
+    let (code, told) = ctl(&["drain", "calc-7"]);
+    assert!(code == 2 && told.contains("there is no node calc-7"), "{code} {told}");
     let nowhere = ["ctl", "--node", "http://127.0.0.1:1", "drain", "calc-1"];
     let (code, told) = text(&run(&nowhere));
     assert!(code == 2 && told.contains("`tickwright node` starts one"), "{code} {told}");

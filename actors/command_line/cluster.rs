@@ -55,7 +55,7 @@ pub enum CtlCommand {
     Drain {
         /// Which
         #[arg(value_name = "NODE")]
-        node: String,
+        name: String,
         /// Let it have work again
         #[arg(long)]
         undo: bool,
@@ -67,9 +67,9 @@ pub enum CtlCommand {
     Promote {
         /// Which
         #[arg(value_name = "NODE", required_unless_present = "undo")]
-        node: Option<String>,
+        name: Option<String>,
         /// Leave it to priority and name again
-        #[arg(long, conflicts_with = "node")]
+        #[arg(long, conflicts_with = "name")]
         undo: bool,
     },
     /// End an actor as a crash would; its supervisor starts it again, and nothing is lost

@@ -1,0 +1,81 @@
+//! How long the pipeline stands still while a node that computes is emptied: less than a second.
+//!
+//! Rows come at the pace of a market that is busy, at settings as they are. Exec takes no row before it
+//! has the signals of every shard up to there, so it stands still while a shard is between two nodes.
+
+mod processes;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use processes::{Node, five, units, until};
+use tickwright::ctl::CtlTask;
+
+/// Longest that exec may stand still.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a drain may take in all.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Other processes may have the machine to themselves for a while: the best of so many counts.
+const ATTEMPTS: usize = 5;
+
+/// Rows that exec has taken.
+fn rows(exec: &Node) -> Option<u64> {
+    let task = CtlTask::Ask { role: "risk".into(), body: "\"Report\"".into() };
+    exec.ask(&task, None).ok()?["rows"].as_u64()
+}
+
+/// The longest time in which exec took nothing while `deed` was done.
+fn stand_still(exec: &Node, deed: impl FnOnce()) -> Duration {
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let (mut last, mut since) = (rows(exec), Instant::now());
+            let mut longest = Duration::ZERO;
+            while !is_done.load(Ordering::Relaxed) {
+                let now = rows(exec);
+                if now > last {
+                    longest = longest.max(since.elapsed());
+                    (last, since) = (now, Instant::now());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            longest.max(since.elapsed())
+        });
+        deed();
+        is_done.store(true, Ordering::Relaxed);
+        watch.join().unwrap()
+    })
+}
+
+#[test]
+fn a_node_is_drained_without_a_pause() {
+    let nodes = five(&[
+        ("cluster.heartbeat_ms", "500"),
+        ("stream.checkpoint_ticks", "65536"),
+        ("simulator.ticks", "none"),
+        ("simulator.ticks_per_second", "200"),
+        ("pipeline.speed", "real"),
+    ]);
+    let exec = &nodes[3];
+    until("exec is at work", || rows(exec) > Some(8_000));
+    let quiet = stand_still(exec, || std::thread::sleep(Duration::from_secs(2)));
+    println!("while nothing is done exec takes nothing for {quiet:?}");
+    let mut all = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        let place = 1 + attempt % 2;
+        let name = nodes[place].name.clone();
+        until("it has something to hand over", || !units(&nodes[place]).is_empty());
+        let had = units(&nodes[place]);
+        let drain = |undo| CtlTask::Drain { node: name.clone(), undo, waits: true };
+        let took = stand_still(exec, || {
+            exec.ask_within(DRAIN_PATIENCE, &drain(false), None).unwrap();
+        });
+        assert_eq!(units(&nodes[place]), [""; 0], "it is empty");
+        println!("{name} handed over {had:?}, and exec took nothing for {took:?} at most");
+        all.push(took);
+        exec.ask(&drain(true), None).unwrap();
+    }
+    assert!(all.iter().min() < Some(&LIMIT), "{all:?}");
+}
