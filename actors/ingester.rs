@@ -23,8 +23,8 @@ use tickwright_core::pipeline::ingest::{
 };
 
 use crate::kit::{
-    Checkpoints, Demand, Directory, Outlet, Producer, StageReport, StageSettings, StageStreams,
-    StoreError, Stored, monotonic_nanos,
+    Checkpoints, Demand, Directory, Handover, Outlet, Producer, StageReport, StageSettings,
+    StageStreams, StoreError, Stored, monotonic_nanos,
 };
 use crate::source::{Progress, Source, SourceError};
 
@@ -57,6 +57,8 @@ pub enum IngesterMessage {
     Report(RpcReplyPort<StageReport<IngesterReport>>),
     /// Where does its stream stand?
     Streams(RpcReplyPort<StageStreams>),
+    /// Another node is to go on: put the last checkpoint, at this key or after it, and say where.
+    HandOver(Key, RpcReplyPort<Key>),
 }
 
 /// What an ingester has read.
@@ -162,6 +164,7 @@ pub struct IngesterState {
     is_waiting: bool,
     finished: bool,
     fatal: Outlet<SourceError>,
+    handover: Handover,
     position: Key,
 }
 
@@ -221,6 +224,7 @@ impl Actor for IngesterActor {
             is_waiting: false,
             finished: false,
             fatal,
+            handover: Handover::default(),
             position: Key::START,
         };
         state.go_back(Key::END)?;
@@ -248,8 +252,15 @@ impl Actor for IngesterActor {
             IngesterMessage::Streams(reply) => {
                 let _ = reply.send(StageStreams::of_source(state.output.flow()));
             }
+            IngesterMessage::HandOver(after, reply) => state.handover.begin(after, reply),
         }
-        state.read_on(&myself).await
+        state.read_on(&myself).await?;
+        if state.finished {
+            // Its last checkpoint was put then.
+            state.handover.is_due(state.position);
+        }
+        state.handover.answer(&state.checkpoints);
+        Ok(())
     }
 }
 
@@ -334,10 +345,16 @@ impl IngesterState {
             }
             self.settings.chaos.strike("ingester", self.index, counters.rows);
             let rows = batch.rows.len() as u64;
-            if (self.checkpoints.is_due(rows) || self.finished) && self.position != Key::START {
+            // Only here is no row in hand that was read and not sent on.
+            let is_last = self.handover.is_due(self.position);
+            let is_due = self.checkpoints.is_due(rows) || self.finished;
+            if (is_due || is_last) && self.position != Key::START {
                 let ingester = self.ingester.snapshot(self.source.position());
                 let checkpoint = Checkpoint { ingester, finished: self.finished };
-                self.checkpoints.put(self.position, &checkpoint);
+                match is_last {
+                    true => self.checkpoints.put_last(self.position, &checkpoint),
+                    false => self.checkpoints.put(self.position, &checkpoint),
+                }
             }
             let more = !self.finished
                 && self.pace.is_none()

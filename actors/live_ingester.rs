@@ -280,6 +280,8 @@ impl Actor for LiveIngesterActor {
                 let _ = reply.send(StageStreams::of_source(state.output.flow()));
                 return Ok(());
             }
+            // What it hears cannot be heard by two: it ends before another begins.
+            IngesterMessage::HandOver(..) => return Ok(()),
         };
         let outcome = match outcome {
             Ok(()) => state.go_on().await,

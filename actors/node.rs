@@ -218,6 +218,7 @@ impl Wiring {
             batch_ticks: config.pipeline.batch_ticks,
             store,
             copies: None,
+            is_closed: Arc::default(),
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;

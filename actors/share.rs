@@ -22,21 +22,23 @@ use tickwright_core::config::{
 use tickwright_core::domain::{Backoff, Key, NodeId, Span};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::allocator::GivenUpHere;
-use crate::cluster::{Copies, Loads, Message, Network, Reply, Request, Transport};
+use crate::cluster::{Copies, Loads, Network, Reply, Request, Transport};
 use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store, SupervisionStatistics};
 use crate::node::units::{PART, UnitEvents};
-use crate::node::{NodeArguments, NodePart, UnitPart, Units};
-use crate::outcome;
+use crate::node::{NodeArguments, Units};
 use crate::run::{
-    FAILURE_INTERVAL, Input, Outcome, REPORT_PATIENCE, RunError, mark_finished, node_faults,
-    open_sources, panics, prepare_store, start_error, with_feeds,
+    FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store,
+    start_error, with_feeds,
 };
 
+mod handover;
 mod retry;
+mod whole;
 
+use handover::Leaving;
 use retry::Trouble;
 
 /// Between two attempts to begin a unit that was given up here.
@@ -255,6 +257,7 @@ impl Share {
             units,
             copies,
             went_on: BTreeMap::new(),
+            leaving: Leaving::default(),
             loads: loads.clone(),
             retries: Retries::new(config.allocation.retry_attempts_max, RETRY, well),
             troubles: BTreeMap::new(),
@@ -359,6 +362,7 @@ struct Worker {
     copies: Copies,
     /// From where units here went on.
     went_on: BTreeMap<Unit, Key>,
+    leaving: Leaving,
     loads: Loads,
     retries: Retries,
     /// Units that were given up here. One entry per unit.
@@ -392,6 +396,7 @@ impl Worker {
         owners.mark_changed();
         let mut look = interval(FAILURE_INTERVAL);
         let mut measure = interval(self.loads.interval());
+        let mut routes = self.network.routes();
         loop {
             tokio::select! {
                 biased;
@@ -405,12 +410,14 @@ impl Worker {
                     self.settle(&wanted).await;
                 }
                 Some(call) = calls.recv() => self.on_call(call).await,
+                Ok(()) = routes.changed() => self.end_left().await,
                 _ = look.tick() => {
                     // No restart makes room on a disk.
                     if let Some(failure) = self.store.failure() {
                         self.fail(failure.to_string());
                     }
                     self.retry_due().await;
+                    self.end_left().await;
                 }
                 _ = measure.tick() => self.measure(),
             }
@@ -435,16 +442,16 @@ impl Worker {
         let is_wanted = |unit: Unit, epoch: u64| {
             owners.get(&unit).is_some_and(|(node, at)| *node == own && *at == epoch)
         };
-        let lost: Vec<Unit> = self
-            .units
-            .here_since()
-            .filter(|&(unit, epoch)| !is_wanted(unit, epoch))
-            .map(|(unit, _)| unit)
-            .collect();
+        let here_since: Vec<(Unit, u64)> = self.units.here_since().collect();
+        let lost = here_since.into_iter().filter(|&(unit, epoch)| !is_wanted(unit, epoch));
+        let lost: Vec<(Unit, u64)> = lost.collect();
         let mut is_changed = !lost.is_empty() || owners.is_empty();
-        for unit in lost.into_iter().rev() {
-            self.units.stop(unit).await;
-            self.retries.on_lost(unit);
+        for (unit, epoch) in lost.into_iter().rev() {
+            if !self.lingers(unit, epoch, owners) {
+                self.leaving.remove(unit);
+                self.units.stop(unit).await;
+                self.retries.on_lost(unit);
+            }
         }
         self.settle_troubles(owners);
         let mine = owners.iter().filter(|(_, (node, _))| *node == own);
@@ -454,30 +461,14 @@ impl Worker {
             .into_iter()
             .filter(|(unit, epoch)| !here.contains(unit) && !self.is_in_trouble(*unit, *epoch))
             .collect();
+        self.ask_for(&new).await;
         self.gather(&new).await;
         for (unit, epoch) in new {
             is_changed = true;
             self.begin(unit, epoch).await;
         }
         if is_changed {
-            self.tell(ShareEvent::Has(self.units.here().collect()));
-        }
-    }
-
-    /// Brings here what other nodes keep of units that are about to begin here.
-    async fn gather(&mut self, new: &[(Unit, u64)]) {
-        let trees = |unit: Unit| Units::checkpoint_trees(unit);
-        let all: Vec<String> = new.iter().flat_map(|&(unit, _)| trees(unit)).collect();
-        if all.is_empty() {
-            return;
-        }
-        self.copies.gather(new.to_vec(), all).await;
-        for &(unit, _) in new {
-            self.went_on.remove(&unit);
-            if let Some(key) = self.copies.newest(trees(unit)).await {
-                tracing::info!(%unit, %key, "goes on from a checkpoint");
-                self.went_on.insert(unit, key);
-            }
+            self.tell(ShareEvent::Has(self.kept().collect()));
         }
     }
 
@@ -491,118 +482,6 @@ impl Worker {
             self.failure = Some(reason.clone());
             self.tell(ShareEvent::Failed(reason));
         }
-    }
-
-    /// Exec, which is here, has handled everything.
-    async fn on_finished(&mut self) {
-        match self.whole_report().await {
-            Ok(report) => {
-                self.report = Some(Box::new(report));
-                self.mark_finished();
-                self.tell_others().await;
-                self.tell(ShareEvent::Finished);
-            }
-            Err(reason) => self.fail(format!("the run is over, but {reason}")),
-        }
-    }
-
-    fn mark_finished(&mut self) {
-        if let Err(error) = mark_finished(&self.store) {
-            self.fail(error.to_string());
-        }
-    }
-
-    /// Tells every node that has a share that the run is over.
-    async fn tell_others(&self) {
-        for node in self.partners() {
-            let role = role(&node);
-            let message =
-                Message { role: &role, kind: OVER, epoch: 0, body: &[], is_urgent: false };
-            if let Err(error) = self.network.tell(Some(&node), message, ASK_PATIENCE).await {
-                tracing::debug!(%node, %error, "it has not heard that the run is over");
-            }
-        }
-    }
-
-    /// Nodes but this one that have a share.
-    fn partners(&self) -> BTreeSet<NodeId> {
-        let own = &self.network.own().id;
-        let roles = self.network.roles().into_iter();
-        let roles = roles.filter(|(role, _)| role.starts_with(ROLE_PREFIX));
-        roles.flat_map(|(_, nodes)| nodes).filter(|node| node != own).collect()
-    }
-
-    /// The report of all nodes together.
-    async fn whole_report(&self) -> Result<RunReport, String> {
-        let deadline = Instant::now() + REPORT_PATIENCE;
-        let mut parts = Vec::new();
-        for unit in self.units.all().filter(|&unit| unit != Unit::Exec) {
-            parts.push(self.unit_part(unit, deadline).await?);
-        }
-        let report = self.units.report(parts.into_iter(), REPORT_PATIENCE).await?;
-        let own = self.network.own().id.clone();
-        let mut nodes = BTreeMap::from([(own, self.units.part())]);
-        for node in self.partners() {
-            match self.ask::<NodePart>(&role(&node), Some(&node), 0).await {
-                Ok(part) => drop(nodes.insert(node, part)),
-                // Its rows have been counted; only what it has used is unknown.
-                Err(error) => tracing::warn!(%node, error, "it does not say what it has used"),
-            }
-        }
-        let mut outcome = Outcome {
-            report,
-            duration: self.begun.elapsed(),
-            resumed: self.resumed,
-            set_aside: self.set_aside.clone(),
-            resumed_rows: 0,
-            restarts: 0,
-            restarts_by_child: BTreeMap::new(),
-            fired: self.chaos.fired().into_iter().map(|(spec, _)| (spec, 0)).collect(),
-            rss_by_node: BTreeMap::new(),
-        };
-        for (node, part) in nodes {
-            outcome.rss_by_node.insert(node.0, part.peak_rss_bytes);
-            for (child, restarts) in part.restarts_by_child {
-                outcome.restarts += restarts;
-                *outcome.restarts_by_child.entry(child).or_default() += restarts;
-            }
-            for ((_, count), (_, fired)) in outcome.fired.iter_mut().zip(part.fired) {
-                *count += fired;
-            }
-        }
-        Ok(outcome::report(&outcome, &self.config))
-    }
-
-    /// What `unit` has counted, once it has come to its end. Exec may finish before a stage that was
-    /// restarted has caught up with what it had sent before.
-    async fn unit_part(&self, unit: Unit, deadline: Instant) -> Result<UnitPart, String> {
-        let role = unit.to_string();
-        let mut last = "nobody has it".to_owned();
-        while Instant::now() < deadline {
-            if let Some(route) = self.network.route(&role) {
-                match self.ask::<UnitPart>(&role, Some(&route.node), route.epoch).await {
-                    Ok(part) if part.is_complete() => return Ok(part),
-                    Ok(_) => last = "it has not come to its end".to_owned(),
-                    Err(error) => last = error,
-                }
-            }
-            sleep(AGAIN).await;
-        }
-        Err(format!("`{role}` gave no account of itself within {REPORT_PATIENCE:?}: {last}"))
-    }
-
-    async fn ask<T: serde::de::DeserializeOwned>(
-        &self,
-        role: &str,
-        node: Option<&NodeId>,
-        epoch: u64,
-    ) -> Result<T, String> {
-        let message = Message { role, kind: PART, epoch, body: &[], is_urgent: false };
-        let answer = self.network.ask(node, message, ASK_PATIENCE).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        let config = bincode::config::standard().with_limit::<{ 64 << 20 }>();
-        let decoded = bincode::serde::decode_from_slice(&answer, config);
-        decoded.map(|(part, _)| part).map_err(|error| error.to_string())
     }
 
     async fn on_call(&mut self, call: Call) {
@@ -652,7 +531,7 @@ impl Worker {
 
     /// From where the units here went on.
     fn went_on(&self) -> BTreeMap<String, u64> {
-        let here = self.units.here();
+        let here = self.kept();
         let from = here.filter_map(|unit| Some((unit, self.went_on.get(&unit)?)));
         from.map(|(unit, key)| (unit.to_string(), key.frontier.as_nanos())).collect()
     }
@@ -671,7 +550,7 @@ impl Worker {
     async fn progress(&self) -> ShareProgress {
         let sample = self.units.sample().await;
         ShareProgress {
-            units: self.units.here().map(|unit| unit.to_string()).collect(),
+            units: self.kept().map(|unit| unit.to_string()).collect(),
             bytes_read: sample.bytes,
             bytes_total: self.units.bytes_total().await,
             rows: sample.rows,

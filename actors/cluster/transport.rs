@@ -440,6 +440,11 @@ impl<B: WireBlock> Pump<B> {
         }
         let Some(route) = self.route.clone() else { return };
         if !route.is_remote() {
+            let to = self.edge.to;
+            if lock(&self.shared.heard).admit(to, self.shared.epoch(to)).is_err() {
+                // Its later life elsewhere has the stream now, and must not lose it to this one.
+                return;
+            }
             // A producer that is not there says hello when it is.
             let _ = self.edge.demand.send(demand);
             return;

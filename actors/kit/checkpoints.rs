@@ -13,8 +13,10 @@
 //! 3. What was on its way to the disk when the stage went back is not taken for a checkpoint of the
 //!    stage as it is now: it would be announced as stable while rows before it are still to come.
 //! 4. Where copies are kept elsewhere, a checkpoint counts as stored only once they are.
+//! 5. Once the last one was put, because another node is to go on from there, none is put any more, also
+//!    not by a successor: it would be announced as stable before the other node has come as far.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -72,6 +74,8 @@ pub struct Checkpoints {
     progress: Arc<AtomicU64>,
     stored: Outlet<Stored>,
     copies: Option<CopyOutlet>,
+    /// The last one was put.
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Checkpoints {
@@ -106,6 +110,7 @@ impl Checkpoints {
             progress,
             stored,
             copies: None,
+            is_closed: Arc::default(),
         })
     }
 
@@ -113,6 +118,13 @@ impl Checkpoints {
     #[must_use]
     pub fn with_copies(self, copies: Option<CopyOutlet>) -> Self {
         Self { copies, ..self }
+    }
+
+    /// The same, for as long as `is_closed` does not say that the last one was put: by this or by the
+    /// stage's life before.
+    #[must_use]
+    pub fn open_while_not(self, is_closed: Arc<AtomicBool>) -> Self {
+        Self { is_closed, ..self }
     }
 
     /// Goes back: to the newest state at or before `key`, with its own key; none means the beginning.
@@ -140,11 +152,30 @@ impl Checkpoints {
     /// Counts rows handled; true when it is time for a checkpoint and the last one has been stored.
     pub fn is_due(&mut self, rows: u64) -> bool {
         self.rows += rows;
-        self.rows >= self.spacing && !self.is_in_flight()
+        self.rows >= self.spacing && !self.is_in_flight() && !self.is_closed()
     }
 
-    /// Stores `state` as it is at `key`.
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Stores `state` as it is at `key`, unless the last one was put.
     pub fn put<T: Serialize>(&mut self, key: Key, state: &T) {
+        if !self.is_closed() {
+            self.write(key, state);
+        }
+    }
+
+    /// Stores `state` as it is at `key`; nothing is put after it.
+    pub fn put_last<T: Serialize>(&mut self, key: Key, state: &T) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        if key != Key::START {
+            self.write(key, state);
+            self.store.hurry();
+        }
+    }
+
+    fn write<T: Serialize>(&mut self, key: Key, state: &T) {
         self.rows = 0;
         if self.kept.last() == Some(&key) {
             return;
@@ -352,6 +383,24 @@ mod tests {
         checkpoints.on_stored(stored).unwrap();
         checkpoints.put(Key::of(9, 0, 9), &9u64);
         assert_eq!(copied.try_recv().unwrap().0.kept, [bytes_of(Key::of(5, 0, 5))]);
+    }
+
+    #[test]
+    fn nothing_is_put_after_the_last_one_also_not_by_a_successor() {
+        let (store, is_closed) = (Store::in_memory(), Arc::new(AtomicBool::new(false)));
+        let open = || checkpoints(&store).open_while_not(Arc::clone(&is_closed));
+        let mut first = open();
+        put(&mut first, 5);
+        assert!(first.is_due(10));
+        let last = Key::of(7, 0, 7);
+        first.put_last(last, &7u64);
+        assert!(first.is_in_flight(), "it is to be waited for");
+        first.on_stored((last, Ok(()))).unwrap();
+        put(&mut first, 9);
+        let mut second = open();
+        assert!(!second.is_due(100));
+        put(&mut second, 11);
+        assert_eq!(checkpoints(&store).last(), last);
     }
 
     #[test]

@@ -17,7 +17,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
     Chaos, Checkpoints, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand, Directory,
-    Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
+    Handover, Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -45,6 +45,8 @@ pub struct StageSettings {
     pub store: Store,
     /// Who keeps copies of them elsewhere.
     pub copies: Option<CopyOutlet>,
+    /// Whether the last one was put, because another node is to go on from there.
+    pub is_closed: Arc<AtomicBool>,
     /// Faults on command.
     pub chaos: Chaos,
 }
@@ -67,7 +69,8 @@ impl StageSettings {
             None => self.spacing,
         };
         let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
-        Ok(opened.with_copies(self.copies.clone()))
+        let opened = opened.with_copies(self.copies.clone());
+        Ok(opened.open_while_not(Arc::clone(&self.is_closed)))
     }
 }
 
@@ -184,6 +187,8 @@ pub enum StageMessage<I, O, C> {
     Report(RpcReplyPort<StageReport<C>>),
     /// Where do its streams stand?
     Streams(RpcReplyPort<StageStreams>),
+    /// Another node is to go on: put the last checkpoint, at this key or after it, and say where.
+    HandOver(Key, RpcReplyPort<Key>),
 }
 
 impl<I: Rows, O: Rows, C: Send + 'static> ractor::Message for StageMessage<I, O, C> {}
@@ -232,6 +237,7 @@ impl<W: Work> Actor for StageActor<W> {
             position: Key::START,
             checkpoints: settings.checkpoints(&role, &progress, stored)?,
             is_due: false,
+            handover: Handover::default(),
             chaos: settings.chaos,
         };
         stage.go_back(Key::END, &mut work)?;
@@ -270,8 +276,11 @@ impl<W: Work> Actor for StageActor<W> {
             StageMessage::Streams(reply) => {
                 let _ = reply.send(stage.streams());
             }
+            StageMessage::HandOver(after, reply) => stage.handover.begin(after, reply),
         }
-        stage.go_on(work)
+        stage.go_on(work)?;
+        stage.hand_over(work);
+        Ok(())
     }
 }
 
@@ -292,6 +301,7 @@ pub struct Stage<I, O> {
     checkpoints: Checkpoints,
     /// Whether a checkpoint follows the rows that are being handled.
     is_due: bool,
+    handover: Handover,
     chaos: Chaos,
 }
 
@@ -371,6 +381,15 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         work.go_back(snapshot, &self.control)?;
         self.outputs.iter_mut().for_each(|output| output.rewind(self.position));
         Ok(())
+    }
+
+    /// Puts the last checkpoint, if that is asked for, and says so once it is stored. Rows are handled
+    /// all the same: nobody waits for the other node to be ready.
+    fn hand_over<W: Work<Input = I>>(&mut self, work: &W) {
+        if self.handover.is_due(self.position) {
+            self.checkpoints.put_last(self.position, &work.snapshot());
+        }
+        self.handover.answer(&self.checkpoints);
     }
 
     fn subscribe_all(&mut self) {

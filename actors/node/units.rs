@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::report::{NodeReport, ask, report_of_exec, sample};
 use super::streams::{StreamEnd, ends};
-use super::{NodeArguments, Wiring};
+use super::{NodeArguments, NodeSource, Wiring};
 use crate::cleaner::{self, CleanerMessage, CleanerReport};
 use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
@@ -37,8 +37,15 @@ use crate::telemetry::{self, Sample};
 /// The kind of question that is answered with a [`UnitPart`].
 pub(crate) const PART: &str = "part";
 
+/// The kind of question that is answered once `unit` has put its last checkpoint here, for another node to
+/// go on from.
+pub(crate) const HAND_OVER: &str = "hand_over";
+
 /// How long a tree may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a stage may take to put its last checkpoint; whoever asked has gone on without it by then.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a unit outside exec has counted; what crosses nodes of a report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -181,6 +188,7 @@ impl Units {
         copies: Option<CopyOutlet>,
     ) -> Result<(), SpawnErr> {
         let mut wiring = self.wiring.clone();
+        wiring.settings.is_closed = Arc::default();
         if unit != Unit::Exec {
             wiring.settings.copies = copies;
         }
@@ -220,6 +228,19 @@ impl Units {
         }
         self.running.insert(unit, Running { epoch, supervisor, watch });
         Ok(())
+    }
+
+    /// Whether `unit` may run on two nodes for a moment, of which the others hear the later one. What a
+    /// live source says cannot be heard by two, and exec stays where it is.
+    pub fn may_overlap(&self, unit: Unit) -> bool {
+        match unit {
+            Unit::Source(source) => {
+                let source = self.wiring.sources.get(usize::from(source));
+                source.is_some_and(|source| matches!(source, NodeSource::Readable(_)))
+            }
+            Unit::Shard(_) => true,
+            Unit::Exec => false,
+        }
     }
 
     /// Ends `unit` here. What it has stored stays.
@@ -339,6 +360,9 @@ fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {
 
 /// Takes in a message for `unit` that is not of a stream.
 fn answer(directory: &Directory, unit: Unit, mut request: Request) -> Result<(), String> {
+    if request.kind == HAND_OVER {
+        return answer_hand_over(directory, unit, request);
+    }
     if request.kind != PART {
         let refusal = format!("`{unit}` does not understand messages of kind {}", request.kind);
         if let Some(reply) = request.reply.take() {
@@ -359,6 +383,45 @@ fn answer(directory: &Directory, unit: Unit, mut request: Request) -> Result<(),
         }
     });
     Ok(())
+}
+
+/// Answers whoever is to go on with `unit`, once there is something fresh to go on from.
+fn answer_hand_over(directory: &Directory, unit: Unit, mut request: Request) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("nobody awaits an answer".into()) };
+    let directory = directory.clone();
+    tokio::spawn(async move {
+        match hand_over(&directory, unit).await {
+            Ok(key) => {
+                tracing::info!(%unit, %key, "another node goes on from here");
+                reply.answer(Vec::new());
+            }
+            Err(reason) => reply.refuse(reason),
+        }
+    });
+    Ok(())
+}
+
+/// Has the stages of `unit` put their last checkpoints, the later stage one that is not before the earlier
+/// one's: the earlier would else have to go back for it.
+async fn hand_over(directory: &Directory, unit: Unit) -> Result<Key, String> {
+    let (patience, start) = (LAST_PATIENCE, Key::START);
+    match unit {
+        Unit::Source(source) => {
+            let role = ingester::role(usize::from(source));
+            let first = |reply| IngesterMessage::HandOver(start, reply);
+            let after = ask(directory, &role, first, patience).await?;
+            let role = cleaner::role(usize::from(source));
+            ask(directory, &role, |reply| CleanerMessage::HandOver(after, reply), patience).await
+        }
+        Unit::Shard(shard) => {
+            let role = factors::role(usize::from(shard));
+            let first = |reply| FactorsMessage::HandOver(start, reply);
+            let after = ask(directory, &role, first, patience).await?;
+            let role = strategy::role(usize::from(shard));
+            ask(directory, &role, |reply| StrategyMessage::HandOver(after, reply), patience).await
+        }
+        Unit::Exec => Err("exec stays where it is".into()),
+    }
 }
 
 async fn part(directory: &Directory, unit: Unit) -> Result<UnitPart, String> {

@@ -1,0 +1,130 @@
+//! The end of a run, where exec is: the report of all nodes together, and the word that it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use tickwright_core::backtest::report::RunReport;
+use tickwright_core::cluster::Unit;
+use tickwright_core::domain::NodeId;
+use tokio::time::sleep;
+
+use super::{AGAIN, ASK_PATIENCE, OVER, ROLE_PREFIX, ShareEvent, Worker, role};
+use crate::cluster::Message;
+use crate::node::units::PART;
+use crate::node::{NodePart, UnitPart};
+use crate::outcome;
+use crate::run::{Outcome, REPORT_PATIENCE, mark_finished};
+
+impl Worker {
+    /// Exec, which is here, has handled everything.
+    pub(super) async fn on_finished(&mut self) {
+        match self.whole_report().await {
+            Ok(report) => {
+                self.report = Some(Box::new(report));
+                self.mark_finished();
+                self.tell_others().await;
+                self.tell(ShareEvent::Finished);
+            }
+            Err(reason) => self.fail(format!("the run is over, but {reason}")),
+        }
+    }
+
+    pub(super) fn mark_finished(&mut self) {
+        if let Err(error) = mark_finished(&self.store) {
+            self.fail(error.to_string());
+        }
+    }
+
+    /// Tells every node that has a share that the run is over.
+    async fn tell_others(&self) {
+        for node in self.partners() {
+            let role = role(&node);
+            let message =
+                Message { role: &role, kind: OVER, epoch: 0, body: &[], is_urgent: false };
+            if let Err(error) = self.network.tell(Some(&node), message, ASK_PATIENCE).await {
+                tracing::debug!(%node, %error, "it has not heard that the run is over");
+            }
+        }
+    }
+
+    /// Nodes but this one that have a share.
+    fn partners(&self) -> BTreeSet<NodeId> {
+        let own = &self.network.own().id;
+        let roles = self.network.roles().into_iter();
+        let roles = roles.filter(|(role, _)| role.starts_with(ROLE_PREFIX));
+        roles.flat_map(|(_, nodes)| nodes).filter(|node| node != own).collect()
+    }
+
+    /// The report of all nodes together.
+    async fn whole_report(&self) -> Result<RunReport, String> {
+        let deadline = Instant::now() + REPORT_PATIENCE;
+        let mut parts = Vec::new();
+        for unit in self.units.all().filter(|&unit| unit != Unit::Exec) {
+            parts.push(self.unit_part(unit, deadline).await?);
+        }
+        let report = self.units.report(parts.into_iter(), REPORT_PATIENCE).await?;
+        let own = self.network.own().id.clone();
+        let mut nodes = BTreeMap::from([(own, self.units.part())]);
+        for node in self.partners() {
+            match self.ask::<NodePart>(&role(&node), Some(&node), 0).await {
+                Ok(part) => drop(nodes.insert(node, part)),
+                // Its rows have been counted; only what it has used is unknown.
+                Err(error) => tracing::warn!(%node, error, "it does not say what it has used"),
+            }
+        }
+        let mut outcome = Outcome {
+            report,
+            duration: self.begun.elapsed(),
+            resumed: self.resumed,
+            set_aside: self.set_aside.clone(),
+            resumed_rows: 0,
+            restarts: 0,
+            restarts_by_child: BTreeMap::new(),
+            fired: self.chaos.fired().into_iter().map(|(spec, _)| (spec, 0)).collect(),
+            rss_by_node: BTreeMap::new(),
+        };
+        for (node, part) in nodes {
+            outcome.rss_by_node.insert(node.0, part.peak_rss_bytes);
+            for (child, restarts) in part.restarts_by_child {
+                outcome.restarts += restarts;
+                *outcome.restarts_by_child.entry(child).or_default() += restarts;
+            }
+            for ((_, count), (_, fired)) in outcome.fired.iter_mut().zip(part.fired) {
+                *count += fired;
+            }
+        }
+        Ok(outcome::report(&outcome, &self.config))
+    }
+
+    /// What `unit` has counted, once it has come to its end. Exec may finish before a stage that was
+    /// restarted has caught up with what it had sent before.
+    async fn unit_part(&self, unit: Unit, deadline: Instant) -> Result<UnitPart, String> {
+        let role = unit.to_string();
+        let mut last = "nobody has it".to_owned();
+        while Instant::now() < deadline {
+            if let Some(route) = self.network.route(&role) {
+                match self.ask::<UnitPart>(&role, Some(&route.node), route.epoch).await {
+                    Ok(part) if part.is_complete() => return Ok(part),
+                    Ok(_) => last = "it has not come to its end".to_owned(),
+                    Err(error) => last = error,
+                }
+            }
+            sleep(AGAIN).await;
+        }
+        Err(format!("`{role}` gave no account of itself within {REPORT_PATIENCE:?}: {last}"))
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        role: &str,
+        node: Option<&NodeId>,
+        epoch: u64,
+    ) -> Result<T, String> {
+        let message = Message { role, kind: PART, epoch, body: &[], is_urgent: false };
+        let answer = self.network.ask(node, message, ASK_PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let config = bincode::config::standard().with_limit::<{ 64 << 20 }>();
+        let decoded = bincode::serde::decode_from_slice(&answer, config);
+        decoded.map(|(part, _)| part).map_err(|error| error.to_string())
+    }
+}
