@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::cluster::{Loads, View};
 use crate::kit::monotonic_nanos;
-use crate::ledger::{LedgerClient, LedgerError, drained, given_up};
+use crate::ledger::{LedgerClient, LedgerError, drained, given_up, leaving};
 
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
@@ -95,6 +95,7 @@ impl Actor for AllocatorActor {
         arguments: AllocatorArguments,
     ) -> Result<AllocatorState, ActorProcessingErr> {
         myself.send_interval(arguments.interval, || AllocatorMessage::Look);
+        tokio::spawn(look_when_units_begin(arguments.view.clone(), myself.clone()));
         let (mut events, actor) = (arguments.ledger.events(), myself);
         tokio::spawn(async move {
             // Events that were missed are in the ledger all the same.
@@ -215,6 +216,23 @@ impl AllocatorState {
     }
 }
 
+/// Looks whenever a node says that it runs other units than before: the next may move then.
+async fn look_when_units_begin(mut view: watch::Receiver<View>, actor: ActorRef<AllocatorMessage>) {
+    let mut known = Vec::new();
+    while view.changed().await.is_ok() {
+        let members = view.borrow_and_update().members.clone();
+        let services =
+            members.into_iter().map(|member| (member.profile.id, member.profile.services));
+        let services: Vec<_> = services.collect();
+        if services != known {
+            known = services;
+            if actor.cast(AllocatorMessage::Look).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Whose each unit is, and since which epoch.
 fn owners(ledger: &Ledger) -> Owners {
     let allocations = ledger.allocations().iter();
@@ -238,7 +256,8 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
 
 /// Nodes with a session of which it is known what they are there for.
 fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
-    let drained = drained(ledger);
+    let mut drained = drained(ledger);
+    drained.extend(leaving(ledger));
     let sessions = ledger.sessions().iter().filter(|(_, session)| !session.opening.is_witness);
     let of = sessions.filter_map(|(id, session)| {
         let opening = &session.opening;

@@ -170,6 +170,13 @@ async fn live(
             () = stop.as_mut() => {
                 tell(format!("{} leaves", own.id));
                 if let Some(pipeline) = pipeline {
+                    if let Some(ledger) = &ledger {
+                        let (client, patience) = (ledger.client(), config.cluster.leave_timeout);
+                        let handed = pipeline.hand_over(&services, &client, patience).await;
+                        if let Some(line) = handed.map(|handed| handed.told(&own.id)) {
+                            tell(line);
+                        }
+                    }
                     pipeline.stop().await;
                 }
                 if let Some(ledger) = ledger {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Config, Kinds};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
@@ -377,6 +378,15 @@ fn input_closed() -> oneshot::Receiver<()> {
     receiver
 }
 
+/// Waits for Ctrl-C, or for the signal by which services are stopped.
+async fn interrupted() -> std::io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminated.recv() => Ok(()),
+    }
+}
+
 /// Waits for Ctrl-C, or for `closed`.
 async fn stop_or(closed: Option<oneshot::Receiver<()>>) {
     match closed {
@@ -388,7 +398,7 @@ async fn stop_or(closed: Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// Waits for Ctrl-C, or until `span` is over. From then on a Ctrl-C ends the process at once.
+/// Waits for Ctrl-C or SIGTERM, or until `span` is over. From then on either ends the process at once.
 async fn stop(span: Option<Duration>) {
     let is_over = async {
         match span {
@@ -397,7 +407,7 @@ async fn stop(span: Option<Duration>) {
         }
     };
     tokio::select! {
-        pressed = tokio::signal::ctrl_c() => match pressed {
+        interrupted = interrupted() => match interrupted {
             Ok(()) => eprintln!("stopping in order; Ctrl-C again ends at once"),
             Err(error) => {
                 tracing::warn!(%error, "Ctrl-C cannot be waited for");
@@ -407,7 +417,7 @@ async fn stop(span: Option<Duration>) {
         () = is_over => {}
     }
     tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if interrupted().await.is_ok() {
             std::process::exit(i32::from(EXIT_STOPPED));
         }
     });

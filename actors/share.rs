@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,7 @@ impl fmt::Debug for ShareServices<'_> {
 /// A running share.
 pub struct Share {
     statistics: SupervisionStatistics,
+    is_over: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -270,18 +272,25 @@ impl Share {
             resumed,
             set_aside,
             cuts: cuts_of(faults, &network.own().id),
+            is_over: Arc::default(),
             report: None,
             failure: None,
             _fixed: fixed,
         };
+        let is_over = Arc::clone(&worker.is_over);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        Ok(Some((Self { statistics, stop, task }, received)))
+        Ok(Some((Self { statistics, is_over, stop, task }, received)))
     }
 
     /// What its supervisors have seen.
     pub fn statistics(&self) -> &SupervisionStatistics {
         &self.statistics
+    }
+
+    /// Whether the run is over: nobody needs what this node has.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Ends the units in order. What they have stored stays.
@@ -378,6 +387,7 @@ struct Worker {
     set_aside: Option<PathBuf>,
     /// For how many milliseconds this node may be cut off, each time.
     cuts: BTreeSet<u64>,
+    is_over: Arc<AtomicBool>,
     report: Option<Box<RunReport>>,
     failure: Option<String>,
     _fixed: Option<watch::Sender<Owners>>,

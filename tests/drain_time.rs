@@ -59,8 +59,8 @@ fn stand_still(exec: &Node, deed: impl FnOnce()) -> Duration {
     })
 }
 
-#[test]
-fn a_node_is_drained_without_a_pause() {
+/// A cluster at work as a market that is busy keeps it.
+fn at_work() -> Vec<Node> {
     let nodes = five(&[
         ("cluster.heartbeat_ms", "500"),
         ("stream.checkpoint_ticks", "65536"),
@@ -68,25 +68,61 @@ fn a_node_is_drained_without_a_pause() {
         ("simulator.ticks_per_second", "200"),
         ("pipeline.speed", "real"),
     ]);
-    let exec = &nodes[3];
-    until("exec is at work", || rows(exec) > Some(8_000));
-    let quiet = stand_still(exec, || std::thread::sleep(Duration::from_secs(2)));
+    until("exec is at work", || rows(&nodes[3]) > Some(8_000));
+    let quiet = stand_still(&nodes[3], || std::thread::sleep(Duration::from_secs(2)));
     println!("while nothing is done exec takes nothing for {quiet:?}");
+    nodes
+}
+
+fn drain(name: &str, undo: bool) -> CtlTask {
+    CtlTask::Drain { node: name.to_owned(), undo, waits: true }
+}
+
+/// Drains the node at `place`, and lets it have work again. Returns how long exec stood still.
+fn drained(nodes: &[Node], place: usize) -> Duration {
+    let (node, exec) = (&nodes[place], &nodes[3]);
+    until("it has something to hand over", || !units(node).is_empty());
+    let had = units(node);
+    let took = stand_still(exec, || {
+        let told = exec.ask_within(DRAIN_PATIENCE, &drain(&node.name, false), None).unwrap();
+        println!("{}", told["told"]);
+    });
+    until("it is empty", || units(node).is_empty());
+    println!("{} handed over {had:?}, and exec took nothing for {took:?} at most", node.name);
+    exec.ask_within(DRAIN_PATIENCE, &drain(&node.name, true), None).unwrap();
+    took
+}
+
+#[test]
+fn a_node_is_drained_without_a_pause() {
+    let nodes = at_work();
+    // One that computes; after it, the one with the source.
+    for places in [[1, 2], [0, 0]] {
+        let all: Vec<Duration> =
+            places.into_iter().cycle().take(ATTEMPTS).map(|place| drained(&nodes, place)).collect();
+        assert!(all.iter().min() < Some(&LIMIT), "{all:?}");
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_end_hands_over_what_it_has_and_leaves() {
+    let mut nodes = at_work();
     let mut all = Vec::new();
-    for attempt in 0..ATTEMPTS {
-        let place = 1 + attempt % 2;
-        let name = nodes[place].name.clone();
+    for place in [1, 2, 1, 2] {
         until("it has something to hand over", || !units(&nodes[place]).is_empty());
         let had = units(&nodes[place]);
-        let drain = |undo| CtlTask::Drain { node: name.clone(), undo, waits: true };
-        let took = stand_still(exec, || {
-            let told = exec.ask_within(DRAIN_PATIENCE, &drain(false), None).unwrap();
-            println!("{}", told["told"]);
+        let mut node = nodes.remove(place);
+        let took = stand_still(&nodes[2], || {
+            node.signal("-TERM");
+            assert_eq!(node.wait_end().code(), Some(0));
         });
-        until("it is empty", || units(&nodes[place]).is_empty());
-        println!("{name} handed over {had:?}, and exec took nothing for {took:?} at most");
+        println!("{} left {had:?}, and exec took nothing for {took:?} at most", node.name);
+        let handed = format!("{} has handed over what it had: {}", node.name, had.len());
+        assert!(node.log().contains(&handed), "{handed}");
         all.push(took);
-        exec.ask(&drain(true), None).unwrap();
+        // Whoever comes back gets work again.
+        node.start();
+        nodes.insert(place, node);
     }
     assert!(all.iter().min() < Some(&LIMIT), "{all:?}");
 }

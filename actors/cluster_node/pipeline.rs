@@ -1,14 +1,16 @@
 //! What joins a node's share of the pipeline to the rest of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
-use tickwright_core::cluster::{AllocatorConfig, Owners, Timings, Unit};
+use tickwright_core::cluster::{AllocatorConfig, Owners, Status, Timings, Unit};
 use tickwright_core::config::{Config, PipelineInput, Subtree};
 use tickwright_core::domain::NodeId;
 use tickwright_core::supervision::Restart;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 
 use super::{NodeError, NodeTask};
 use crate::allocator::{AllocatorActor, AllocatorArguments, GivenUpHere};
@@ -16,8 +18,11 @@ use crate::cluster::ClusterServices;
 use crate::kit::{
     ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
-use crate::ledger::LedgerService;
+use crate::ledger::{LedgerClient, LedgerService, drained, leaving};
 use crate::share::{Share, ShareEvent, ShareServices};
+
+/// Between two looks at what is still to be handed over.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How long the allocator may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -26,6 +31,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Pipeline {
     share: Share,
     allocator: Option<ActorRef<SupervisorMessage>>,
+    /// Whose units are; none, if nothing moves.
+    owners: Option<watch::Receiver<Owners>>,
 }
 
 impl Pipeline {
@@ -54,13 +61,13 @@ impl Pipeline {
         let given = ShareServices {
             network: services.network(),
             loads: services.loads(),
-            owners,
+            owners: owners.clone(),
             given_up,
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {
             Ok(Some((share, events))) => {
                 services.show_trees("pipeline", share.statistics().clone());
-                Ok(Some((Self { share, allocator }, events)))
+                Ok(Some((Self { share, allocator, owners }, events)))
             }
             Ok(None) => Ok(None),
             Err(error) => {
@@ -72,6 +79,40 @@ impl Pipeline {
         }
     }
 
+    /// Has other nodes go on with what this one has, as far as they do so within `patience`; none, if
+    /// there is nothing to hand over, or nobody. Exec stays.
+    pub(super) async fn hand_over(
+        &self,
+        services: &ClusterServices,
+        ledger: &LedgerClient,
+        patience: Duration,
+    ) -> Option<HandedOver> {
+        let deadline = Instant::now() + patience;
+        let owners = self.owners.as_ref().filter(|_| !self.share.is_over())?;
+        let own = &services.introduction().id;
+        let of_own = |(_, (node, _)): &(&Unit, &(NodeId, u64))| node == own;
+        let mine = owners.borrow().iter().filter(of_own).map(|(&unit, _)| unit).collect::<Vec<_>>();
+        let mine: Vec<Unit> = mine.into_iter().filter(|&unit| unit != Unit::Exec).collect();
+        if mine.is_empty() || !is_there_another(services, ledger) {
+            return None;
+        }
+        if let Err(error) = ledger.set_leaving(patience / 4).await {
+            tracing::warn!(%error, "nobody knows that this node leaves: others take its units when it has");
+            return Some(HandedOver { units: 0, of: mine.len() });
+        }
+        let network = services.network();
+        let is_elsewhere =
+            |unit: &&Unit| network.route(&unit.to_string()).is_some_and(|route| route.node != *own);
+        loop {
+            let units = mine.iter().filter(is_elsewhere).count();
+            let is_over = units == mine.len() || self.share.is_over();
+            if is_over || Instant::now() >= deadline || !is_there_another(services, ledger) {
+                return Some(HandedOver { units, of: mine.len() });
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Ends the share in order.
     pub(super) async fn stop(self) {
         if let Some(allocator) = self.allocator {
@@ -80,6 +121,44 @@ impl Pipeline {
         }
         self.share.stop().await;
     }
+}
+
+/// How many units others have begun, of how many that were to be handed over.
+pub(super) struct HandedOver {
+    units: usize,
+    of: usize,
+}
+
+impl HandedOver {
+    /// What the user is told of it.
+    pub(super) fn told(&self, own: &NodeId) -> String {
+        let Self { units, of } = self;
+        match units == of {
+            true => format!("{own} has handed over what it had: {of}"),
+            false => format!(
+                "{own} has handed over {units} of {of} that it had; others take the rest when it has left"
+            ),
+        }
+    }
+}
+
+/// Whether another node is there that may get work.
+fn is_there_another(services: &ClusterServices, ledger: &LedgerClient) -> bool {
+    let own = &services.introduction().id;
+    let view = services.view();
+    let members = view.borrow().members.clone();
+    let up: BTreeSet<NodeId> = members
+        .into_iter()
+        .filter(|member| member.status == Status::Up && member.profile.id != *own)
+        .map(|member| member.profile.id)
+        .collect();
+    ledger.local(|ledger| {
+        let (drained, leaving) = (drained(ledger), leaving(ledger));
+        let openings = ledger.sessions().values().map(|session| &session.opening);
+        let mut others =
+            openings.filter(|opening| !opening.is_witness).map(|opening| &opening.node);
+        others.any(|node| up.contains(node) && !drained.contains(node) && !leaving.contains(node))
+    })
 }
 
 async fn start_allocator(

@@ -1,5 +1,6 @@
 //! What the allocation of units keeps in registers of the ledger, so that every coordinator knows it:
-//! which nodes are to be emptied, and which life of which node has given a unit up.
+//! which nodes are to be emptied, for good or because they leave, and which life of which node has given a
+//! unit up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use super::client::{LedgerClient, LedgerError};
 
 /// Keys of the registers of drained nodes.
 const DRAINED: &str = "allocation/drained/";
+
+/// Keys of the registers of nodes that leave; each holds the session that is about to end.
+const LEAVING: &str = "allocation/leaving/";
 
 /// Keys of the registers of units that were given up.
 const GIVEN_UP: &str = "allocation/given_up/";
@@ -32,10 +36,20 @@ struct GaveUp {
     reason: String,
 }
 
-/// Nodes that are to be emptied.
+/// Nodes that are to be emptied until they are let have work again.
 pub fn drained(ledger: &Ledger) -> BTreeSet<NodeId> {
     let keys = ledger.list(DRAINED).map(|(key, _)| key);
     keys.filter_map(|key| Some(NodeId(key.strip_prefix(DRAINED)?.to_owned()))).collect()
+}
+
+/// Nodes that hand over what they have because they leave. Whoever comes back has another session.
+pub fn leaving(ledger: &Ledger) -> BTreeSet<NodeId> {
+    let of = ledger.list(LEAVING).filter_map(|(key, register)| {
+        let node = NodeId(key.strip_prefix(LEAVING)?.to_owned());
+        let session = ledger.members().get(&node)?.session?;
+        (register.value == session.0.to_string().into_bytes()).then_some(node)
+    });
+    of.collect()
 }
 
 /// Which lives of nodes have given which units up, as far as they are there still.
@@ -68,16 +82,52 @@ impl LedgerClient {
         is_drained: bool,
         patience: Duration,
     ) -> Result<bool, LedgerError> {
-        let known: Vec<NodeId> =
-            self.read(patience, |ledger| ledger.members().keys().cloned().collect()).await?;
+        let (known, is_news) = self
+            .read(patience, |ledger| {
+                let known: Vec<NodeId> = ledger.members().keys().cloned().collect();
+                (known, drained(ledger).contains(node) != is_drained)
+            })
+            .await?;
         let key = format!("{DRAINED}{node}");
         // One that was forgotten may be on the list still.
-        if is_drained && !known.contains(node) {
+        if !known.contains(node) && is_news == is_drained {
             return Err(LedgerError::NoSuchNode { node: node.clone(), known });
         }
         let value = is_drained.then(|| b"drained".to_vec());
         self.change(&key, patience, |held| (held.is_some() != is_drained).then(|| value.clone()))
             .await
+    }
+
+    /// This node, in this life, is about to leave, and others are to have what it has.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub async fn set_leaving(&self, patience: Duration) -> Result<(), LedgerError> {
+        let own = self.own();
+        let change = |held: Option<&[u8]>| {
+            let session = self.local(|ledger| ledger.members().get(&own)?.session)?;
+            let session = session.0.to_string().into_bytes();
+            (held != Some(&session)).then_some(Some(session))
+        };
+        self.change(&format!("{LEAVING}{own}"), patience, change).await.map(|_| ())
+    }
+
+    /// Nothing is known of `node` any more.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub async fn forget_allocation_of(
+        &self,
+        node: &NodeId,
+        patience: Duration,
+    ) -> Result<(), LedgerError> {
+        for prefix in [DRAINED, LEAVING] {
+            let key = format!("{prefix}{node}");
+            self.change(&key, patience, |held| held.map(|_| None)).await?;
+        }
+        Ok(())
     }
 
     /// This node, in this life, has given `unit` up.
@@ -169,10 +219,13 @@ mod tests {
         write(&mut ledger, "allocation/given_up/nonsense", &both);
         write(&mut ledger, "allocation/given_up/exec", "not JSON");
         write(&mut ledger, "allocation/drained/calc-2", "drained");
+        write(&mut ledger, "allocation/leaving/calc-1", &session.to_string());
+        write(&mut ledger, "allocation/leaving/calc-2", &session.to_string());
         let found = given_up(&ledger);
         assert_eq!(found[&Unit::Shard(3)], BTreeSet::from([("calc-1".into(), session)]));
         assert_eq!(found[&Unit::Exec], BTreeSet::new());
         assert_eq!(found.len(), 2);
         assert_eq!(drained(&ledger), BTreeSet::from(["calc-2".into()]));
+        assert_eq!(leaving(&ledger), BTreeSet::from(["calc-1".into()]), "in this life of its");
     }
 }

@@ -188,7 +188,7 @@ async fn serve_tool(
         }
         ToolCall::Forget { node } => {
             done(Operation::Forget { node: node.clone() }).await?;
-            client.set_drained(&node, false, patience).await?;
+            client.forget_allocation_of(&node, patience).await?;
             json!({ "forgotten": true })
         }
         ToolCall::Drain { node, undo } => {

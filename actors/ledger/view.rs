@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 use tickwright_core::domain::NodeId;
 
-use super::allocation::drained;
+use super::allocation::{drained, leaving};
 use super::client::LedgerClient;
 use super::now;
 
@@ -35,6 +35,8 @@ pub struct LedgerView {
     pub promoted: Option<NodeId>,
     /// Nodes that are to be emptied.
     pub drained: Vec<NodeId>,
+    /// Nodes that hand over what they have because they leave.
+    pub leaving: Vec<NodeId>,
     /// The session that this node holds.
     pub session: Option<u64>,
     /// The election of the leader.
@@ -61,7 +63,8 @@ impl LedgerClient {
         let ledger = self.0.mesh.own.ledger();
         let (coordinator, revision) =
             self.local(|ledger| (ledger.coordinator().clone(), ledger.revision()));
-        let (promoted, drained) = self.local(|l| (l.promoted().cloned(), drained(l)));
+        let (promoted, drained, leaving) =
+            self.local(|l| (l.promoted().cloned(), drained(l), leaving(l)));
         let conflict = self.0.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let note = if session.is_some() {
             conflict
@@ -87,6 +90,7 @@ impl LedgerClient {
             term: coordinator.term,
             promoted,
             drained: drained.into_iter().collect(),
+            leaving: leaving.into_iter().collect(),
             session: session.map(|session| session.0),
             log_term: metrics.current_term,
             applied: metrics.last_applied.map_or(0, |applied| applied.index + 1),

@@ -1,6 +1,7 @@
 //! The end of a run, where exec is: the report of all nodes together, and the word that it is over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tickwright_core::backtest::report::RunReport;
@@ -30,6 +31,7 @@ impl Worker {
     }
 
     pub(super) fn mark_finished(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
         if let Err(error) = mark_finished(&self.store) {
             self.fail(error.to_string());
         }
