@@ -186,10 +186,17 @@ impl AllocatorState {
             candidate.load = loads.score(&candidate.node);
             candidate.weight = weights.get(&candidate.node).copied().unwrap_or(1.0);
         }
-        let (master, given_up) =
-            ledger.local(|ledger| (ledger.promoted().cloned(), given_up(ledger)));
-        let situation =
-            Situation { held: &held, there: &there, master: master.as_ref(), given_up: &given_up };
+        let (master, given_up, mut drained, leaving) = ledger.local(|ledger| {
+            (ledger.promoted().cloned(), given_up(ledger), drained(ledger), leaving(ledger))
+        });
+        drained.extend(leaving);
+        let situation = Situation {
+            held: &held,
+            there: &there,
+            drained: &drained,
+            master: master.as_ref(),
+            given_up: &given_up,
+        };
         for each in allocator.plan(units.iter().copied(), &situation, now) {
             match &each.node {
                 Some(to) => {
@@ -256,8 +263,6 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
 
 /// Nodes with a session of which it is known what they are there for.
 fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
-    let mut drained = drained(ledger);
-    drained.extend(leaving(ledger));
     let sessions = ledger.sessions().iter().filter(|(_, session)| !session.opening.is_witness);
     let of = sessions.filter_map(|(id, session)| {
         let opening = &session.opening;
@@ -272,7 +277,6 @@ fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
             duties: profile.duties.clone(),
             weight: 1.0,
             load: 0.0,
-            is_drained: drained.contains(&opening.node),
             serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
         })
     });

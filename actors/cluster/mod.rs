@@ -69,6 +69,7 @@ use links::{Failures, LinksActor, LinksArguments, LinksMessage};
 use listener::{ListenerActor, ListenerArguments};
 use load::{LoadActor, LoadArguments};
 use membership::{MembershipActor, MembershipArguments, MembershipMessage};
+use network::ChoiceSettings;
 
 /// Time for everything that is judged between nodes: it goes on while clocks are set.
 fn now() -> Timestamp {
@@ -213,14 +214,20 @@ impl ClusterServices {
             services: Vec::new(),
             version: 0,
         };
-        let network =
-            Network::new(introduction.peer(), cluster.credit_bytes, cluster.message_bytes_max);
+        let loads = Loads::new(config.allocation.load_report);
+        let choice = ChoiceSettings {
+            balancing: cluster.balancing,
+            slow_start: config.allocation.slow_start,
+            weights: config.allocation.weights.clone(),
+            loads: loads.clone(),
+        };
+        let (credit, message_max) = (cluster.credit_bytes, cluster.message_bytes_max);
+        let network = Network::new(introduction.peer(), credit, message_max, choice);
         let (events, received) = Outlet::to_channel();
         let (view_sender, view) = watch::channel(View::default());
         let directory = Directory::default();
         let failures = Failures::default();
         let sections = Sections::default();
-        let loads = Loads::new(config.allocation.load_report);
         let statistics = SupervisionStatistics::default();
         let parts = Parts {
             desk: DeskArguments {

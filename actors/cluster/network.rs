@@ -12,6 +12,7 @@
 //! messages, which are few and small, have a window of their own: however much bulk a peer leaves
 //! lying, they pass.
 
+mod choice;
 mod counts;
 mod delivery;
 mod link;
@@ -33,6 +34,8 @@ use tokio::time::Instant;
 use super::cut::Cut;
 use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose};
 use super::hello::Pass;
+pub(super) use choice::ChoiceSettings;
+use choice::Chooser;
 pub use counts::NetworkCounts;
 use counts::Statistics;
 use delivery::ReplyTo;
@@ -96,6 +99,7 @@ pub(super) struct Shared {
     passes: RwLock<BTreeMap<Pass, Arc<Link>>>,
     local: RwLock<BTreeMap<String, Local>>,
     directory: RwLock<Directory>,
+    chooser: Chooser,
     asks: Mutex<BTreeMap<u64, PendingAsk>>,
     next_message: AtomicU64,
     statistics: Statistics,
@@ -115,7 +119,12 @@ impl fmt::Debug for Network {
 
 impl Network {
     /// A node without links.
-    pub(super) fn new(own: Peer, credit_bytes: u64, message_bytes_max: u64) -> Self {
+    pub(super) fn new(
+        own: Peer,
+        credit_bytes: u64,
+        message_bytes_max: u64,
+        choice: ChoiceSettings,
+    ) -> Self {
         Self(Arc::new(Shared {
             own,
             credit_bytes,
@@ -124,6 +133,7 @@ impl Network {
             passes: RwLock::default(),
             local: RwLock::default(),
             directory: RwLock::default(),
+            chooser: Chooser::new(choice),
             asks: Mutex::default(),
             next_message: AtomicU64::new(1),
             statistics: Statistics::default(),
@@ -384,7 +394,8 @@ impl Network {
             };
         }
         let number = self.next_message();
-        let pending = Pending { network: self, number };
+        self.0.chooser.on_asked(&node);
+        let pending = Pending { network: self, number, node: node.clone() };
         let link = self.link(&node)?;
         {
             let mut asks = lock(&self.0.asks);
@@ -419,8 +430,32 @@ impl Network {
         message: &Message<'_>,
     ) -> Result<NodeId, DeliveryError> {
         self.check_size(message)?;
-        let found = || self.serving(message.role);
+        let found = || self.chosen(message.role);
         node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))
+    }
+
+    /// The node that is told or asked what is for `role`: the one there is, or of several one in its turn.
+    fn chosen(&self, role: &str) -> Option<NodeId> {
+        let own = &self.0.own.id;
+        let is_here = read(&self.0.local).contains_key(role);
+        let (owner, epoch) = self.owner(role)?;
+        // What is allocated is one node's alone.
+        if epoch > 0 {
+            return Some(owner);
+        }
+        let mut nodes: BTreeMap<NodeId, Option<Duration>> = BTreeMap::new();
+        {
+            let (directory, links) = (read(&self.0.directory), read(&self.0.links));
+            for node in directory.holders(role).filter(|node| *node != own) {
+                if let Some(link) = links.get(node) {
+                    nodes.insert(node.clone(), Some(link.since.elapsed()));
+                }
+            }
+        }
+        if is_here {
+            nodes.insert(own.clone(), None);
+        }
+        if nodes.len() < 2 { Some(owner) } else { self.0.chooser.choose(role, own, &nodes) }
     }
 
     fn check_size(&self, message: &Message<'_>) -> Result<(), DeliveryError> {
@@ -689,11 +724,13 @@ impl Network {
 struct Pending<'n> {
     network: &'n Network,
     number: u64,
+    node: NodeId,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         lock(&self.network.0.asks).remove(&self.number);
+        self.network.0.chooser.on_answered(&self.node);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tickwright_core::cluster::{GivenUp, Unit};
 use tickwright_core::domain::NodeId;
-use tickwright_core::ledger::{Ledger, Operation, Refusal};
+use tickwright_core::ledger::{Ledger, Operation, Owner, Refusal};
 use tokio::time::Instant;
 
 use super::client::{LedgerClient, LedgerError};
@@ -50,6 +50,16 @@ pub fn leaving(ledger: &Ledger) -> BTreeSet<NodeId> {
         (register.value == session.0.to_string().into_bytes()).then_some(node)
     });
     of.collect()
+}
+
+/// What is allocated and whose node is not there, or that is nobody's.
+pub(super) fn waiting(ledger: &Ledger) -> Vec<String> {
+    let waits = |owner: Option<&Owner>| {
+        owner.is_none_or(|owner| !ledger.sessions().contains_key(&owner.session))
+    };
+    let all = ledger.allocations().iter();
+    let waiting = all.filter(|(_, allocation)| waits(allocation.owner.as_ref()));
+    waiting.map(|(resource, _)| resource.clone()).collect()
 }
 
 /// Which lives of nodes have given which units up, as far as they are there still.

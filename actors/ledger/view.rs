@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 use tickwright_core::domain::NodeId;
 
-use super::allocation::{drained, leaving};
+use super::allocation::{drained, leaving, waiting};
 use super::client::LedgerClient;
 use super::now;
 
@@ -37,6 +37,8 @@ pub struct LedgerView {
     pub drained: Vec<NodeId>,
     /// Nodes that hand over what they have because they leave.
     pub leaving: Vec<NodeId>,
+    /// Parts of the pipeline whose node is not there: they wait for it, or are about to be given to others.
+    pub waiting: Vec<String>,
     /// The session that this node holds.
     pub session: Option<u64>,
     /// The election of the leader.
@@ -91,6 +93,7 @@ impl LedgerClient {
             promoted,
             drained: drained.into_iter().collect(),
             leaving: leaving.into_iter().collect(),
+            waiting: self.local(waiting),
             session: session.map(|session| session.0),
             log_term: metrics.current_term,
             applied: metrics.last_applied.map_or(0, |applied| applied.index + 1),

@@ -51,6 +51,17 @@ impl Directory {
             .map(|(node, &(epoch, _))| (node, epoch))
     }
 
+    /// The nodes that serve `role` at its newest epoch: those that are up, or, if none is, those that are
+    /// suspect.
+    pub fn holders(&self, role: &str) -> impl Iterator<Item = &NodeId> {
+        let nodes = || self.roles.get(role).into_iter().flatten();
+        let of = |status: Status| nodes().filter(move |(_, (_, known))| *known == status);
+        let up = of(Status::Up).next().is_some();
+        let status = if up { Status::Up } else { Status::Suspect };
+        let newest = of(status).map(|(_, &(epoch, _))| epoch).max();
+        of(status).filter(move |(_, (epoch, _))| Some(*epoch) == newest).map(|(node, _)| node)
+    }
+
     /// Whether a node that is up serves `role`.
     pub fn is_up(&self, role: &str) -> bool {
         let nodes = self.roles.get(role);
@@ -101,6 +112,22 @@ mod tests {
         assert_eq!(serving(&directory(both), "x", "c"), Some("b".into()));
         assert!(directory(both).is_up("x"));
         assert!(!directory(&both[..1]).is_up("x"));
+    }
+
+    #[test]
+    fn a_role_is_held_by_all_that_are_up_or_else_by_the_suspects() {
+        let all: &[Told<'_>] = &[
+            ("a", Status::Up, &[("x", 0)]),
+            ("b", Status::Suspect, &[("x", 0), ("y", 0)]),
+            ("c", Status::Up, &[("x", 0)]),
+            ("d", Status::Down, &[("x", 0), ("y", 0)]),
+        ];
+        let directory = directory(all);
+        let holders =
+            |role| directory.holders(role).map(|node| node.0.as_str()).collect::<Vec<_>>();
+        assert_eq!(holders("x"), ["a", "c"]);
+        assert_eq!(holders("y"), ["b"]);
+        assert_eq!(holders("z"), [""; 0]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct AllocationConfig {
     pub allocator: Option<AllocatorConfig>,
     /// Units that have a node for good.
     pub assignments: Vec<Assignment>,
+    /// How long until a node that has come counts for its whole weight.
+    pub slow_start: Span,
     /// How much nodes are to have compared to others; 1.0 for those that are not here.
     pub weights: BTreeMap<NodeId, f64>,
     /// How often a unit that was given up on a node is begun there again.
@@ -40,6 +42,7 @@ pub(super) fn section(s: &Settings) -> AllocationConfig {
             .iter()
             .filter_map(|line| Assignment::parse(line))
             .collect(),
+        slow_start: s.span_ms(&["allocation", "slow_start_ms"]),
         weights: s
             .list(&["allocation", "weights"])
             .iter()

@@ -387,6 +387,7 @@ pub const KEYS: &[KeySpec] = &[
     count("cluster.message_bytes_max", "bytes", 1 << 20, 1 << 30).operational(),
     count("cluster.ask_timeout_ms", "ms", 1, 3_600_000).operational(),
     count("cluster.leave_timeout_ms", "ms", 1, 3_600_000).operational(),
+    choice("cluster.balance", &Balancing::NAMES).operational(),
     //
     choice("allocation.strategy", &["rendezvous", "balanced", "master_standby", "static"])
         .operational(),

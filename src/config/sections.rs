@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
 use super::{Config, allocation};
+use crate::cluster::Balancing;
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
     Symbol, decimal,
@@ -251,6 +252,8 @@ pub struct ClusterConfig {
     pub ask_timeout: Span,
     /// How long leaving may take.
     pub leave_timeout: Span,
+    /// Which of several nodes that serve a role is told or asked.
+    pub balancing: Balancing,
 }
 
 /// Where a node's certificates are.
@@ -392,6 +395,7 @@ fn cluster(s: &Settings) -> ClusterConfig {
         message_bytes_max: s.count(&["cluster", "message_bytes_max"]),
         ask_timeout: s.span_ms(&["cluster", "ask_timeout_ms"]),
         leave_timeout: s.span_ms(&["cluster", "leave_timeout_ms"]),
+        balancing: Balancing::parse(s.text(&["cluster", "balance"])).unwrap_or(Balancing::Affinity),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection to one peer, as senders and the gateway use it.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use ractor::ActorRef;
 use tickwright_core::cluster::{Assembly, LinkNumber, Peer, ReceiveCredit, SendCredit};
@@ -14,6 +15,8 @@ pub(in crate::cluster) struct Link {
     pub(in crate::cluster) number: LinkNumber,
     /// Tells the link from every other of this node, also from those before its links started anew.
     pub(super) serial: u64,
+    /// When it began.
+    pub(super) since: Instant,
     pub(in crate::cluster) peer: Peer,
     pub(super) fence: Fence,
     /// The peer's gateway, once the session is ready. Messages of the peer may come before.
@@ -77,6 +80,7 @@ impl Link {
         Arc::new(Self {
             number,
             serial,
+            since: Instant::now(),
             peer,
             fence,
             gateway: OnceLock::new(),

@@ -4,11 +4,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::AtomicUsize;
 
 use ractor::Actor;
-use tickwright_core::domain::Incarnation;
+use tickwright_core::cluster::Balancing;
+use tickwright_core::domain::{Incarnation, Span};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::cluster::gateway::{GatewayActor, GatewayArguments};
+use crate::cluster::load::Loads;
 use crate::cluster::stream::Fence;
 use crate::kit::{Directory as Roles, Outlet};
 
@@ -30,7 +32,13 @@ fn peer(id: &str) -> Peer {
 }
 
 async fn end(own: &str, other: &str, pass: Pass, peer_pass: Pass) -> End {
-    let network = Network::new(peer(own), WINDOW, 4 << 20);
+    let choice = ChoiceSettings {
+        balancing: Balancing::Affinity,
+        slow_start: Span::ZERO,
+        weights: BTreeMap::new(),
+        loads: Loads::new(Duration::from_secs(5)),
+    };
+    let network = Network::new(peer(own), WINDOW, 4 << 20, choice);
     let (beats, _received) = Outlet::to_channel();
     let arguments =
         GatewayArguments { network: network.clone(), beats, directory: Roles::default() };

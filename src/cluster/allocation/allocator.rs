@@ -3,7 +3,7 @@
 //! | Why a unit moves                             | Where to                     | How many, how soon        |
 //! |----------------------------------------------|------------------------------|---------------------------|
 //! | it is nobody's                               | where it belongs             | all at once               |
-//! | its node is gone                             | by balance                   | all, after `patience`     |
+//! | its node is gone                             | by balance                   | all, after `patience`; at once, if it is drained |
 //! | its node has given it up                     | by balance                   | all at once               |
 //! | its node is drained; another was made master | where it belongs             | so many as may be under way, the next when one has begun |
 //! | it is not where it belongs                   | where it belongs             | one, every `settle`       |
@@ -16,7 +16,8 @@
 //! 2. A unit whose node is gone goes to a node that is there for such units, or, if there is none, to any;
 //!    but to its own node, if that is back in another life.
 //! 3. Exec stays with its node for good: what it has done is on that node's disk alone.
-//! 4. A node that is drained gets nothing but the exec that is its own. One that has given a unit up in this
+//! 4. Without failover, units of a node that is gone wait for it, or for somebody to drain it.
+//! 5. A node that is drained gets nothing but the exec that is its own. One that has given a unit up in this
 //!    life does not get that unit.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,8 +77,6 @@ pub struct Candidate {
     pub weight: f64,
     /// How loaded it is, from 0 to 1.
     pub load: f64,
-    /// Whether it is to be emptied.
-    pub is_drained: bool,
     /// The units that it says it runs, and at which epoch.
     pub serves: BTreeMap<Unit, u64>,
 }
@@ -103,6 +102,8 @@ pub struct Situation<'s> {
     pub held: &'s BTreeMap<Unit, Holding>,
     /// Who is there.
     pub there: &'s [Candidate],
+    /// Nodes that are to be emptied, whether or not they are there.
+    pub drained: &'s BTreeSet<NodeId>,
     /// Who was made master, if anybody was.
     pub master: Option<&'s NodeId>,
     /// Who gave what up.
@@ -165,11 +166,17 @@ impl<'s> Look<'s> {
     /// Those that may have `unit`: nodes that are there for it, or, if there are none, all. Exec goes to
     /// nobody else.
     fn eligible(&self, unit: Unit) -> Vec<&'s Candidate> {
-        let may = |c: &&Candidate| !c.is_drained && !self.has_given_up(unit, &c.node, c.session);
+        let may = |c: &&Candidate| {
+            !self.is_drained(&c.node) && !self.has_given_up(unit, &c.node, c.session)
+        };
         let has_duty = |c: &&Candidate| c.duties.iter().any(|duty| duty == unit.duty());
         let all = self.situation.there.iter().filter(may);
         let first: Vec<&Candidate> = all.clone().filter(has_duty).collect();
         if first.is_empty() && unit != Unit::Exec { all.collect() } else { first }
+    }
+
+    fn is_drained(&self, node: &NodeId) -> bool {
+        self.situation.drained.contains(node)
     }
 
     fn has_given_up(&self, unit: Unit, node: &NodeId, session: u64) -> bool {
@@ -261,7 +268,7 @@ impl Allocator {
         for candidate in there {
             let came = Came { at: look.now, is_new: are_at_work };
             let came = self.came.entry(life(candidate)).or_insert(came);
-            if candidate.is_drained {
+            if look.is_drained(&candidate.node) {
                 *came = Came { at: look.now, is_new: true };
             }
         }
@@ -298,12 +305,14 @@ impl Allocator {
     ) -> Option<&'s NodeId> {
         let lost = *self.lost.entry(unit).or_insert(look.now);
         let again = look.situation.there.iter().find(|c| c.node == holding.node);
-        let is_back = again.is_some_and(|c| unit == Unit::Exec || !c.is_drained);
-        let stays = unit == Unit::Exec || !self.config.fails_over;
+        // Somebody has said that it may not keep its units.
+        let is_drained = look.is_drained(&holding.node);
+        let is_back = again.is_some() && (unit == Unit::Exec || !is_drained);
+        let stays = unit == Unit::Exec || !(self.config.fails_over || is_drained);
         if stays || is_back {
             // In another life it has its disk, and what is on it, still.
             again.map(|c| &c.node)
-        } else if again.is_some() || look.now >= lost.after(self.config.patience) {
+        } else if is_drained || look.now >= lost.after(self.config.patience) {
             self.balance(unit, look)
         } else {
             None
@@ -368,11 +377,12 @@ impl Allocator {
                 break;
             }
             let may = unit != Unit::Exec && !self.under_way.contains_key(&unit);
-            if !may || !(holder.is_drained || has_master) {
+            let is_drained = look.is_drained(&holder.node);
+            if !may || !(is_drained || has_master) {
                 continue;
             }
             let to = self.place(unit, &look.eligible(unit), look);
-            let is_meant = holder.is_drained || to == look.situation.master;
+            let is_meant = is_drained || to == look.situation.master;
             if let Some(node) = to.filter(|&node| is_meant && *node != holder.node) {
                 let node = node.clone();
                 let found = look.situation.there.iter().find(|c| c.node == node);

@@ -36,7 +36,6 @@ fn node(name: &str, session: u64) -> Candidate {
         duties: vec![duty],
         weight: 1.0,
         load: 0.0,
-        is_drained: false,
         serves: BTreeMap::new(),
     }
 }
@@ -47,6 +46,7 @@ struct Cluster {
     there: Vec<Candidate>,
     held: BTreeMap<Unit, Holding>,
     given_up: GivenUp,
+    drained: BTreeSet<NodeId>,
     master: Option<NodeId>,
     epochs: BTreeMap<Unit, u64>,
     next_session: u64,
@@ -60,6 +60,7 @@ impl Cluster {
             there,
             held: BTreeMap::new(),
             given_up: GivenUp::new(),
+            drained: BTreeSet::new(),
             master: None,
             epochs: BTreeMap::new(),
             next_session: 100,
@@ -75,6 +76,7 @@ impl Cluster {
         let situation = Situation {
             held: &self.held,
             there: &self.there,
+            drained: &self.drained,
             master: self.master.as_ref(),
             given_up: &self.given_up,
         };
@@ -123,8 +125,10 @@ impl Cluster {
     }
 
     fn drain(&mut self, name: &str, is_drained: bool) {
-        let found = self.there.iter_mut().find(|c| c.node.0 == name);
-        found.unwrap().is_drained = is_drained;
+        match is_drained {
+            true => self.drained.insert(name.into()),
+            false => self.drained.remove(&NodeId::from(name)),
+        };
     }
 
     fn on(&self, name: &str) -> Vec<Unit> {
@@ -301,6 +305,23 @@ fn without_failover_units_wait_for_their_node() {
 }
 
 #[test]
+fn without_failover_units_of_a_lost_node_move_when_it_is_drained() {
+    let stays =
+        AllocatorConfig { fails_over: false, patience: SETTLE, ..config(Placing::Rendezvous) };
+    let mut cluster = Cluster::five(stays);
+    cluster.step(0);
+    let all = cluster.on("calc-1");
+    cluster.lose("calc-1");
+    assert_eq!(cluster.step(100), []);
+    cluster.drain("calc-1", true);
+    assert_eq!(cluster.step(101).len(), all.len(), "without waiting longer");
+    assert_eq!(cluster.on("calc-1"), []);
+    cluster.lose("exec-1");
+    cluster.drain("exec-1", true);
+    assert_eq!(cluster.step(102), [], "exec has to wait all the same");
+}
+
+#[test]
 fn a_drained_node_is_emptied_in_order_the_next_when_one_has_begun() {
     let mut cluster = Cluster::five(config(Placing::Rendezvous));
     cluster.step(0);
@@ -467,9 +488,9 @@ proptest! {
                     let back = gone.remove(at);
                     cluster.come_back(back);
                 }
-                (2, Some(place)) => {
-                    let candidate = &mut cluster.there[place];
-                    candidate.is_drained = !candidate.is_drained;
+                (2, _) => {
+                    let is_drained = cluster.drained.contains(&NodeId::from(name));
+                    cluster.drain(name, !is_drained);
                 }
                 (3, _) => cluster.master = Some(name.into()),
                 (4, Some(place)) => {
@@ -483,7 +504,7 @@ proptest! {
                 let Some(node) = node else { continue };
                 let candidate = cluster.there.iter().find(|c| c.node == node).unwrap();
                 let is_own = before.get(&unit).is_some_and(|holding| holding.node == node);
-                let may = !candidate.is_drained || (unit == Unit::Exec && is_own);
+                let may = !cluster.drained.contains(&node) || (unit == Unit::Exec && is_own);
                 prop_assert!(may, "{unit} goes to {node}, which is drained");
                 let life = (node, candidate.session);
                 let lives = cluster.given_up.get(&unit);
@@ -501,7 +522,8 @@ proptest! {
         for unit in units().filter(|&unit| unit != Unit::Exec) {
             let may = |c: &&Candidate| {
                 let lives = cluster.given_up.get(&unit);
-                !c.is_drained && !lives.is_some_and(|l| l.contains(&(c.node.clone(), c.session)))
+                !cluster.drained.contains(&c.node)
+                    && !lives.is_some_and(|l| l.contains(&(c.node.clone(), c.session)))
             };
             let somebody = cluster.there.iter().find(may);
             match cluster.held.get(&unit) {

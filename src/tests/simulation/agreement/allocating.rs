@@ -1,6 +1,6 @@
 //! What the coordinator does, as `actors/allocator.rs` does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tickwright_core::cluster::{
     Allocator, AllocatorConfig, Balancing, Candidate, GivenUp, Holding, Placing, Profile,
@@ -47,8 +47,13 @@ impl World {
         let held = holdings(&agreement.copy);
         let there = candidates(&agreement.copy, &profiles);
         let Some((_, allocator)) = &mut agreement.allocator else { return Ok(()) };
-        let situation =
-            Situation { held: &held, there: &there, master: None, given_up: &GivenUp::new() };
+        let situation = Situation {
+            held: &held,
+            there: &there,
+            drained: &BTreeSet::new(),
+            master: None,
+            given_up: &GivenUp::new(),
+        };
         let moves = allocator.plan(units, &situation, now);
         let client = agreement.client;
         for each in moves {
@@ -96,7 +101,6 @@ fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
             duties: profile.duties.clone(),
             weight: 1.0,
             load: 0.0,
-            is_drained: false,
             serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
         })
     });
