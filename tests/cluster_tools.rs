@@ -154,6 +154,7 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
         let ticks = edge("cleaner/0", &factors);
         assert_eq!(ticks["on"], "data-1", "{streams}");
         assert!(ticks["received"].is_string() && ticks["stable"].is_string(), "{ticks}");
+        assert!(ticks["session"].is_string() && ticks["epochs"].is_string(), "{ticks}");
         assert!(ticks["credit"].is_u64() && ticks["kept_rows"].is_u64(), "{ticks}");
         assert_eq!(edge(&strategy, "risk")["at"], "exec-1", "{streams}");
     }
@@ -234,6 +235,18 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     assert!(code == 0 && serde_json::from_str::<Value>(&told).unwrap().is_array(), "{told}");
     let (code, told) = ctl(&["drain", "calc-7"]);
     assert!(code == 2 && told.contains("there is no node calc-7"), "{code} {told}");
+    for words in
+        [["tree", "--on", "calc-7"], ["streams", "--on", "calc-7"], ["status", "--on", "calc-7"]]
+    {
+        let (code, told) = ctl(&words);
+        let known = "there is no node calc-7; there are: calc-1, data-1, exec-1";
+        assert!(code == 2 && told.contains(known), "{words:?}: {code} {told}");
+    }
+    let (code, told) = ctl(&["ask", "rsk", "\"Report\""]);
+    assert!(code == 2 && told.contains("nobody serves `rsk`; there are: "), "{code} {told}");
+    assert!(told.contains("node/*, risk, run/*, shard/*"), "{told}");
+    let (code, told) = ctl(&["kill-actor", "factors/99"]);
+    assert!(code == 2 && told.contains("no node has an actor `factors/99`"), "{code} {told}");
     let nowhere = ["ctl", "--node", "http://127.0.0.1:1", "drain", "calc-1"];
     let (code, told) = text(&run(&nowhere));
     assert!(code == 2 && told.contains("`tickwright node` starts one"), "{code} {told}");

@@ -175,7 +175,7 @@ async fn about(
     let role = desk::role(&node.0);
     let message = Message::json(&role, question);
     let patience = to.patience(desk.ask_timeout);
-    respond(desk.network.ask(Some(&node), message, patience).await)
+    desk.respond(desk.network.ask(Some(&node), message, patience).await)
 }
 
 /// Asks `PART/NODE` on one node or on all that have such a part; says of each what it has answered, or why
@@ -186,12 +186,18 @@ async fn each(
     (part, question): (&'static str, &'static str),
 ) -> Response {
     let patience = to.patience(desk.ask_timeout);
-    let nodes = match to.node() {
-        Some(node) => vec![node],
-        None => desk.nodes_with(part),
-    };
+    if let Some(node) = to.node() {
+        let role = format!("{part}/{node}");
+        let message = Message::json(&role, question);
+        let answer = desk.network.ask(Some(&node), message, patience).await;
+        // The shape is the same, with one row.
+        return desk.respond(answer.map(|body| {
+            let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+            json!([{ "node": node, "answer": answer }]).to_string().into_bytes()
+        }));
+    }
     let mut asked = JoinSet::new();
-    for node in nodes {
+    for node in desk.nodes_with(part) {
         let network = desk.network.clone();
         asked.spawn(async move {
             let role = format!("{part}/{node}");
@@ -216,6 +222,66 @@ async fn each(
 }
 
 impl Desk {
+    fn respond(&self, answer: Result<Vec<u8>, DeliveryError>) -> Response {
+        match answer {
+            Ok(body) => json_body(StatusCode::OK, body),
+            Err(error) => {
+                let code = match error {
+                    DeliveryError::Nobody(_) => StatusCode::NOT_FOUND,
+                    DeliveryError::Unlinked(_) | DeliveryError::Stalled(_) => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                    DeliveryError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                    DeliveryError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+                    DeliveryError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                    DeliveryError::Ended(_) | DeliveryError::Timeout { .. } => {
+                        StatusCode::GATEWAY_TIMEOUT
+                    }
+                };
+                let body = json!({
+                    "error": self.explained(&error),
+                    "is_outcome_unknown": error.is_outcome_unknown(),
+                });
+                json_body(code, body.to_string().into_bytes())
+            }
+        }
+    }
+
+    /// What went wrong, with the names there are if one was not known.
+    fn explained(&self, error: &DeliveryError) -> String {
+        match error {
+            DeliveryError::Nobody(_) => {
+                // Of those that every node or every unit has, one stands for all.
+                let kind = |(role, _): (String, _)| match role.split_once('/') {
+                    Some((kind, _)) => format!("{kind}/*"),
+                    None => role,
+                };
+                let kinds: BTreeSet<String> = self.network.roles().into_iter().map(kind).collect();
+                let kinds: Vec<String> = kinds.into_iter().collect();
+                format!(
+                    "{error}; there are: {} (`tickwright ctl roles` lists all)",
+                    kinds.join(", ")
+                )
+            }
+            DeliveryError::Unlinked(node) => {
+                let view = self.view.borrow();
+                let known = view.members.iter().map(|member| member.profile.id.0.as_str());
+                let known: Vec<&str> = known.collect();
+                if known.contains(&node.0.as_str()) {
+                    error.to_string()
+                } else {
+                    format!("there is no node {node}; there are: {}", known.join(", "))
+                }
+            }
+            DeliveryError::Stalled(_)
+            | DeliveryError::TooLarge { .. }
+            | DeliveryError::TooMany
+            | DeliveryError::Refused(_)
+            | DeliveryError::Ended(_)
+            | DeliveryError::Timeout { .. } => error.to_string(),
+        }
+    }
+
     /// Nodes that have not left and serve `PART/NODE`.
     fn nodes_with(&self, part: &str) -> Vec<NodeId> {
         let roles: BTreeSet<String> =
@@ -239,7 +305,7 @@ async fn ask(
 ) -> Response {
     let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
     let patience = to.patience(desk.ask_timeout);
-    respond(desk.network.ask(to.node().as_ref(), message, patience).await)
+    desk.respond(desk.network.ask(to.node().as_ref(), message, patience).await)
 }
 
 async fn tell(
@@ -251,32 +317,7 @@ async fn tell(
     let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
     let patience = to.patience(desk.ask_timeout);
     let told = desk.network.tell(to.node().as_ref(), message, patience).await;
-    respond(told.map(|()| b"{\"told\":true}".to_vec()))
-}
-
-fn respond(answer: Result<Vec<u8>, DeliveryError>) -> Response {
-    match answer {
-        Ok(body) => json_body(StatusCode::OK, body),
-        Err(error) => {
-            let code = match error {
-                DeliveryError::Nobody(_) => StatusCode::NOT_FOUND,
-                DeliveryError::Unlinked(_) | DeliveryError::Stalled(_) => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
-                DeliveryError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-                DeliveryError::TooMany => StatusCode::TOO_MANY_REQUESTS,
-                DeliveryError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                DeliveryError::Ended(_) | DeliveryError::Timeout { .. } => {
-                    StatusCode::GATEWAY_TIMEOUT
-                }
-            };
-            let body = json!({
-                "error": error.to_string(),
-                "is_outcome_unknown": error.is_outcome_unknown(),
-            });
-            json_body(code, body.to_string().into_bytes())
-        }
-    }
+    desk.respond(told.map(|()| b"{\"told\":true}".to_vec()))
 }
 
 fn json_body(code: StatusCode, body: Vec<u8>) -> Response {

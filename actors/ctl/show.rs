@@ -48,6 +48,8 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
                 "kept_rows",
                 "unsent_rows",
                 "waiting_rows",
+                "session",
+                "epochs",
             ];
             table(&columns, answer)
         }
@@ -145,19 +147,53 @@ pub(super) fn edges(answers: &Value) -> Value {
             for field in ["from", "to"] {
                 edge.insert(field.into(), end[field].clone());
             }
-            let (own, other, standing) = match end.get("producer") {
-                Some(standing) => ("on", "at", standing),
-                None => ("at", "on", &end["consumer"]),
-            };
-            edge.insert(own.into(), node.clone());
-            // Until the other end has its say.
-            edge.entry(other).or_insert_with(|| end["other_node"].clone());
-            for (field, value) in standing.as_object().into_iter().flatten() {
-                edge.insert(field.clone(), readable(value));
-            }
+            add_end(edge, node, end);
         }
     }
+    for edge in edges.values_mut() {
+        let session = both(edge, "session");
+        let epochs = format!("{}/{}", side(edge, "epoch", "on"), side(edge, "epoch", "at"));
+        edge.extend([("session".to_owned(), session.into()), ("epochs".to_owned(), epochs.into())]);
+    }
     edges.into_values().map(Value::Object).chain(silent).collect()
+}
+
+/// What one end says of a stream, on `node`. An older life of it, which is about to end, has no say.
+fn add_end(edge: &mut Map<String, Value>, node: &Value, end: &Value) {
+    let (own, other, standing) = match end.get("producer") {
+        Some(standing) => ("on", "at", standing),
+        None => ("at", "on", &end["consumer"]),
+    };
+    let (epoch, session) = (format!("epoch_{own}"), format!("session_{own}"));
+    if edge.get(&epoch).and_then(Value::as_u64) > end["epoch"].as_u64() {
+        return;
+    }
+    edge.insert(epoch, end["epoch"].clone());
+    edge.insert(own.into(), node.clone());
+    // Until the other end has its say.
+    edge.entry(other).or_insert_with(|| end["other_node"].clone());
+    for (field, value) in standing.as_object().into_iter().flatten() {
+        if field == "session" {
+            // More digits than a number has in most programs that read JSON.
+            let number = value.as_u64().map(|number| format!("{number:016x}"));
+            edge.insert(session.clone(), number.into());
+        } else {
+            edge.insert(field.clone(), readable(value));
+        }
+    }
+}
+
+/// What is known of one end.
+fn side(edge: &Map<String, Value>, what: &str, side: &str) -> String {
+    edge.get(&format!("{what}_{side}")).map_or_else(|| "-".into(), plain)
+}
+
+/// The end of a number that both ends are to have; of both, if they do not agree, or have not found each
+/// other yet.
+fn both(edge: &Map<String, Value>, what: &str) -> String {
+    let short = |text: String| text[text.len().saturating_sub(6)..].to_owned();
+    let (on, at) = (short(side(edge, what, "on")), short(side(edge, what, "at")));
+    if on == at { on } else { format!("{on}/{at}") }
 }
 
 /// A key as people read it; anything else as it is.
@@ -207,17 +243,22 @@ mod tests {
 
     #[test]
     fn the_two_ends_of_a_stream_are_one_row() {
-        let end = |side: &str, other: &str, standing: Value| {
+        let end = |side: &str, other: &str, epoch: u64, standing: Value| {
             json!({
                 "from": "strategy/0", "to": "risk", "other": "x", "other_node": other,
-                side: standing,
+                "epoch": epoch, side: standing,
             })
         };
-        let produced = json!({ "complete": Key::END, "stable": Key::START, "credit": 7 });
-        let consumed = json!({ "received": Key::of(2_000_000_000, 1, 3), "waiting_rows": 2 });
+        let session = 0xabc_0000_0000_1234_u64;
+        let produced =
+            json!({ "complete": Key::END, "stable": Key::START, "credit": 7, "session": session });
+        let consumed = json!({
+            "received": Key::of(2_000_000_000, 1, 3), "waiting_rows": 2, "session": session,
+        });
         let answers = json!([
-            { "node": "calc-1", "answer": [end("producer", "exec-1", produced)] },
-            { "node": "exec-1", "answer": [end("consumer", "calc-1", consumed)] },
+            { "node": "calc-1", "answer": [end("producer", "exec-1", 3, produced.clone())] },
+            { "node": "calc-9", "answer": [end("producer", "exec-1", 2, produced)] },
+            { "node": "exec-1", "answer": [end("consumer", "calc-1", 1, consumed)] },
             { "node": "data-1", "error": "silent" },
         ]);
         let rows = edges(&answers);
@@ -227,6 +268,8 @@ mod tests {
         assert_eq!((&row["complete"], &row["stable"]), (&json!("end"), &json!("start")));
         assert_eq!(row["received"], Key::of(2_000_000_000, 1, 3).to_string());
         assert_eq!((&row["credit"], &row["waiting_rows"]), (&json!(7), &json!(2)));
+        assert_eq!((&row["session"], &row["epochs"]), (&json!("001234"), &json!("3/1")));
+        assert_eq!(row["session_at"], "0abc000000001234");
         assert_eq!(rows[1], json!({ "on": "data-1", "error": "silent" }));
     }
 }

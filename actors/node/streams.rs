@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tickwright_core::cluster::Unit;
-use tickwright_core::domain::Key;
 use tickwright_core::stream::{InflowStanding, OutflowStanding};
 
 use super::report::ask;
@@ -25,6 +24,8 @@ pub struct StreamEnd {
     pub from: String,
     /// The consuming one.
     pub to: String,
+    /// Since which epoch of the allocation this end is here.
+    pub epoch: u64,
     /// The unit at the other end.
     pub other: String,
     /// Where that is reached; none, if nobody is known to have it.
@@ -52,14 +53,6 @@ impl StreamEnd {
             Standing::Producer(_) => None,
         }
     }
-
-    /// Everything up to here has come, at a consuming end.
-    pub fn received(&self) -> Option<Key> {
-        match &self.standing {
-            Standing::Consumer(standing) => Some(standing.received),
-            Standing::Producer(_) => None,
-        }
-    }
 }
 
 /// A stage, and who is at the other ends of its streams.
@@ -70,20 +63,24 @@ struct Stage {
     consumers: Vec<(String, Unit)>,
 }
 
-/// The ends of the streams of `units`, which are here, of a pipeline with so many sources and shards. A
+/// The ends of the streams of `units`, which are here, each since its epoch, of a pipeline with so many sources and shards. A
 /// stage that does not answer, because it is starting anew, is left out.
 pub(super) async fn ends(
     directory: &Directory,
-    units: &[Unit],
+    units: &[(Unit, u64)],
     (sources, shards): (usize, usize),
     node_of: impl Fn(Unit) -> Option<String>,
 ) -> Vec<StreamEnd> {
     let mut ends = Vec::new();
-    for stage in units.iter().flat_map(|&unit| stages(unit, sources, shards)) {
+    let all = units.iter().flat_map(|&(unit, epoch)| {
+        stages(unit, sources, shards).into_iter().map(move |stage| (stage, epoch))
+    });
+    for (stage, epoch) in all {
         let Some(streams) = standing(directory, &stage).await else { continue };
         let end = |from: &str, to: &str, (unit, standing): (Unit, Standing)| StreamEnd {
             from: from.to_owned(),
             to: to.to_owned(),
+            epoch,
             other: unit.to_string(),
             other_node: if unit == stage.unit { node_of(stage.unit) } else { node_of(unit) },
             standing,

@@ -277,7 +277,7 @@ impl Units {
     /// Where the streams stand whose ends are here. The future needs nothing of this.
     pub fn streams(&self) -> impl Future<Output = Vec<StreamEnd>> + Send + use<> {
         let (wiring, network) = (self.wiring.clone(), self.transport.network().clone());
-        let units: Vec<Unit> = self.here().collect();
+        let units: Vec<(Unit, u64)> = self.here_since().collect();
         async move {
             let node_of = |unit: Unit| Some(network.route(&unit.to_string())?.node.0);
             let counts = (wiring.sources.len(), wiring.shards);

@@ -236,7 +236,8 @@ impl<B: Block> Merge<B> {
     pub fn standing(&self, input: usize) -> InflowStanding {
         let state = &self.inputs[input];
         let waiting = state.blocks.iter().map(|(block, next)| (block.len() - next) as u64);
-        InflowStanding { received: state.complete, waiting_rows: waiting.sum() }
+        let session = Some(state.session).filter(|&session| session > 0);
+        InflowStanding { session, received: state.complete, waiting_rows: waiting.sum() }
     }
 
     /// Takes in a frame. Returns false when it belongs to another session or holds nothing new.

@@ -174,6 +174,7 @@ impl<B: Block> Outflow<B> {
         OutflowStanding {
             complete: self.complete,
             sent: self.session.as_ref().map(|session| session.sent),
+            session: self.session(),
             stable: self.stable,
             credit: self.credit(),
             kept_rows: self.kept_rows as u64,
@@ -260,6 +261,7 @@ mod tests {
         assert!(!outflow.has_room());
         let standing = outflow.standing();
         assert_eq!((standing.complete, standing.sent), (key(30), Some(key(20))));
+        assert_eq!(standing.session, Some(1));
         assert_eq!((standing.kept_rows, standing.unsent_rows, standing.credit), (30, 10, 0));
         outflow.on_credit(7, 100);
         assert_eq!(sent(&mut outflow), [0; 0], "credit of another session");

@@ -11,6 +11,8 @@ pub struct OutflowStanding {
     pub complete: Key,
     /// Everything up to here has been sent; none, while no consumer is there.
     pub sent: Option<Key>,
+    /// Which session that is.
+    pub session: Option<u64>,
     /// The consumer will never ask for anything up to here again.
     pub stable: Key,
     /// Rows that may still be sent.
@@ -24,6 +26,8 @@ pub struct OutflowStanding {
 /// The consuming end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InflowStanding {
+    /// The session in which rows are taken; none, before the first.
+    pub session: Option<u64>,
     /// Everything up to here has come.
     pub received: Key,
     /// Rows that have come and wait for others.
