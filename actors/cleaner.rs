@@ -227,6 +227,12 @@ impl Work for Cleaning {
         Ok(())
     }
 
+    fn flush(&mut self, stage: &mut CleanerStage) {
+        if self.is_dealt() {
+            self.send_dealt(stage);
+        }
+    }
+
     fn pass_time(&mut self, until: Key, stage: &mut CleanerStage) {
         // Time that passes without rows is told by boundary rows.
         if until == Key::END {

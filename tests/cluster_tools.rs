@@ -197,6 +197,10 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     println!("exec took nothing for {pause:?} at most while calc-1 was drained: {drained}");
     assert_eq!(drained["moved"].as_array().unwrap().len(), had.len(), "{drained}");
     assert_eq!(units(calc, "calc-1"), BTreeSet::new());
+    let drained = deed(calc, &drain("data-1", false), None).unwrap();
+    let moved = drained["moved"].as_array().unwrap();
+    assert!(moved.contains(&json!("source/0")), "{drained}");
+    deed(calc, &drain("data-1", true), None).unwrap();
     assert!(rows(exec) > Some(0) && ask(exec, "run/exec-1", "Report").is_err(), "it goes on");
     let has_note = |name: &str| {
         let members = data.ask(&CtlTask::Members, None).unwrap_or_default();

@@ -144,6 +144,10 @@ pub trait Work: Sized + Send + 'static {
         stage: &mut Stage<Self::Input, Self::Output>,
     ) -> Result<(), ActorProcessingErr>;
 
+    /// Sends on what was held back to go with what follows: whoever goes on from a checkpoint that is put
+    /// now does not have it. Where [`Stage::is_due`] says so, [`Work::handle`] holds nothing back.
+    fn flush(&mut self, _stage: &mut Stage<Self::Input, Self::Output>) {}
+
     /// No rows, but time has passed, or the input has ended.
     fn pass_time(&mut self, until: Key, stage: &mut Stage<Self::Input, Self::Output>) {
         stage.advance(until);
@@ -385,8 +389,9 @@ impl<I: Rows, O: Rows> Stage<I, O> {
 
     /// Puts the last checkpoint, if that is asked for, and says so once it is stored. Rows are handled
     /// all the same: nobody waits for the other node to be ready.
-    fn hand_over<W: Work<Input = I>>(&mut self, work: &W) {
+    fn hand_over<W: Work<Input = I, Output = O>>(&mut self, work: &mut W) {
         if self.handover.is_due(self.position) {
+            work.flush(self);
             self.checkpoints.put_last(self.position, &work.snapshot());
         }
         self.handover.answer(&self.checkpoints);

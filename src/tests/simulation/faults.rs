@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     },
     Pause(usize),
     Cut(Vec<(usize, usize)>),
+    /// An operator wants a node empty for a while.
+    Drain(usize),
     /// The ledger's leader steps down.
     Depose,
 }
@@ -124,7 +126,7 @@ impl Scenario {
     fn fault(&self, random: &mut Random) -> Fault {
         let count = self.names.len();
         let node = random.index(count);
-        let kind = match random.index(10) {
+        let kind = match random.index(12) {
             0..=3 => {
                 // The first seed remembers nobody without its disk, and would found again.
                 let forgets = node != self.seeds[0] && random.percent(self.forgets);
@@ -132,6 +134,7 @@ impl Scenario {
             }
             4 | 5 => Kind::Pause(node),
             6..=8 => Kind::Cut(cut(random, count)),
+            9 | 10 => Kind::Drain(node),
             _ => Kind::Depose,
         };
         let at = random.range(FAULTS_FROM, FAULTS_UNTIL);
@@ -183,6 +186,12 @@ impl World {
                 note!(self, "cut {ways:?}");
                 ways.iter().for_each(|&(from, to)| self.cut(from, to));
                 self.at_world(self.now + lasts, What::Heal(ways));
+            }
+            Kind::Drain(node) => {
+                let name = self.nodes[node].name.clone();
+                note!(self, "{name} is drained for {lasts} ns");
+                self.drained.insert(name);
+                self.at_world(self.now + lasts, What::Undrain(node));
             }
             Kind::Depose => self.depose(),
         }

@@ -127,6 +127,7 @@ impl World {
     /// Ways may have changed: whoever is concerned asks again.
     pub(crate) fn reroute(&mut self, node: usize) {
         while std::mem::take(&mut self.run_of(node).is_rerouted) {
+            self.end_left(node);
             self.say_hellos(node);
             let units: Vec<Unit> = self.run_of(node).actors.keys().copied().collect();
             for unit in units {
@@ -175,7 +176,10 @@ impl World {
                 say: Say::Demand(demand),
             };
             if route.link.is_none() {
-                self.after(node, LOCAL, What::Local(mail));
+                // A later life of it elsewhere must not lose the stream to this one.
+                if self.run_of(node).port.heard.admit(unit, mail.spoken_at).is_ok() {
+                    self.after(node, LOCAL, What::Local(mail));
+                }
             } else if !self.say(node, &route.node, mail) {
                 self.after(node, RETRY, What::Unsaid(unit, from, serial));
                 return;

@@ -100,11 +100,12 @@ fn run_all(share: u64) {
     }
     let seeds = number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
-    let (mut events, mut rewinds, mut stale) = (0, 0, 0);
+    let (mut events, mut rewinds, mut stale, mut handovers) = (0, 0, 0, 0);
     for seed in (share..seeds).step_by(2) {
         let (world, result) = run(seed, false, &mut undisturbed);
         (events, rewinds) = (events + world.events, rewinds + world.rewinds);
         stale += world.stale_frames;
+        handovers += world.handovers;
         if let Err(broken) = result {
             println!("seed {seed}: {broken}");
             println!(
@@ -114,7 +115,8 @@ fn run_all(share: u64) {
         }
     }
     println!(
-        "{} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused",
+        "{} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused, \
+         {handovers} units handed over",
         seeds / 2
     );
     assert!(failed.is_empty(), "seeds {failed:?} failed");

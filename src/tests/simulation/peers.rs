@@ -88,6 +88,8 @@ impl World {
             is_rerouted: false,
             agreement,
             hosted: BTreeMap::new(),
+            beginning: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             actors: BTreeMap::new(),
             port: Port::new(session),
         };

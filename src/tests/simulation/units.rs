@@ -4,13 +4,14 @@
 
 mod brokers;
 mod checkpoints;
+mod handover;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tickwright_core::cluster::{Peer, Unit};
-use tickwright_core::domain::{Key, Kind, Span, Tick, TickBatch};
+use tickwright_core::domain::{Key, Kind, Tick, TickBatch};
 use tickwright_core::stream::{
     Block, Frame, Lockstep, LockstepSnapshot, Merge, Merging, Outflow, SignalBatch,
 };
@@ -22,7 +23,7 @@ use crate::disk::Write;
 use crate::faults::Scenario;
 use crate::mail::{Mail, Pump, Rows, Say};
 use crate::random::mix;
-use crate::world::{Broken, SECOND, What, World, note};
+use crate::world::{Broken, World, note};
 
 const LATENCY: u64 = 350;
 
@@ -203,38 +204,6 @@ fn number(unit: Unit) -> usize {
 }
 
 impl World {
-    /// Ends what is not this node's any more, and starts what has become its.
-    pub(crate) fn settle(&mut self, node: usize) {
-        let own = self.nodes[node].name.clone();
-        let owners = self.run_of(node).agreement.owners();
-        let run = self.run_of(node);
-        let is_wanted = |unit: &Unit, epoch: &u64| owners.get(unit) == Some(&(own.clone(), *epoch));
-        let before = run.hosted.clone();
-        run.hosted.retain(|unit, epoch| is_wanted(unit, epoch));
-        let hosted = run.hosted.clone();
-        run.actors.retain(|unit, _| hosted.contains_key(unit));
-        for (&unit, (node, epoch)) in &owners {
-            if *node == own {
-                run.hosted.entry(unit).or_insert(*epoch);
-                run.port.on_hosted(unit, *epoch);
-            }
-        }
-        if run.hosted == before {
-            return;
-        }
-        let started: Vec<(Unit, u64)> = run
-            .hosted
-            .iter()
-            .filter(|&(unit, epoch)| before.get(unit) != Some(epoch))
-            .map(|(&unit, &epoch)| (unit, epoch))
-            .collect();
-        for (unit, epoch) in started {
-            let wait = self.random.range(100_000, SECOND / 5);
-            self.after(node, Span::from_nanos(wait), What::Ready(unit, epoch));
-        }
-        self.on_services(node);
-    }
-
     pub(crate) fn with_actor(
         &mut self,
         node: usize,
@@ -248,9 +217,14 @@ impl World {
 
     pub(crate) fn on_ready(&mut self, node: usize, unit: Unit, epoch: u64) -> Result<(), Broken> {
         let run = self.run_of(node);
-        if run.hosted.get(&unit) != Some(&epoch) || run.actors.contains_key(&unit) {
+        if run.beginning.get(&unit) != Some(&epoch) {
             return Ok(());
         }
+        run.beginning.remove(&unit);
+        run.hosted.insert(unit, epoch);
+        run.port.on_hosted(unit, epoch);
+        self.on_services(node);
+        let run = self.run_of(node);
         let serial = run.port.next_serial();
         let Scenario { retained, spacing, .. } = self.scenario;
         let workload = self.workload.clone();
@@ -290,6 +264,7 @@ impl World {
             in_flight: Vec::new(),
             abandoned: Vec::new(),
             announced: Key::START,
+            is_closed: false,
         };
         let mut actor = Actor {
             unit,

@@ -55,6 +55,8 @@ pub(crate) enum What {
     ClientDue,
     /// The disk has come so far.
     Synced(u64),
+    /// Whoever runs a unit that is this node's now is asked for its last checkpoint.
+    Begin(Unit, u64),
     /// The actors of a unit that was started are there.
     Ready(Unit, u64),
     ReadOn(Unit, u64),
@@ -65,6 +67,7 @@ pub(crate) enum What {
     // To the world:
     Strike(usize),
     Heal(Vec<(usize, usize)>),
+    Undrain(usize),
     Start(usize),
     GiveUp(usize, usize, u64),
     Elections,
@@ -105,6 +108,10 @@ pub(crate) struct Run {
     pub(crate) agreement: Agreement,
     /// Units that are hosted, and their epochs.
     pub(crate) hosted: BTreeMap<Unit, u64>,
+    /// Units that are this node's now, and are not hosted yet.
+    pub(crate) beginning: BTreeMap<Unit, u64>,
+    /// Units that are hosted, though another node was given them, and until when.
+    pub(crate) leaving: BTreeMap<Unit, u64>,
     pub(crate) actors: BTreeMap<Unit, Actor>,
     pub(crate) port: Port,
 }
@@ -127,6 +134,10 @@ pub(crate) struct World {
     pub(crate) faults: Vec<Fault>,
     /// When each cluster was founded, and by whom.
     pub(crate) founded: Vec<(u64, usize)>,
+    /// Nodes that an operator wants empty.
+    pub(crate) drained: BTreeSet<NodeId>,
+    /// How often a unit was handed over by a node that was there.
+    pub(crate) handovers: u64,
     /// Every epoch of every unit, and whose it was.
     pub(crate) owners: BTreeMap<(Unit, u64), NodeId>,
     /// The latest epoch of each producer that each life of a consumer has taken a frame of.
@@ -283,6 +294,7 @@ impl World {
             What::Propose(proposal) => self.on_propose(node, proposal)?,
             What::ClientDue => self.client_due(node),
             What::Synced(number) => self.on_synced(node, number)?,
+            What::Begin(unit, epoch) => self.on_begin(node, unit, epoch),
             What::Ready(unit, epoch) => self.on_ready(node, unit, epoch)?,
             What::ReadOn(unit, serial) => self.on_read_on(node, unit, serial)?,
             What::Unsaid(to, from, serial) => self.on_unsaid(node, to, from, serial),
@@ -297,6 +309,7 @@ impl World {
             | What::Mail(_) => unreachable!("they come by a connection"),
             What::Strike(_)
             | What::Heal(_)
+            | What::Undrain(_)
             | What::Start(_)
             | What::GiveUp(..)
             | What::Elections
@@ -325,6 +338,10 @@ impl World {
             What::Heal(ways) => {
                 note!(self, "healed {ways:?}");
                 ways.into_iter().for_each(|(from, to)| self.heal(from, to));
+            }
+            What::Undrain(node) => {
+                let name = &self.nodes[node].name;
+                self.drained.remove(name);
             }
             What::Start(node) => self.start(node),
             What::GiveUp(from, to, number) => self.give_up(from, to, number),
@@ -387,6 +404,8 @@ pub(crate) fn new(seed: u64, scenario: Scenario) -> World {
         workload,
         faults,
         founded: Vec::new(),
+        drained: BTreeSet::new(),
+        handovers: 0,
         owners: BTreeMap::new(),
         taken: BTreeMap::new(),
         quiet_at,

@@ -1,6 +1,6 @@
 //! What the coordinator does, as `actors/allocator.rs` does it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tickwright_core::cluster::{
     Allocator, AllocatorConfig, Balancing, Candidate, GivenUp, Holding, Placing, Profile,
@@ -46,11 +46,13 @@ impl World {
             run.membership.members(now).into_iter().map(|member| member.profile).collect();
         let held = holdings(&agreement.copy);
         let there = candidates(&agreement.copy, &profiles);
+        let drained = self.drained.clone();
+        let agreement = &mut self.run_of(node).agreement;
         let Some((_, allocator)) = &mut agreement.allocator else { return Ok(()) };
         let situation = Situation {
             held: &held,
             there: &there,
-            drained: &BTreeSet::new(),
+            drained: &drained,
             master: None,
             given_up: &GivenUp::new(),
         };

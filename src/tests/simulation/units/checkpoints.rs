@@ -11,6 +11,8 @@ pub(crate) struct Checkpoints {
     pub(super) in_flight: Vec<Key>,
     pub(super) abandoned: Vec<Key>,
     pub(super) announced: Key,
+    /// The last one was put: another node goes on from there.
+    pub(super) is_closed: bool,
 }
 
 impl Checkpoints {
@@ -22,13 +24,14 @@ impl Checkpoints {
 
     pub(super) fn is_due(&mut self, rows: u64) -> bool {
         self.rows += rows;
-        self.rows >= self.spacing && self.in_flight.is_empty() && self.abandoned.is_empty()
+        let is_idle = self.in_flight.is_empty() && self.abandoned.is_empty();
+        self.rows >= self.spacing && is_idle && !self.is_closed
     }
 
     /// Whether there is something to write.
     pub(super) fn put(&mut self, key: Key) -> bool {
         self.rows = 0;
-        let is_new = self.kept.last() != Some(&key);
+        let is_new = self.kept.last() != Some(&key) && !self.is_closed;
         self.in_flight.extend(is_new.then_some(key));
         is_new
     }

@@ -9,7 +9,7 @@ use tickwright_core::domain::{
 use tickwright_core::stream::Block as _;
 use tickwright_core::stream::{Next, SignalBatch};
 
-use super::{Actor, Body, Demand, Exec, ExecState, State, number};
+use super::{Actor, Body, Demand, Exec, ExecState, Source, State, number};
 use crate::disk::Write;
 use crate::faults::{FAULTS_UNTIL, Scenario};
 use crate::mail::Rows;
@@ -105,13 +105,7 @@ impl World {
                 source.frames_waiting += 1;
                 let has_room = source.outputs.iter().all(|output| output.flow.has_room());
                 if !more || source.frames_waiting >= source.dealt.len() || !has_room {
-                    source.frames_waiting = 0;
-                    for shard in 0..source.dealt.len() {
-                        let batch = std::mem::take(&mut source.dealt[shard]);
-                        let output = &mut source.outputs[shard + 1];
-                        output.flow.push(Arc::new(batch), position, false);
-                        self.send_output(node, (unit, epoch), output, Rows::Ticks);
-                    }
+                    self.send_dealt(node, (unit, epoch), source, position);
                 }
                 if is_due || position == Key::END {
                     written
@@ -131,6 +125,23 @@ impl World {
             if key == Key::END {
                 self.put(node, actor, key, state);
             }
+        }
+    }
+
+    /// Sends each shard the rows that were held back for it.
+    pub(super) fn send_dealt(
+        &mut self,
+        node: usize,
+        own: (Unit, u64),
+        source: &mut Source,
+        position: Key,
+    ) {
+        source.frames_waiting = 0;
+        for shard in 0..source.dealt.len() {
+            let batch = std::mem::take(&mut source.dealt[shard]);
+            let output = &mut source.outputs[shard + 1];
+            output.flow.push(Arc::new(batch), position, false);
+            self.send_output(node, own, output, Rows::Ticks);
         }
     }
 
