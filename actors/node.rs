@@ -44,7 +44,7 @@ use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
 use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
-    ArrivalLog, Chaos, ChildSpec, Clock, ControlLog, Demand, Directory, Outlet, StageLinks,
+    ArrivalLog, Chaos, ChildSpec, Clock, Closed, ControlLog, Demand, Directory, Outlet, StageLinks,
     StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
 };
@@ -218,7 +218,7 @@ impl Wiring {
             batch_ticks: config.pipeline.batch_ticks,
             store,
             copies: None,
-            is_closed: Arc::default(),
+            closed: Closed::default(),
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;

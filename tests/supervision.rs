@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Case, PATIENCE, Scratch, config, draw};
-use ractor::Message;
+use ractor::rpc::CallResult;
+use ractor::{ActorRef, Message, RpcReplyPort};
 use tickwright::broker::BrokerMessage;
 use tickwright::cleaner::CleanerMessage;
 use tickwright::factors::FactorsMessage;
@@ -214,6 +215,60 @@ fn kills_at_random_moments_change_nothing() {
             assert!(killed.len() >= 10, "seed {seed}: over after {} kills", killed.len());
             // Shown when the test fails, to be run again alone.
             println!("seed {seed}: {shards} shards, credit {credit}, killed {killed:?}");
+            assert_eq!(running.digest().await, expected, "seed {seed}");
+        });
+    }
+}
+
+/// Asks `role` for its last checkpoint, as a node does that is to go on from there, and waits until that is
+/// stored.
+async fn hand_over(running: &Running, role: &str) {
+    async fn asked<M: Message>(running: &Running, role: &str, ask: fn(RpcReplyPort<Key>) -> M) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(actor) = running.node.directory.serving(role) {
+                let call = ActorRef::<M>::from(actor).call(ask, Some(PATIENCE)).await;
+                if matches!(call, Ok(CallResult::Success(_))) {
+                    return;
+                }
+            }
+            assert!(Instant::now() < deadline, "{role} does not put its last checkpoint");
+            running.work().await;
+        }
+    }
+    match role.split('/').next().unwrap() {
+        "ingester" => asked(running, role, |r| IngesterMessage::HandOver(Key::START, r)).await,
+        "cleaner" => asked(running, role, |r| CleanerMessage::HandOver(Key::START, r)).await,
+        "factors" => asked(running, role, |r| FactorsMessage::HandOver(Key::START, r)).await,
+        "strategy" => asked(running, role, |r| StrategyMessage::HandOver(Key::START, r)).await,
+        other => panic!("{other} does not move"),
+    }
+}
+
+/// Whoever goes on from a last checkpoint has everything, whenever it was asked for.
+#[test]
+fn a_successor_goes_on_from_the_last_checkpoint_as_if_nothing_had_been() {
+    let expected = expected();
+    for seed in 1..=8 {
+        let mut chance: u64 = seed;
+        block_on(async {
+            let mut running = Running::start(&[("pipeline.shards", "3")]).await;
+            let mut roles = vec!["ingester/0".to_owned(), "cleaner/0".to_owned()];
+            for shard in 0..3 {
+                roles.extend([format!("factors/{shard}"), format!("strategy/{shard}")]);
+            }
+            while !roles.is_empty() && !running.is_finished() {
+                let place = usize::try_from(draw(&mut chance) % roles.len() as u64).unwrap();
+                let role = roles.remove(place);
+                tokio::time::sleep(Duration::from_micros(draw(&mut chance) % 12_000)).await;
+                hand_over(&running, &role).await;
+                // It has worked on since then, as the node does whose unit was given away.
+                tokio::time::sleep(Duration::from_micros(draw(&mut chance) % 3_000)).await;
+                if let Some(actor) = running.node.directory.serving(&role) {
+                    actor.kill();
+                }
+            }
+            assert!(roles.len() <= 4, "seed {seed}: over with {roles:?} left");
             assert_eq!(running.digest().await, expected, "seed {seed}");
         });
     }

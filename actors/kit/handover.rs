@@ -1,9 +1,26 @@
 //! How a stage that another node is to go on with comes to its last checkpoint.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use ractor::RpcReplyPort;
 use tickwright_core::domain::Key;
 
 use super::Checkpoints;
+
+/// Which stages have put their last checkpoints: one that starts anew puts none either. Clones share
+/// everything.
+#[derive(Clone, Debug, Default)]
+pub struct Closed(Arc<Mutex<BTreeMap<String, Arc<AtomicBool>>>>);
+
+impl Closed {
+    /// Whether that is so of `stage`.
+    pub fn of(&self, stage: &str) -> Arc<AtomicBool> {
+        let mut stages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(stages.entry(stage.to_owned()).or_default())
+    }
+}
 
 /// What was asked of a stage, and how far that has come.
 #[derive(Debug, Default)]

@@ -44,7 +44,7 @@ pub use clock::{Clock, monotonic_nanos};
 pub use control::{CHANGE_COUNT_MAX, Control, ControlLog};
 pub use directory::{Directory, Undelivered};
 pub use gate::Gate;
-pub use handover::Handover;
+pub use handover::{Closed, Handover};
 pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};

@@ -17,7 +17,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::de::DeserializeOwned;
@@ -26,8 +26,8 @@ use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
-    Chaos, Checkpoints, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand, Directory,
-    Handover, Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
+    Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand,
+    Directory, Handover, Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -45,8 +45,8 @@ pub struct StageSettings {
     pub store: Store,
     /// Who keeps copies of them elsewhere.
     pub copies: Option<CopyOutlet>,
-    /// Whether the last one was put, because another node is to go on from there.
-    pub is_closed: Arc<AtomicBool>,
+    /// Which stages have put the last one, because another node is to go on from there.
+    pub closed: Closed,
     /// Faults on command.
     pub chaos: Chaos,
 }
@@ -70,7 +70,7 @@ impl StageSettings {
         };
         let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
         let opened = opened.with_copies(self.copies.clone());
-        Ok(opened.open_while_not(Arc::clone(&self.is_closed)))
+        Ok(opened.open_while_not(self.closed.of(name)))
     }
 }
 
@@ -145,7 +145,8 @@ pub trait Work: Sized + Send + 'static {
     ) -> Result<(), ActorProcessingErr>;
 
     /// Sends on what was held back to go with what follows: whoever goes on from a checkpoint that is put
-    /// now does not have it. Where [`Stage::is_due`] says so, [`Work::handle`] holds nothing back.
+    /// now would have to go back for it. Where [`Stage::is_due`] says so, [`Work::handle`] holds nothing
+    /// back.
     fn flush(&mut self, _stage: &mut Stage<Self::Input, Self::Output>) {}
 
     /// No rows, but time has passed, or the input has ended.

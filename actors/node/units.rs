@@ -26,7 +26,7 @@ use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{
-    CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
+    Closed, CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
     SupervisorArguments, SupervisorMessage, checkpoint_tree, process,
 };
 use crate::risk::{self, RiskMessage};
@@ -188,7 +188,8 @@ impl Units {
         copies: Option<CopyOutlet>,
     ) -> Result<(), SpawnErr> {
         let mut wiring = self.wiring.clone();
-        wiring.settings.is_closed = Arc::default();
+        // What an earlier life of it here has handed over is this one's again.
+        wiring.settings.closed = Closed::default();
         if unit != Unit::Exec {
             wiring.settings.copies = copies;
         }

@@ -207,6 +207,32 @@ async fn a_unit_that_was_here_is_not_taken_of_a_node_that_had_it_before() {
     until(|| b.transport.stale() > 0).await;
 }
 
+/// While a unit is handed over both nodes run it, and the later life must keep its streams.
+#[tokio::test]
+async fn a_unit_whose_later_life_is_elsewhere_takes_no_stream_back() {
+    let (a, b) = pair().await;
+    let ((mut a, at_a), (b, at_b)) = (Side::new(a), Side::new(b));
+    a.host(FROM, 1);
+    a.host(TO, 1);
+    let (demand, hello) = (at_a.demand.clone(), at_a.hello.clone());
+    let of_a = a.transport.consume(Edge { from: FROM, to: TO, demand, hello });
+    let _hello = a.transport.produce(at_a);
+    let (sink, _frames) = Outlet::to_channel();
+    of_a.send(Demand::Subscribe { session: 3, after: Key::START, credit: 1, sink }).unwrap();
+    assert!(matches!(soon(&mut a.demands).await, Demand::Subscribe { session: 3, .. }));
+    b.host(TO, 2);
+    let of_b = b.transport.consume(at_b);
+    tell_services(&a, &b);
+    let (_frames, _sink) = subscribed(&mut a, &of_b, 7).await;
+    let (sink, _frames) = Outlet::to_channel();
+    of_a.send(Demand::Subscribe { session: 4, after: Key::START, credit: 1, sink }).unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    of_b.send(Demand::Credit { session: 7, rows: 4 }).unwrap();
+    assert!(matches!(soon(&mut a.demands).await, Demand::Credit { session: 7, .. }));
+}
+
 #[tokio::test]
 async fn a_frame_that_is_not_the_next_ends_the_session() {
     let (a, b) = pair().await;

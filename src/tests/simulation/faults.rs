@@ -49,6 +49,8 @@ pub(crate) struct Scenario {
     pub(crate) retained: usize,
     pub(crate) spacing: u64,
     pub(crate) faults: usize,
+    /// Units that may be under way between two nodes at once.
+    pub(crate) handovers_max: usize,
     /// In how many of a hundred crashes the disk goes as well.
     pub(crate) forgets: u64,
     /// How long after the last fault everything must be well again.
@@ -88,6 +90,7 @@ impl Scenario {
             retained: [0, 50, 1_000][random.index(3)],
             spacing: [20, 60, 150][random.index(3)],
             faults: random.index(7),
+            handovers_max: [1, 1, 3][random.index(3)],
             forgets: [0, 20, 50][random.index(3)],
             patience: 120 * SECOND,
             is_told: false,

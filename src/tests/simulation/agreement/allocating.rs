@@ -25,7 +25,7 @@ impl World {
             settle: Span::from_secs(2),
             fails_over: true,
             patience: Span::ZERO,
-            handovers_max: 1,
+            handovers_max: self.scenario.handovers_max,
             handover_patience: Span::from_secs(5),
         };
         let units: Vec<Unit> = self.workload.units().collect();

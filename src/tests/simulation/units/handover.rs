@@ -121,7 +121,7 @@ impl World {
         all
     }
 
-    /// What was held back goes out: whoever goes on from a checkpoint that is put now does not have it.
+    /// What was held back goes out: whoever goes on from a checkpoint that is put now would have to go back.
     fn flush(&mut self, node: usize, actor: &mut Actor) {
         if let Body::Source(source) = &mut actor.body {
             let position = actor.position;
