@@ -139,7 +139,7 @@ pub(super) fn kill_actor(actor: &str, target: &CtlTarget) -> Result<Value, CtlEr
         Some(node) => node.clone(),
         None => node_with(actor, &target)?,
     };
-    let there = CtlTarget { on: Some(node.clone()), ..target.clone() };
+    let there = CtlTarget { on: Some(node.clone()), ..target };
     let before = restarts(actor, &there)?;
     let path = format!("/ask/node/{}", escape(&node));
     let mut done = exchange_json(&there, "POST", path, &json!({ "KillActor": actor }).to_string())?;
