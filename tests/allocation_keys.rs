@@ -1,5 +1,7 @@
 //! Keys of `[allocation]` that say what becomes of units whose node cannot keep them, on real nodes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod processes;
 
 use std::collections::BTreeSet;

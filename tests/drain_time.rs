@@ -3,6 +3,8 @@
 //! Rows come at the pace of a market that is busy, at settings as they are. Exec takes no row before it
 //! has the signals of every shard up to there, so it stands still while a shard is between two nodes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod processes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
