@@ -434,30 +434,6 @@ impl Network {
         node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))
     }
 
-    /// The node that is told or asked what is for `role`: the one there is, or of several one in its turn.
-    fn chosen(&self, role: &str) -> Option<NodeId> {
-        let own = &self.0.own.id;
-        let is_here = read(&self.0.local).contains_key(role);
-        let (owner, epoch) = self.owner(role)?;
-        // What is allocated is one node's alone.
-        if epoch > 0 {
-            return Some(owner);
-        }
-        let mut nodes: BTreeMap<NodeId, Option<Duration>> = BTreeMap::new();
-        {
-            let (directory, links) = (read(&self.0.directory), read(&self.0.links));
-            for node in directory.holders(role).filter(|node| *node != own) {
-                if let Some(link) = links.get(node) {
-                    nodes.insert(node.clone(), Some(link.since.elapsed()));
-                }
-            }
-        }
-        if is_here {
-            nodes.insert(own.clone(), None);
-        }
-        if nodes.len() < 2 { Some(owner) } else { self.0.chooser.choose(role, own, &nodes) }
-    }
-
     fn check_size(&self, message: &Message<'_>) -> Result<(), DeliveryError> {
         let names = message.role.len().max(message.kind.len());
         if names > NAME_MAX {

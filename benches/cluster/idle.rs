@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickwright::ctl::{CtlTarget, CtlTask, ask};
+use tickwright::kit::process::usage_of;
 use tickwright::local_cluster::free_ports;
-use tickwright::telemetry::usage_of;
 
 const SIZES: [usize; 3] = [3, 10, 20];
 
@@ -89,7 +89,8 @@ pub(crate) fn measure(is_quick: bool) {
     for pair in all.windows(2) {
         let [(few, before), (many, after)] = pair else { continue };
         // Twice the nodes cost so many times what they did, as a power of two.
-        let power = |before: f64, after: f64| (after / before).ln() / (*many as f64 / *few as f64).ln();
+        let power =
+            |before: f64, after: f64| (after / before).ln() / (*many as f64 / *few as f64).ln();
         println!(
             "  from {few} to {many} nodes a node's cost grows with the number to the power of: \
              processor {:.1}, frames {:.1}, bytes {:.1}, RSS {:.1}",

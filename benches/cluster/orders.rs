@@ -24,7 +24,10 @@ pub(crate) fn measure(is_quick: bool) {
             "from row to order at {} rows/s, {duration_seconds} s, median of {rounds}",
             symbols * rate
         );
-        println!("  {:<36} {:>9} {:>9} {:>14} {:>8}", "", "p50 us", "p99 us", "times slower", "orders");
+        println!(
+            "  {:<36} {:>9} {:>9} {:>14} {:>8}",
+            "", "p50 us", "p99 us", "times slower", "orders"
+        );
         let mut figures = [[const { Vec::new() }; 2], [const { Vec::new() }; 2]];
         let mut digests = Vec::new();
         let mut orders = 0;
@@ -47,7 +50,8 @@ pub(crate) fn measure(is_quick: bool) {
         }
         assert!(digests.iter().all(|digest| *digest == digests[0]), "they trade otherwise");
         assert!(orders > 0, "a run that trades nothing proves nothing");
-        let [limit, several] = figures.map(|[mut p50, mut p99]| [median(&mut p50), median(&mut p99)]);
+        let [limit, several] =
+            figures.map(|[mut p50, mut p99]| [median(&mut p50), median(&mut p99)]);
         for (name, [p50, p99]) in [("one process", limit), ("data, calc and exec", several)] {
             println!(
                 "  {name:<36} {p50:>9.1} {p99:>9.1} {:>6.2}, {:>6.2} {orders:>8}",

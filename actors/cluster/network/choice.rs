@@ -7,7 +7,7 @@ use std::time::Duration;
 use tickwright_core::cluster::{Balancer, Balancing, Choice};
 use tickwright_core::domain::{NodeId, Span};
 
-use super::lock;
+use super::{Network, lock, read};
 use crate::cluster::load::Loads;
 
 /// Roles for which it is remembered whose turn it is; beyond it all turns begin anew.
@@ -82,6 +82,32 @@ impl Chooser {
                 waiting.remove(node);
             }
         }
+    }
+}
+
+impl Network {
+    /// The node that is told or asked what is for `role`: the one there is, or of several one in its turn.
+    pub(super) fn chosen(&self, role: &str) -> Option<NodeId> {
+        let own = &self.0.own.id;
+        let is_here = read(&self.0.local).contains_key(role);
+        let (owner, epoch) = self.owner(role)?;
+        // What is allocated is one node's alone.
+        if epoch > 0 {
+            return Some(owner);
+        }
+        let mut nodes: BTreeMap<NodeId, Option<Duration>> = BTreeMap::new();
+        {
+            let (directory, links) = (read(&self.0.directory), read(&self.0.links));
+            for node in directory.holders(role).filter(|node| *node != own) {
+                if let Some(link) = links.get(node) {
+                    nodes.insert(node.clone(), Some(link.since.elapsed()));
+                }
+            }
+        }
+        if is_here {
+            nodes.insert(own.clone(), None);
+        }
+        if nodes.len() < 2 { Some(owner) } else { self.0.chooser.choose(role, own, &nodes) }
     }
 }
 
