@@ -21,6 +21,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tickwright");
 
+/// One cluster at a time, where what is measured is not what two do to a machine.
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // Whoever failed has ended its nodes.
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Ports given out by this process.
 static PORTS: AtomicU32 = AtomicU32::new(0);
 
