@@ -307,7 +307,7 @@ fn prepare_run(
         ("live.streams", (!options.streams.is_empty()).then(|| options.streams.join(","))),
     ];
     let config = load(global, global.config.as_deref(), &short_for, kinds, &mut problems);
-    let live = config.as_ref().filter(|_| options.data.is_empty()).and_then(live);
+    let live = config.as_ref().filter(|_| options.data.is_empty()).and_then(LiveConfig::of);
     if !is_given && live.is_none() && !is_demo {
         problems.push(
             "run needs data: --data FILE..., or --live URL; `tickwright demo` runs on a simulated \
@@ -324,8 +324,10 @@ fn prepare_run(
     let Some(config) = config.filter(|_| problems.is_empty()) else {
         return Err(Refusal::usage(problems));
     };
-    if options.nodes > 1 && live.is_some() {
-        return Err(Refusal::not_yet("listening to a venue with --nodes"));
+    if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes() && live.is_some()) {
+        return Err(Refusal::usage(vec![format!(
+            "--chaos {spec} strikes at a share of the input, and a venue has no end"
+        )]));
     }
     if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes() && options.nodes == 1) {
         return Err(Refusal::usage(vec![format!("--chaos {spec} needs --nodes N")]));
@@ -348,21 +350,6 @@ fn prepare_run(
     };
     let task = Task::Run(task);
     Ok(Prepared { config, json: global.json, task })
-}
-
-/// The venue that `config` names, if it names one.
-fn live(config: &Config) -> Option<LiveConfig> {
-    let live = &config.live;
-    Some(LiveConfig {
-        url: live.url.clone()?,
-        streams: live.streams.clone(),
-        rest_url: live.rest_url.clone(),
-        policy: live.policy,
-        snapshots: live.snapshots,
-        frame_bytes_max: live.frame_bytes_max,
-        queue_frames_max: live.queue_frames,
-        seed: config.pipeline.seed,
-    })
 }
 
 /// The span that `90s`, `15m` or `8h` means.

@@ -183,6 +183,7 @@ async fn measure(
         config_file: Some(config_file),
         overrides,
         data: Vec::new(),
+        is_live: false,
         faults: Chaos::default(),
         look: LOOK,
     };

@@ -22,6 +22,7 @@ use serde_json::Value;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Chaos as Faults, ChaosKind, Config};
 use tickwright_core::ledger::voters_of;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -61,8 +62,10 @@ pub struct LocalClusterArguments {
     pub config_file: Option<PathBuf>,
     /// Keys and values.
     pub overrides: Vec<(String, String)>,
-    /// The files; none are the simulated market.
+    /// The files; none are the simulated market, or the venue.
     pub data: Vec<PathBuf>,
+    /// Whether the venue of `[live]` is listened to until the run is stopped.
+    pub is_live: bool,
     /// Faults to inject.
     pub faults: Faults,
     /// Between two looks at the nodes.
@@ -186,11 +189,23 @@ pub async fn run_nodes(
     mut show: impl FnMut(LocalClusterEvent),
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, LocalClusterError> {
+    let is_live = arguments.is_live;
     let mut cluster = LocalCluster::new(arguments)?;
+    let (is_over, over) = watch::channel(false);
     tokio::pin!(stop);
-    let ended = tokio::select! {
-        ended = cluster.run(&mut show) => ended,
-        () = &mut stop => Err(LocalClusterError::Stopped),
+    let ended = {
+        let run = cluster.run(&mut show, over);
+        tokio::pin!(run);
+        tokio::select! {
+            ended = &mut run => ended,
+            // What has been said is worked through, as in one process.
+            () = &mut stop => if is_live {
+                is_over.send_replace(true);
+                run.await
+            } else {
+                Err(LocalClusterError::Stopped)
+            },
+        }
     };
     cluster.end(&mut show).await;
     ended
@@ -259,6 +274,7 @@ impl LocalCluster {
     async fn run(
         &mut self,
         show: &mut impl FnMut(LocalClusterEvent),
+        over: watch::Receiver<bool>,
     ) -> Result<RunReport, LocalClusterError> {
         for node in &mut self.nodes {
             let (node, process) = (node.name.clone(), node.start()?);
@@ -313,7 +329,19 @@ impl LocalCluster {
                 self.add_faults(&mut report);
                 return Ok(report);
             }
+            if *over.borrow() {
+                self.finish_feeds().await;
+            }
             self.harm(&sample, show).await?;
+        }
+    }
+
+    /// Whoever listens just now hears that the feed is finished; said again, for it may be another then.
+    async fn finish_feeds(&self) {
+        for node in &self.nodes {
+            let role = format!("run/{}", node.name);
+            // Who does not answer, or has no feed, is no matter.
+            let _ = node.ask(CtlTask::Ask { role, body: "\"Finish\"".into() }).await;
         }
     }
 
@@ -447,7 +475,11 @@ fn processes(
     let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(std::path::absolute).collect();
     let paths = paths.map_err(what("the data files cannot be found"))?;
     let list = |items: &[String]| Value::from(items.to_vec()).to_string();
-    let input = if paths.is_empty() { "simulator" } else { "files" };
+    let input = match (paths.is_empty(), arguments.is_live) {
+        (false, _) => "files",
+        (true, true) => "live",
+        (true, false) => "simulator",
+    };
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let common = [
         ("cluster.seeds".to_owned(), list(&seeds)),

@@ -54,6 +54,7 @@ use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
 use crate::source::SourceError;
 use crate::source::feed::Feed;
+use crate::source::live::LiveConfig;
 use crate::strategy::{self, StrategyActor, StrategyArguments, StrategyMessage};
 use crate::telemetry::{self, Sample, TelemetryActor, TelemetryArguments};
 
@@ -80,6 +81,8 @@ pub enum NodeSource {
     Readable(OpenSource),
     /// One that cannot: it is journaled before anything else sees it.
     Feed(Feed),
+    /// Such a one that is connected to only where its unit runs.
+    Venue(Box<LiveConfig>),
 }
 
 impl std::fmt::Debug for NodeSource {
@@ -87,6 +90,7 @@ impl std::fmt::Debug for NodeSource {
         match self {
             Self::Readable(_) => f.write_str("Readable"),
             Self::Feed(feed) => f.debug_tuple("Feed").field(feed).finish(),
+            Self::Venue(config) => f.debug_tuple("Venue").field(&config.url).finish(),
         }
     }
 }
@@ -219,10 +223,11 @@ impl Wiring {
             store,
             copies: None,
             closed: Closed::default(),
+            log: None,
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
-        let arrivals = ArrivalLog::open(&settings.store, config.journal.keep_arrivals)
+        let arrivals = ArrivalLog::open(&settings.store, config.journal.keep_arrivals, None)
             .map_err(|error| fail(Box::new(error)))?;
         let shards = config.pipeline.shards;
         Ok(Self {
@@ -436,6 +441,7 @@ impl Wiring {
                 };
                 self.stage(role, || IngesterActor, progress, arguments)
             }
+            NodeSource::Venue(_) => unreachable!("`Units` connects it before its unit starts"),
             NodeSource::Feed(feed) => {
                 let feed = feed.clone();
                 let arguments = move |progress| LiveIngesterArguments {
@@ -650,8 +656,11 @@ impl Wiring {
 
     /// By what exec orders its inputs.
     fn merging(&self) -> Merging {
-        let is_live =
-            |source: &NodeSource| matches!(source, NodeSource::Feed(feed) if feed.is_live());
+        let is_live = |source: &NodeSource| match source {
+            NodeSource::Readable(_) => false,
+            NodeSource::Feed(feed) => feed.is_live(),
+            NodeSource::Venue(_) => true,
+        };
         match self.config.pipeline.merge {
             Merge::Arrival => Merging::Arrival,
             Merge::Auto if self.sources.iter().any(is_live) => Merging::Arrival,

@@ -312,10 +312,19 @@ async fn run_on_nodes(
     task: RunTask,
     mut shown: Option<Progress>,
 ) -> Result<RunReport, u8> {
-    let RunTask { data, chaos, nodes, config_file, overrides, .. } = task;
+    let RunTask { data, live, listen_for, chaos, nodes, config_file, overrides, .. } = task;
+    let is_live = live.is_some();
     let (faults, look) = (chaos, LOOK);
-    let arguments =
-        LocalClusterArguments { nodes, config, config_file, overrides, data, faults, look };
+    let arguments = LocalClusterArguments {
+        nodes,
+        config,
+        config_file,
+        overrides,
+        data,
+        is_live,
+        faults,
+        look,
+    };
     let show = |event: LocalClusterEvent| match (&mut shown, event) {
         (Some(shown), LocalClusterEvent::Progress(sample)) => {
             shown.update(&progress_sample(&sample));
@@ -323,7 +332,7 @@ async fn run_on_nodes(
         (Some(shown), LocalClusterEvent::Line(line)) => shown.line(&line),
         (_, LocalClusterEvent::Started { .. }) | (None, _) => {}
     };
-    let report = run_nodes(arguments, show, stop(None)).await;
+    let report = run_nodes(arguments, show, stop(listen_for)).await;
     if let Some(shown) = shown {
         shown.finish();
     }

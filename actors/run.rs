@@ -328,6 +328,15 @@ pub(crate) fn with_feeds(
     Ok((sources, feeds))
 }
 
+/// The same, for a node that may never have their units: a feed is connected to only where its unit is.
+pub(crate) fn unconnected(readable: Vec<OpenSource>, input: &Input) -> Vec<NodeSource> {
+    let mut sources: Vec<NodeSource> = readable.into_iter().map(NodeSource::from).collect();
+    if let Input::Live(live) = input {
+        sources.push(NodeSource::Venue(Box::new(live.clone())));
+    }
+    sources
+}
+
 /// Opens the data directory and finds out whether it holds a run to go on with.
 pub(crate) fn prepare_store(
     config: &Config,

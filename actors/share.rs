@@ -32,8 +32,9 @@ use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, Units};
 use crate::run::{
     FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store,
-    start_error, with_feeds,
+    start_error, unconnected,
 };
+use crate::source::live::LiveConfig;
 
 mod handover;
 mod retry;
@@ -73,6 +74,8 @@ pub enum ShareCall {
     Report,
     /// Sources may pass the first so many places at which they are held.
     Open(usize),
+    /// A live source here is declared finished: what it has said is worked through.
+    Finish,
     /// This node is cut off from all others for so many milliseconds; only if that was ordered when it
     /// was started.
     CutOff(u64),
@@ -149,6 +152,9 @@ pub enum ShareError {
          \"shard/*=calc-1\", \"exec=exec-1\"", list(.0)
     )]
     Nobody(Vec<Unit>),
+    /// It is not said what is to be listened to.
+    #[error("pipeline.input = \"live\" needs live.url, as in \"wss://stream.binance.com:9443\"")]
+    NoVenue,
     /// Only a run of one process can follow another.
     #[error(
         "pipeline.follow is for a run of one process, and this is a node of a cluster; leave it out, or \
@@ -184,6 +190,7 @@ impl fmt::Debug for ShareServices<'_> {
 pub struct Share {
     statistics: SupervisionStatistics,
     is_over: Arc<AtomicBool>,
+    copies: Copies,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -212,6 +219,7 @@ impl Share {
             PipelineInput::Files => {
                 Input::Files(config.pipeline.data.iter().map(PathBuf::from).collect())
             }
+            PipelineInput::Live => Input::Live(LiveConfig::of(config).ok_or(ShareError::NoVenue)?),
         };
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
@@ -220,7 +228,7 @@ impl Share {
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
-        let (sources, _) = with_feeds(readable, &input)?;
+        let sources = unconnected(readable, &input);
         let places = node_faults(faults).map(|(_, percent)| percent).collect();
         let chaos = Chaos::new(panics(faults)).with_gate(Gate::new(places));
         if !faults.specs.is_empty() {
@@ -257,7 +265,7 @@ impl Share {
             config: config.clone(),
             network: network.clone(),
             units,
-            copies,
+            copies: copies.clone(),
             went_on: BTreeMap::new(),
             leaving: Leaving::default(),
             loads: loads.clone(),
@@ -280,7 +288,7 @@ impl Share {
         let is_over = Arc::clone(&worker.is_over);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        Ok(Some((Self { statistics, is_over, stop, task }, received)))
+        Ok(Some((Self { statistics, copies, is_over, stop, task }, received)))
     }
 
     /// What its supervisors have seen.
@@ -291,6 +299,11 @@ impl Share {
     /// Whether the run is over: nobody needs what this node has.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// What other nodes keep of the units here.
+    pub fn copies(&self) -> &Copies {
+        &self.copies
     }
 
     /// Ends the units in order. What they have stored stays.
@@ -472,6 +485,7 @@ impl Worker {
             .filter(|(unit, epoch)| !here.contains(unit) && !self.is_in_trouble(*unit, *epoch))
             .collect();
         self.ask_for(&new).await;
+        let new = self.bring_logs(new).await;
         self.gather(&new).await;
         for (unit, epoch) in new {
             is_changed = true;
@@ -507,6 +521,12 @@ impl Worker {
                 self.chaos.gate().open(count);
                 if let Some(reply) = reply {
                     reply.answer(json!({ "open": count }).to_string().into_bytes());
+                }
+            }
+            Call::Asked(ShareCall::Finish, reply) => {
+                let count = self.units.finish_feeds();
+                if let Some(reply) = reply {
+                    reply.answer(json!({ "finished": count }).to_string().into_bytes());
                 }
             }
             Call::Asked(ShareCall::CutOff(millis), Some(reply)) => {

@@ -12,11 +12,17 @@
 //! *Where.* On the first `stream.replicas` - 1 nodes in the unit's own order, see [`ranked`], of those
 //! that are linked just now. With fewer nodes than replicas, on as many as there are.
 //!
+//! *Logs.* Journals of live sources and the order in which exec took its inputs cannot be derived again:
+//! what is appended to them is seen by nobody before it is on those nodes too, see [`log`], and whoever
+//! takes one over needs all of it, see [`kept`].
+//!
 //! *Fencing.* Whoever keeps copies of a unit, or takes it over, takes nothing in from an earlier epoch of
 //! it: a node that slept must not remove what its successor has to go on from.
 //!
 //! *Bounds.* A stage has one checkpoint under way at a time, and removes what nobody will ask for.
 
+mod kept;
+mod log;
 #[cfg(test)]
 mod tests;
 
@@ -34,9 +40,12 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
+use kept::LogCall;
+pub use log::LogStatus;
+
 use super::network::{DeliveryError, Message, Network, Request, Route, lock};
 use crate::kit::{
-    CheckpointCopy, CopyOutlet, Done, Outlet, Store, StoreError, checkpoint_tree, key_of,
+    CheckpointCopy, CopyOutlet, Done, LogOutlet, Outlet, Store, StoreError, checkpoint_tree, key_of,
 };
 
 /// The kind of every message here.
@@ -66,6 +75,8 @@ enum Call {
     List { epochs: Vec<(Unit, u64)>, trees: Vec<String> },
     /// One of them, whole.
     Fetch { tree: String, key: Vec<u8> },
+    /// Something of a log.
+    Log(LogCall),
 }
 
 /// The answer to [`Call::List`].
@@ -86,6 +97,8 @@ struct Shared {
     sent: Mutex<BTreeMap<(String, NodeId), Sent>>,
     /// Checkpoints that fewer nodes keep than are to.
     short: AtomicU64,
+    /// How each log of a unit here is kept.
+    logs: Mutex<BTreeMap<String, LogStatus>>,
 }
 
 struct Sent {
@@ -111,6 +124,7 @@ impl Copies {
             epochs,
             sent: Mutex::default(),
             short: AtomicU64::new(0),
+            logs: Mutex::default(),
         }));
         let shared = Arc::downgrade(&copies.0);
         let handler = move |request: Request| {
@@ -150,6 +164,29 @@ impl Copies {
             });
             Ok(())
         }))
+    }
+
+    /// Where whoever appends to the log in `tree` has it kept elsewhere too; none, if there is to be no
+    /// copy. To be had once for each epoch of `unit`.
+    pub fn log(&self, unit: Unit, epoch: u64, tree: String) -> Option<LogOutlet> {
+        (self.0.others > 0).then(|| log::outlet(&self.0, unit, epoch, tree))
+    }
+
+    /// How each log of a unit here is kept.
+    pub fn logs(&self) -> BTreeMap<String, LogStatus> {
+        lock(&self.0.logs).clone()
+    }
+
+    /// Brings the log in `tree` here as its latest owner left it, before `unit` begins its `epoch` here.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had whole; then the unit must not begin.
+    pub async fn gather_log(&self, unit: Unit, epoch: u64, tree: &str) -> Result<(), String> {
+        if self.0.others == 0 {
+            return Ok(());
+        }
+        self.0.gather_log(unit, epoch, tree).await
     }
 
     /// Brings what other nodes keep of `trees` into the store here, before `units` begin their epochs
@@ -390,6 +427,7 @@ impl Shared {
                 let listed: Listed = self.list(&trees).map_err(fail)?.into_iter().collect();
                 Ok(encode(&listed))
             }
+            Call::Log(call) => self.answer_log(call),
             Call::Fetch { tree, key } => Ok(encode(&self.store.get(&tree, &key).map_err(fail)?)),
         }
     }

@@ -46,7 +46,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use admin::{Admin, AdminError};
-pub use copies::Copies;
+pub use copies::{Copies, LogStatus};
 pub use desk::{DeskCall, Note, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};

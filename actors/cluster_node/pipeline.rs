@@ -46,7 +46,7 @@ impl Pipeline {
         let sources = match config.pipeline.input {
             PipelineInput::None => return Ok(None),
             PipelineInput::Files => config.pipeline.data.len(),
-            PipelineInput::Simulator => 1,
+            PipelineInput::Simulator | PipelineInput::Live => 1,
         };
         let (given_up, heard) = watch::channel(GivenUpHere::new());
         let (owners, allocator) = match config.allocation.allocator {
@@ -66,6 +66,9 @@ impl Pipeline {
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {
             Ok(Some((share, events))) => {
+                let copies = share.copies().clone();
+                let section = move || serde_json::to_value(copies.logs()).unwrap_or_default();
+                services.show("logs", Arc::new(section));
                 services.show_trees("pipeline", share.statistics().clone());
                 Ok(Some((Self { share, allocator, owners }, events)))
             }

@@ -102,14 +102,21 @@ fn every_problem_of_every_option_is_told_at_once() {
 
 #[test]
 fn what_does_not_exist_yet_says_so() {
-    for arguments in [
-        &["optimize"][..],
-        &["run", "--live", "ws://127.0.0.1:1", "--streams", "btcusdt@trade", "--nodes", "3"],
-    ] {
-        let (exit_code, problems) = refused(arguments);
-        assert_eq!(exit_code, EXIT_NOT_YET, "{arguments:?}");
-        assert!(problems.contains("is not available yet"), "{problems}");
-    }
+    let (exit_code, problems) = refused(&["optimize"]);
+    assert_eq!(exit_code, EXIT_NOT_YET);
+    assert!(problems.contains("is not available yet"), "{problems}");
+}
+
+#[test]
+fn a_venue_is_listened_to_by_several_nodes_but_has_no_shares_to_strike_at() {
+    let live = ["run", "--live", "ws://127.0.0.1:1", "--streams", "btcusdt@trade", "--nodes", "3"];
+    let Task::Run(task) = prepare(&live).unwrap().task else { panic!("no run") };
+    assert!(task.live.is_some() && task.nodes == 3);
+    let (exit_code, problems) = refused(&[&live[..], &["--chaos", "kill:calc-1@50%"]].concat());
+    assert_eq!(exit_code, EXIT_USAGE);
+    assert!(problems.contains("a venue has no end"), "{problems}");
+    let (_, problems) = refused(&["node", "--set", "pipeline.input=live"]);
+    assert!(problems.contains("say in live.url where it is"), "{problems}");
 }
 
 #[test]

@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tickwright_core::stream::{Positions, Taken};
 
+use super::log_copy::{LogCopy, LogOutlet, append_to_log};
 use super::outlet::Outlet;
-use super::store::{Store, StoreError};
+use super::store::{Done, Store, StoreError};
 use super::wire;
 
 /// The tree of records.
-const TREE: &str = "arrivals";
+pub const ARRIVALS_TREE: &str = "arrivals";
 
 /// Steps of one record of a copy.
 const COPIED_STEPS: usize = 16_384;
@@ -33,6 +34,8 @@ pub struct ArrivalLog {
     store: Store,
     /// Whether records stay on the disk when a checkpoint covers them.
     is_kept: bool,
+    /// Who keeps copies of it elsewhere.
+    copies: Option<LogOutlet>,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -47,7 +50,7 @@ struct Shared {
     pending: Vec<Taken>,
     /// The number of the next record.
     next: u64,
-    /// Every record before this one is on the disk.
+    /// Every record before this one is on the disk, and wherever else it is to be.
     durable: u64,
     /// Told of each record that has reached the disk, or could not.
     stored: Option<Outlet<ArrivalsStored>>,
@@ -61,26 +64,38 @@ impl fmt::Debug for ArrivalLog {
 
 impl ArrivalLog {
     /// The steps that `store` holds. With `is_kept`, those that a checkpoint covers stay there, so that
-    /// the run can be followed from its beginning.
+    /// the run can be followed from its beginning. With `copies`, none of them counts as stored before it
+    /// is wherever else it is to be.
     ///
     /// # Errors
     ///
     /// [`StoreError::Record`] when they cannot be read.
-    pub fn open(store: &Store, is_kept: bool) -> Result<Self, StoreError> {
+    pub fn open(
+        store: &Store,
+        is_kept: bool,
+        copies: Option<LogOutlet>,
+    ) -> Result<Self, StoreError> {
         let mut shared = Shared::default();
-        for key in store.keys(TREE)? {
-            let fail = |message: &str| store.record_error(TREE, &key, message);
+        for key in store.keys(ARRIVALS_TREE)? {
+            let fail = |message: &str| store.record_error(ARRIVALS_TREE, &key, message);
             let number = number_of(&key).ok_or_else(|| fail("not a number"))?;
             if !shared.records.is_empty() && number != shared.next {
                 return Err(fail(&format!("record {} is missing before it", shared.next)));
             }
-            let record = store.get(TREE, &key)?.ok_or_else(|| fail("it is gone"))?;
+            let record = store.get(ARRIVALS_TREE, &key)?.ok_or_else(|| fail("it is gone"))?;
             let steps = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
             shared.records.push_back((number, steps));
             shared.next = number + 1;
         }
-        shared.durable = shared.next;
-        Ok(Self { store: store.clone(), is_kept, shared: Arc::new(Mutex::new(shared)) })
+        let number = shared.next;
+        let shared = Arc::new(Mutex::new(shared));
+        let log = Self { store: store.clone(), is_kept, copies, shared };
+        match &log.copies {
+            None => log.lock().durable = number,
+            // Whoever keeps copies is there as long as the unit is; without it nobody waits.
+            Some(copies) => drop(copies.send(LogCopy::Begin(log.stored_before(number, true)))),
+        }
+        Ok(log)
     }
 
     /// Writes into `to` every step that `from` holds: a run there will follow them.
@@ -89,10 +104,10 @@ impl ArrivalLog {
     ///
     /// [`StoreError`].
     pub fn copy(from: &Store, to: &Store) -> Result<usize, StoreError> {
-        let steps = Self::open(from, true)?.steps();
+        let steps = Self::open(from, true, None)?.steps();
         for (number, steps) in (0u64..).zip(steps.chunks(COPIED_STEPS)) {
             let key = number.to_be_bytes().to_vec();
-            to.put_and_wait(TREE, key, wire::encode(&steps))?;
+            to.put_and_wait(ARRIVALS_TREE, key, wire::encode(&steps))?;
         }
         Ok(steps.len())
     }
@@ -152,7 +167,12 @@ impl ArrivalLog {
         }
         drop(shared);
         if !self.is_kept && !keys.is_empty() {
-            self.store.remove(TREE, keys);
+            let oldest = keys.last().and_then(|key| number_of(key)).map_or(0, |last| last + 1);
+            self.store.remove(ARRIVALS_TREE, keys);
+            if let Some(copies) = &self.copies {
+                // As above.
+                let _ = copies.send(LogCopy::Trim(oldest));
+            }
         }
     }
 
@@ -168,13 +188,19 @@ impl ArrivalLog {
         shared.next += 1;
         // A store in memory calls back at once.
         drop(shared);
+        let done = self.stored_before(number + 1, self.store.is_durable() || self.copies.is_some());
+        append_to_log(&self.store, self.copies.as_ref(), ARRIVALS_TREE, number, record, done);
+    }
+
+    /// What is to be called when every record before `number` is stored, or cannot be. With `is_told`,
+    /// whoever takes inputs hears of it.
+    fn stored_before(&self, number: u64, is_told: bool) -> Done {
         let log = Arc::clone(&self.shared);
-        let is_told = self.store.is_durable();
-        let done = move |result: ArrivalsStored| {
+        Box::new(move |result: ArrivalsStored| {
             let mut shared = log.lock().unwrap_or_else(PoisonError::into_inner);
             if result.is_ok() {
                 // They are written in order.
-                shared.durable = shared.durable.max(number + 1);
+                shared.durable = shared.durable.max(number);
             }
             // Whoever asked before this was told that it is not durable, and is told now.
             let stored = shared.stored.clone();
@@ -183,8 +209,7 @@ impl ArrivalLog {
                 // An actor that has ended looks when it starts again.
                 drop(stored.send(result));
             }
-        };
-        self.store.put(TREE, number.to_be_bytes().to_vec(), record, Box::new(done));
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -218,43 +243,43 @@ mod tests {
     #[test]
     fn steps_come_back_in_order_and_what_is_covered_does_not() {
         let store = Store::in_memory();
-        let log = ArrivalLog::open(&store, false).unwrap();
+        let log = ArrivalLog::open(&store, false, None).unwrap();
         log.append(vec![step(0, 1), step(1, 2)]);
         log.append(vec![step(1, 4)]);
         log.append(vec![step(0, 5), step(1, 6)]);
         let all = [step(0, 1), step(1, 2), step(1, 4), step(0, 5), step(1, 6)];
         assert_eq!(log.steps(), all);
-        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps(), all);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all);
         log.trim(&covered([5, 4]));
-        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps(), all[3..]);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all[3..]);
         // Numbers go on.
         log.append(vec![step(0, 7)]);
-        let reopened = ArrivalLog::open(&store, false).unwrap();
+        let reopened = ArrivalLog::open(&store, false, None).unwrap();
         assert_eq!(reopened.steps(), [step(0, 5), step(1, 6), step(0, 7)]);
     }
 
     #[test]
     fn what_is_kept_is_there_for_another_run() {
         let (store, other) = (Store::in_memory(), Store::in_memory());
-        let log = ArrivalLog::open(&store, true).unwrap();
+        let log = ArrivalLog::open(&store, true, None).unwrap();
         log.append(vec![step(0, 1)]);
         log.append(vec![step(1, 2)]);
         log.trim(&covered([9, 9]));
         assert_eq!(log.steps(), [], "memory is bounded all the same");
         assert_eq!(ArrivalLog::copy(&store, &other).unwrap(), 2);
-        let steps = ArrivalLog::open(&other, false).unwrap().steps();
+        let steps = ArrivalLog::open(&other, false, None).unwrap().steps();
         assert_eq!(steps, [step(0, 1), step(1, 2)]);
     }
 
     #[test]
     fn a_missing_record_is_an_error_that_says_so() {
         let store = Store::in_memory();
-        let log = ArrivalLog::open(&store, false).unwrap();
+        let log = ArrivalLog::open(&store, false, None).unwrap();
         for sequence in 1..=3 {
             log.append(vec![step(0, sequence)]);
         }
-        store.remove(TREE, vec![1u64.to_be_bytes().to_vec()]);
-        let error = ArrivalLog::open(&store, false).unwrap_err().to_string();
+        store.remove(ARRIVALS_TREE, vec![1u64.to_be_bytes().to_vec()]);
+        let error = ArrivalLog::open(&store, false, None).unwrap_err().to_string();
         assert!(error.contains("record 1 is missing"), "{error}");
     }
 
@@ -262,7 +287,7 @@ mod tests {
     fn what_comes_while_a_record_is_written_shares_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(directory.path(), StoreOptions::default()).unwrap();
-        let log = ArrivalLog::open(&store, false).unwrap();
+        let log = ArrivalLog::open(&store, false, None).unwrap();
         let (stored, mut told) = Outlet::to_channel();
         log.tell(stored);
         for sequence in 0..200 {
@@ -288,7 +313,7 @@ mod tests {
             }
             count += 1;
         }
-        assert_eq!(ArrivalLog::open(&store, false).unwrap().steps().len(), 200);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps().len(), 200);
     }
 
     /// Or a successor would wait for ever for what its predecessor wrote.
@@ -298,7 +323,7 @@ mod tests {
         let commit = CommitPolicy { records_max: 64, wait: Duration::from_secs(3_600) };
         let options = StoreOptions { commit, ..StoreOptions::default() };
         let (store, _) = Store::open(directory.path(), options).unwrap();
-        let log = ArrivalLog::open(&store, false).unwrap();
+        let log = ArrivalLog::open(&store, false, None).unwrap();
         let (predecessor, gone) = Outlet::to_channel();
         log.tell(predecessor);
         log.append(vec![step(0, 1)]);

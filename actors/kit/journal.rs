@@ -28,6 +28,7 @@ use tickwright_core::domain::{Definition, RawBatch, RawTick, SourceId, Timestamp
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::log_copy::{LogCopy, LogOutlet, append_to_log};
 use super::monotonic_nanos;
 use super::store::{Done, Store, StoreError};
 use super::wire;
@@ -37,6 +38,15 @@ const TRIM_MIN: usize = 32;
 
 /// How long writes of a predecessor may take to reach the disk.
 const FENCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take until other nodes have what a predecessor has written. While most members are
+/// out of reach they cannot have it; then it is tried again.
+const COPY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The tree with the journal of `source`.
+pub fn journal_tree(source: usize) -> String {
+    format!("journal/{source}")
+}
 
 /// Why a journal cannot be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +67,15 @@ pub enum JournalError {
         bytes: u64,
         /// Its bound.
         bytes_max: u64,
+    },
+    /// Other nodes do not have what is there.
+    #[error(
+        "the journal `{tree}` has not been copied to other nodes within {COPY_PATIENCE:?}; \
+         `tickwright ctl status` says what it waits for"
+    )]
+    Uncopied {
+        /// Which journal.
+        tree: String,
     },
     /// Writes that were under way do not end.
     #[error("the journal `{tree}` has not been written within {FENCE_PATIENCE:?}; check the disk")]
@@ -95,17 +114,25 @@ pub struct Journal<N> {
     records: VecDeque<(u64, u64)>,
     bytes: u64,
     bytes_max: u64,
+    /// Who keeps copies of it elsewhere.
+    copies: Option<LogOutlet>,
     note: PhantomData<fn() -> N>,
 }
 
 impl<N: Serialize + DeserializeOwned> Journal<N> {
-    /// The journal of `source` as earlier writers left it, once their last writes have ended.
+    /// The journal of `source` as earlier writers left it, once their last writes have ended, and have
+    /// been copied to wherever `copies` has them kept.
     ///
     /// # Errors
     ///
     /// [`JournalError`].
-    pub async fn open(store: &Store, source: usize, bytes_max: u64) -> Result<Self, JournalError> {
-        let tree = format!("journal/{source}");
+    pub async fn open(
+        store: &Store,
+        source: usize,
+        bytes_max: u64,
+        copies: Option<LogOutlet>,
+    ) -> Result<Self, JournalError> {
+        let tree = journal_tree(source);
         // Writes keep their order: once this one is done, those of a predecessor are.
         let (sender, receiver) = oneshot::channel();
         let done: Done = Box::new(move |result| drop(sender.send(result)));
@@ -115,12 +142,23 @@ impl<N: Serialize + DeserializeOwned> Journal<N> {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) | Err(_) => return Err(JournalError::Stuck { tree }),
         }
+        if let Some(copies) = &copies {
+            let (sender, receiver) = oneshot::channel();
+            let done: Done = Box::new(move |result| drop(sender.send(result)));
+            // Whoever keeps copies is there as long as the unit is; without it nobody waits.
+            let _ = copies.send(LogCopy::Begin(done));
+            match timeout(COPY_PATIENCE, receiver).await {
+                Ok(Ok(result)) => result?,
+                Ok(Err(_)) | Err(_) => return Err(JournalError::Uncopied { tree }),
+            }
+        }
         let mut journal = Self {
             store: store.clone(),
             tree,
             records: VecDeque::new(),
             bytes: 0,
             bytes_max,
+            copies,
             note: PhantomData,
         };
         let mut from = vec![0; 8];
@@ -159,7 +197,8 @@ impl<N: Serialize + DeserializeOwned> Journal<N> {
             return Err(JournalError::Full { tree, bytes: self.bytes, bytes_max });
         }
         self.note_record(block.first_sequence, key.len() + record.len());
-        self.store.put(&self.tree, key, record, done);
+        let copies = self.copies.as_ref();
+        append_to_log(&self.store, copies, &self.tree, block.first_sequence, record, done);
         Ok(())
     }
 
@@ -210,6 +249,9 @@ impl<N: Serialize + DeserializeOwned> Journal<N> {
             keys.push(first.to_be_bytes().to_vec());
         }
         self.store.remove(&self.tree, keys);
+        if let (Some(copies), Some(&(oldest, _))) = (&self.copies, self.records.front()) {
+            let _ = copies.send(LogCopy::Trim(oldest));
+        }
     }
 
     /// Bytes of all records.
@@ -290,7 +332,7 @@ mod tests {
     }
 
     async fn open(store: &Store) -> Journal<u64> {
-        Journal::open(store, 0, 1 << 20).await.unwrap()
+        Journal::open(store, 0, 1 << 20, None).await.unwrap()
     }
 
     fn append(journal: &mut Journal<u64>, first: u64, rows: u64) -> Result<(), JournalError> {
@@ -350,7 +392,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_journal_writes_nothing_and_says_what_to_do() {
         let store = Store::in_memory();
-        let mut journal: Journal<u64> = Journal::open(&store, 0, 3_000).await.unwrap();
+        let mut journal: Journal<u64> = Journal::open(&store, 0, 3_000, None).await.unwrap();
         append(&mut journal, 1, 20).unwrap();
         let error = append(&mut journal, 21, 20).unwrap_err().to_string();
         assert!(error.contains("raise journal.size_max_bytes"), "{error}");

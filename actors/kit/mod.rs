@@ -29,6 +29,7 @@ mod handover;
 mod inbox;
 mod journal;
 mod link;
+mod log_copy;
 mod outlet;
 pub mod process;
 mod stage;
@@ -37,7 +38,7 @@ mod streams;
 mod supervisor;
 pub mod wire;
 
-pub use arrivals::{ArrivalLog, ArrivalsStored};
+pub use arrivals::{ARRIVALS_TREE, ArrivalLog, ArrivalsStored};
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{CheckpointCopy, Checkpoints, CopyOutlet, Stored, checkpoint_tree, key_of};
 pub use clock::{Clock, monotonic_nanos};
@@ -46,8 +47,9 @@ pub use directory::{Directory, Undelivered};
 pub use gate::Gate;
 pub use handover::{Closed, Handover};
 pub use inbox::Inbox;
-pub use journal::{Entry, Journal, JournalError};
+pub use journal::{Entry, Journal, JournalError, journal_tree};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
+pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
 pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,

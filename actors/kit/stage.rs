@@ -27,7 +27,8 @@ use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
     Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand,
-    Directory, Handover, Outlet, Producer, Sink, StageStreams, Store, StoreError, Stored,
+    Directory, Handover, LogOutlet, Outlet, Producer, Sink, StageStreams, Store, StoreError,
+    Stored,
 };
 
 /// Settings and services that all stages share.
@@ -47,6 +48,8 @@ pub struct StageSettings {
     pub copies: Option<CopyOutlet>,
     /// Which stages have put the last one, because another node is to go on from there.
     pub closed: Closed,
+    /// Who keeps copies of the unit's log elsewhere, if it has one.
+    pub log: Option<LogOutlet>,
     /// Faults on command.
     pub chaos: Chaos,
 }

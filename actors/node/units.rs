@@ -15,6 +15,7 @@ use tickwright_core::config::Subtree;
 use tickwright_core::domain::Key;
 use tickwright_core::pipeline::factors::FactorCounts;
 use tickwright_core::pipeline::strategy::StrategyCounts;
+use tickwright_core::stream::Merging;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
@@ -26,11 +27,13 @@ use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{
-    Closed, CopyOutlet, Directory, Outlet, StageReport, SupervisionStatistics, Supervisor,
-    SupervisorArguments, SupervisorMessage, checkpoint_tree, process,
+    ARRIVALS_TREE, ArrivalLog, Closed, CopyOutlet, Directory, LogOutlet, Outlet, StageReport,
+    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage, checkpoint_tree,
+    journal_tree, process,
 };
 use crate::risk::{self, RiskMessage};
 use crate::source::SourceError;
+use crate::source::feed::Feed;
 use crate::strategy::{self, StrategyMessage};
 use crate::telemetry::{self, Sample};
 
@@ -87,9 +90,20 @@ pub struct Units {
     wiring: Wiring,
     transport: Transport,
     running: BTreeMap<Unit, Running>,
+    /// Those of the live sources among them.
+    feeds: BTreeMap<Unit, Feed>,
     finished: Outlet<()>,
     fatal: Outlet<SourceError>,
     ended: Outlet<Unit>,
+}
+
+/// Who keeps elsewhere what a unit stores.
+#[derive(Clone, Debug, Default)]
+pub struct UnitCopies {
+    /// Its checkpoints.
+    pub checkpoints: Option<CopyOutlet>,
+    /// What is appended to its log, if it has one.
+    pub log: Option<LogOutlet>,
 }
 
 #[derive(Debug)]
@@ -128,6 +142,7 @@ impl Units {
             wiring: Wiring::new(arguments, Some(transport.clone()))?,
             transport,
             running: BTreeMap::new(),
+            feeds: BTreeMap::new(),
             finished: finished_outlet,
             fatal: fatal_outlet,
             ended: ended_outlet,
@@ -169,13 +184,35 @@ impl Units {
             Unit::Shard(shard) => {
                 vec![factors::role(usize::from(shard)), strategy::role(usize::from(shard))]
             }
-            // It does not move.
-            Unit::Exec => Vec::new(),
+            Unit::Exec => vec![risk::ROLE.to_owned()],
         };
         stages.iter().map(|stage| checkpoint_tree(stage)).collect()
     }
 
-    /// Starts `unit`, whose epoch is `epoch`. Its checkpoints are kept elsewhere too by whoever is behind
+    /// The tree with what `unit` cannot derive again, if there is such a thing: what a source that cannot
+    /// be read again has said, or the order in which exec took its inputs.
+    pub fn log_tree(&self, unit: Unit) -> Option<String> {
+        match unit {
+            Unit::Source(source) => {
+                let source = usize::from(source);
+                let is_live = !matches!(self.wiring.sources[source], NodeSource::Readable(_));
+                is_live.then(|| journal_tree(source))
+            }
+            Unit::Exec => {
+                let is_used = self.wiring.merging() == Merging::Arrival;
+                is_used.then(|| ARRIVALS_TREE.to_owned())
+            }
+            Unit::Shard(_) => None,
+        }
+    }
+
+    /// Declares live sources that run here finished. Returns how many there are.
+    pub fn finish_feeds(&self) -> usize {
+        self.feeds.values().for_each(Feed::finish);
+        self.feeds.len()
+    }
+
+    /// Starts `unit`, whose epoch is `epoch`. What it stores is kept elsewhere too by whoever is behind
     /// `copies`.
     ///
     /// # Errors
@@ -185,14 +222,14 @@ impl Units {
         &mut self,
         unit: Unit,
         epoch: u64,
-        copies: Option<CopyOutlet>,
+        copies: UnitCopies,
     ) -> Result<(), SpawnErr> {
         let mut wiring = self.wiring.clone();
         // What an earlier life of it here has handed over is this one's again.
         wiring.settings.closed = Closed::default();
-        if unit != Unit::Exec {
-            wiring.settings.copies = copies;
-        }
+        wiring.settings.copies = copies.checkpoints;
+        wiring.settings.log = copies.log;
+        self.open_own(unit, &mut wiring)?;
         let child = match unit {
             Unit::Source(source) => wiring.source(usize::from(source), &self.fatal),
             Unit::Shard(shard) => wiring.shard(usize::from(shard)),
@@ -244,8 +281,28 @@ impl Units {
         }
     }
 
+    /// Opens what only the node that has `unit` has open.
+    fn open_own(&mut self, unit: Unit, wiring: &mut Wiring) -> Result<(), SpawnErr> {
+        if unit == Unit::Exec {
+            // What other nodes kept of it may have come here since this process started.
+            let (store, log) = (&wiring.settings.store, wiring.settings.log.clone());
+            let opened = ArrivalLog::open(store, wiring.config.journal.keep_arrivals, log);
+            wiring.arrivals = opened.map_err(|error| SpawnErr::StartupFailed(Box::new(error)))?;
+        }
+        if let Unit::Source(source) = unit
+            && let NodeSource::Venue(venue) = &wiring.sources[usize::from(source)]
+        {
+            let feed = Feed::live((**venue).clone(), wiring.clock.clone());
+            let feed = feed.map_err(|error| SpawnErr::StartupFailed(Box::new(error)))?;
+            self.feeds.insert(unit, feed.clone());
+            Arc::make_mut(&mut wiring.sources)[usize::from(source)] = NodeSource::Feed(feed);
+        }
+        Ok(())
+    }
+
     /// Ends `unit` here. What it has stored stays.
     pub async fn stop(&mut self, unit: Unit) {
+        self.feeds.remove(&unit);
         let Some(Running { supervisor, watch, .. }) = self.running.remove(&unit) else { return };
         watch.abort();
         self.transport.release(unit);

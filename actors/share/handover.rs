@@ -99,6 +99,25 @@ impl Worker {
         while asked.join_next().await.is_some() {}
     }
 
+    /// Brings here what cannot be derived again of units that are about to begin here. Returns those of
+    /// which it is whole.
+    pub(super) async fn bring_logs(&mut self, new: Vec<(Unit, u64)>) -> Vec<(Unit, u64)> {
+        let mut whole = Vec::new();
+        for (unit, epoch) in new {
+            let brought = match self.units.log_tree(unit) {
+                Some(tree) => self.copies.gather_log(unit, epoch, &tree).await,
+                None => Ok(()),
+            };
+            match brought {
+                Ok(()) => whole.push((unit, epoch)),
+                Err(reason) => {
+                    self.on_failed(unit, epoch, format!("{unit} cannot begin: {reason}"))
+                }
+            }
+        }
+        whole
+    }
+
     /// Brings here what other nodes keep of units that are about to begin here.
     pub(super) async fn gather(&mut self, new: &[(Unit, u64)]) {
         let trees = |unit: Unit| Units::checkpoint_trees(unit);

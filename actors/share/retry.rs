@@ -8,6 +8,7 @@ use tickwright_core::domain::Timestamp;
 
 use super::{ShareEvent, Worker};
 use crate::kit::monotonic_nanos;
+use crate::node::units::UnitCopies;
 use crate::run::start_error;
 
 /// A unit that was given up here.
@@ -26,7 +27,8 @@ fn now() -> Timestamp {
 impl Worker {
     /// Begins `unit` here.
     pub(super) async fn begin(&mut self, unit: Unit, epoch: u64) {
-        let copies = self.copies.outlet(unit, epoch);
+        let log = self.units.log_tree(unit).and_then(|tree| self.copies.log(unit, epoch, tree));
+        let copies = UnitCopies { checkpoints: self.copies.outlet(unit, epoch), log };
         match self.units.start(unit, epoch, copies).await {
             Ok(()) => self.retries.on_begun(unit, now()),
             Err(error) => {
@@ -51,7 +53,7 @@ impl Worker {
         }
     }
 
-    fn on_failed(&mut self, unit: Unit, epoch: u64, reason: String) {
+    pub(super) fn on_failed(&mut self, unit: Unit, epoch: u64, reason: String) {
         let retry = self.retries.on_failed(unit, now());
         let due = match retry {
             Retry::Again { after, attempt } => {
@@ -108,6 +110,7 @@ impl Worker {
             .filter(|(_, trouble)| is_due(trouble))
             .map(|(&unit, trouble)| (unit, trouble.epoch))
             .collect();
+        let due = self.bring_logs(due).await;
         self.gather(&due).await;
         for (unit, epoch) in due {
             self.troubles.remove(&unit);

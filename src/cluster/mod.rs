@@ -17,6 +17,7 @@
 //! | [`Balancer`]     | which of several nodes is chosen, for anything                 |
 //! | [`LoadWeights`]  | how loaded a node is                                           |
 //! | [`EpochFence`] | which life of a unit may still speak                          |
+//! | [`CopySet`]    | who keeps copies of a log, and what may be seen of it          |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
 
@@ -31,6 +32,7 @@ mod epochs;
 mod join;
 mod links;
 mod load;
+mod log_copies;
 mod membership;
 mod timings;
 
@@ -48,6 +50,7 @@ pub use epochs::{EpochFence, StaleEpoch};
 pub use join::{Answer, Join, JoinConfig, JoinEffect};
 pub use links::{HelloVerdict, LinkNumber, Links, LinksConfig, LinksEffect, Peer, Ticket};
 pub use load::{LoadSample, LoadWeights, queue_share};
+pub use log_copies::{CopySet, Lineage, LogState, Stretch};
 pub use membership::{
     Beat, BeatBody, Claim, MemberView, Membership, MembershipEffect, Profile, Record, Status,
 };

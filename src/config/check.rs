@@ -42,8 +42,18 @@ impl Found<'_> {
         self.contradictions.push(Contradiction { paths, what: what.into(), fix: fix.into() });
     }
 
-    /// Differences of a book say nothing without the snapshot that they are the differences to.
+    /// Who listens must know to what; and differences of a book say nothing without the snapshot that they
+    /// are the differences to.
     fn live(&mut self) {
+        let is_input = self.settings.text(&["pipeline", "input"]) == "live";
+        let has_url = self.settings.find(&["live", "url"]).and_then(Value::text).is_some();
+        if is_input && !has_url {
+            self.add(
+                &[&["pipeline", "input"], &["live", "url"]],
+                "pipeline.input = \"live\" listens to a venue, and none is named",
+                "say in live.url where it is, such as \"wss://stream.binance.com:9443\"",
+            );
+        }
         let streams = self.settings.list(&["live", "streams"]);
         let has_rest = self.settings.find(&["live", "rest_url"]).and_then(Value::text).is_some();
         if let Some(stream) = needs_snapshots(streams).filter(|_| !has_rest) {

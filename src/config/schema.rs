@@ -149,7 +149,7 @@ pub const KEYS: &[KeySpec] = &[
     count("node.memory_limit_bytes", "bytes", 1 << 20, i64::MAX).optional().operational(),
     count("node.clock_offset_ms", "ms", -YEAR_MS, YEAR_MS).operational(),
     //
-    choice("pipeline.input", &["none", "files", "simulator"]).operational(),
+    choice("pipeline.input", &["none", "files", "simulator", "live"]).operational(),
     list("pipeline.data", PATH).operational(),
     count("pipeline.batch_ticks", "ticks", 1, 65_536).operational(),
     count("pipeline.shards", "factor engines", 1, 64).operational(),

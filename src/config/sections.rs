@@ -72,6 +72,8 @@ pub enum PipelineInput {
     Files,
     /// The simulated market.
     Simulator,
+    /// The venue of [`LiveSection`].
+    Live,
 }
 
 /// `[pipeline]`: how rows go through.
@@ -294,6 +296,7 @@ pub(super) fn config(settings: Settings) -> Config {
             input: match s.text(&["pipeline", "input"]) {
                 "files" => PipelineInput::Files,
                 "simulator" => PipelineInput::Simulator,
+                "live" => PipelineInput::Live,
                 _ => PipelineInput::None,
             },
             data: s.list(&["pipeline", "data"]).to_vec(),

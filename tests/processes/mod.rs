@@ -287,6 +287,11 @@ pub(crate) const FIVE: [(&str, &str); 5] = [
 
 /// Five nodes that work on the simulated market together as soon as all are there, each with `settings`.
 pub(crate) fn five(settings: &[(&str, &str)]) -> Vec<Node> {
+    five_under(settings, "")
+}
+
+/// The same, under the faults of `chaos`.
+pub(crate) fn five_under(settings: &[(&str, &str)], chaos: &str) -> Vec<Node> {
     let mut nodes: Vec<Node> = FIVE.iter().map(|(name, _)| Node::new(name)).collect();
     let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
     let seeds = seeds.join(",");
@@ -301,6 +306,9 @@ pub(crate) fn five(settings: &[(&str, &str)]) -> Vec<Node> {
         ];
         for (key, value) in common.iter().chain(settings) {
             node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        if !chaos.is_empty() {
+            node.options.extend(["--chaos".to_owned(), chaos.to_owned()]);
         }
         node.start();
     }

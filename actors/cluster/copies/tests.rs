@@ -12,13 +12,13 @@ use crate::kit::Done;
 const UNIT: Unit = Unit::Shard(3);
 const TREE: &str = "checkpoint/factors/3";
 
-struct Side {
-    end: End,
-    store: Store,
-    copies: Copies,
+pub(super) struct Side {
+    pub(super) end: End,
+    pub(super) store: Store,
+    pub(super) copies: Copies,
 }
 
-async fn two(replicas: usize) -> [Side; 2] {
+pub(super) async fn two(replicas: usize) -> [Side; 2] {
     let side = |end: End| {
         let store = Store::in_memory();
         let copies = Copies::start(end.network.clone(), store.clone(), replicas);

@@ -1,5 +1,6 @@
 //! Which feed to listen to, and what is wrong with what was said of it.
 
+use tickwright_core::config::Config;
 use tickwright_core::pipeline::live::{ConnectionPolicy, SnapshotPolicy};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -39,6 +40,21 @@ impl LiveConfig {
             queue_frames_max: 4_096,
             seed: 1,
         }
+    }
+
+    /// The venue that `[live]` names, if it names one.
+    pub fn of(config: &Config) -> Option<Self> {
+        let live = &config.live;
+        Some(Self {
+            url: live.url.clone()?,
+            streams: live.streams.clone(),
+            rest_url: live.rest_url.clone(),
+            policy: live.policy,
+            snapshots: live.snapshots,
+            frame_bytes_max: live.frame_bytes_max,
+            queue_frames_max: live.queue_frames,
+            seed: config.pipeline.seed,
+        })
     }
 
     /// What is connected to.
