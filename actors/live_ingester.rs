@@ -212,8 +212,7 @@ impl Actor for LiveIngesterActor {
             hello,
             fatal,
         } = arguments;
-        let journal =
-            Journal::open(&settings.store, index, journal_bytes_max, settings.log.clone()).await?;
+        let journal = settings.journal(index, journal_bytes_max).await?;
         let mut state = LiveIngesterState {
             index,
             puller: Puller::start(feed.clone(), myself.clone()),

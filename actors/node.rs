@@ -227,8 +227,12 @@ impl Wiring {
             chaos: chaos.clone(),
         };
         let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
-        let arrivals = ArrivalLog::open(&settings.store, config.journal.keep_arrivals, None)
-            .map_err(|error| fail(Box::new(error)))?;
+        // In a cluster what is here may be another's copy: whoever begins exec opens it.
+        let arrivals = match &transport {
+            Some(_) => ArrivalLog::open(&Store::in_memory(), false, None),
+            None => ArrivalLog::open(&settings.store, config.journal.keep_arrivals, None),
+        };
+        let arrivals = arrivals.map_err(|error| fail(Box::new(error)))?;
         let shards = config.pipeline.shards;
         Ok(Self {
             config: Arc::new(config),

@@ -27,8 +27,8 @@ use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
     Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand,
-    Directory, Handover, LogOutlet, Outlet, Producer, Sink, StageStreams, Store, StoreError,
-    Stored,
+    Directory, Handover, Journal, JournalError, LogOutlet, Outlet, Producer, Sink, StageStreams,
+    Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -74,6 +74,19 @@ impl StageSettings {
         let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
         let opened = opened.with_copies(self.copies.clone());
         Ok(opened.open_while_not(self.closed.of(name)))
+    }
+
+    /// The journal of `source`, of at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`].
+    pub async fn journal<N: Serialize + DeserializeOwned>(
+        &self,
+        source: usize,
+        bytes_max: u64,
+    ) -> Result<Journal<N>, JournalError> {
+        Journal::open(&self.store, source, bytes_max, self.log.clone()).await
     }
 }
 

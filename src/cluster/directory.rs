@@ -24,8 +24,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// All there is to know now; replaces what was known of `node`.
+    /// All there is to know now; replaces what was known of `node`. Whoever has left serves nothing.
     pub fn on_member(&mut self, node: &NodeId, status: Status, services: &[Service]) {
+        let services = if status == Status::Left { &[] } else { services };
         let now: BTreeSet<&str> = services.iter().map(|service| service.role.as_str()).collect();
         self.roles.retain(|role, nodes| {
             if !now.contains(role.as_str()) {

@@ -32,9 +32,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Before a node is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Keys that are removed together.
-const REMOVED_MAX: usize = 4_096;
-
 /// What is asked of a node that keeps logs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum LogCall {
@@ -135,21 +132,13 @@ fn remove_from(
 /// Removes what is there before `oldest`.
 fn remove_before(store: &Store, tree: &str, oldest: u64) -> Result<(), StoreError> {
     let oldest = oldest.to_be_bytes();
-    let mut keys = Vec::new();
-    let mut from = vec![0; 8];
-    while keys.len() < REMOVED_MAX {
-        match store.next(tree, &from)? {
-            Some((key, _)) if key.as_slice() < &oldest[..] => {
-                from.clone_from(&key);
-                from.push(0);
-                keys.push(key);
-            }
-            Some(_) | None => break,
-        }
+    let is_before = |key: &[u8]| key < &oldest[..];
+    // Looked at first: mostly there is nothing, and many are kept.
+    if !store.next(tree, &[0; 8])?.is_some_and(|(key, _)| is_before(&key)) {
+        return Ok(());
     }
-    if !keys.is_empty() {
-        store.remove(tree, keys);
-    }
+    let keys = store.keys(tree)?.into_iter().filter(|key| is_before(key)).collect();
+    store.remove(tree, keys);
     Ok(())
 }
 

@@ -196,7 +196,7 @@ impl LogWorker {
             LogCopy::Written(Err(error)) => {
                 let failed: Vec<Recent> = lock(&self.log.inner).recent.drain(..).collect();
                 failed.into_iter().for_each(|recent| (recent.done)(Err(error.clone())));
-                self.set.on_fenced();
+                self.fence();
             }
             LogCopy::Trim(oldest) => {
                 let mut inner = lock(&self.log.inner);
@@ -211,7 +211,7 @@ impl LogWorker {
             Told::Kept(node, count) => self.set.on_kept(&node, count),
             Told::Fenced => {
                 tracing::warn!(unit = %self.log.unit, "it has a later owner; nothing more passes here");
-                self.set.on_fenced();
+                self.fence();
             }
             Told::Refused(node, reason) => {
                 let (unit, tree) = (self.log.unit, &self.log.tree);
@@ -226,6 +226,12 @@ impl LogWorker {
                 self.choose();
             }
         }
+    }
+
+    /// Nothing passes any more, and whoever waits to begin need not.
+    fn fence(&mut self) {
+        self.set.on_fenced();
+        self.begun.clear();
     }
 
     fn drop_feeder(&mut self, node: &NodeId) {
@@ -275,7 +281,7 @@ impl LogWorker {
         // may see more.
         let latest = lock(&self.log.shared.epochs).latest(self.log.unit);
         if latest.is_some_and(|latest| latest > self.log.epoch) {
-            self.set.on_fenced();
+            self.fence();
         }
         let stored = self.set.stored();
         let mut ready = Vec::new();
@@ -394,6 +400,11 @@ impl Feeder {
         let (store, tree) = (self.log.shared.store.clone(), self.log.tree.clone());
         let keys = spawn_blocking(move || super::kept::extent(&store, &tree)).await;
         let keys = keys.unwrap_or(Ok(None)).map_err(FeedError::Here)?;
+        if let Some((first, _)) = keys {
+            // What the node kept before that, long ago, would leave a hole.
+            let mut inner = lock(&self.log.inner);
+            inner.oldest = inner.oldest.max(first);
+        }
         let own = LogState { lineage, keys };
         let Some(mut from) = own.differs_from(theirs) else {
             // Nothing is here, so nothing of theirs is of this log.

@@ -62,6 +62,18 @@ async fn what_is_stored_is_on_the_other_node_too() {
     assert_eq!((status.copies.len(), status.wanted, status.waits_for), (1, 1, None));
 }
 
+#[tokio::test]
+async fn what_a_node_kept_long_ago_leaves_no_hole() {
+    let [a, b] = two(2).await;
+    for key in 1..4u64 {
+        b.store.put_and_wait(TREE, key.to_be_bytes().to_vec(), vec![9]).unwrap();
+    }
+    a.store.put_and_wait(TREE, 100u64.to_be_bytes().to_vec(), vec![1]).unwrap();
+    let log = log_of(&a, 1);
+    soon(begin(&log)).await;
+    assert_eq!(keys(&b), [100]);
+}
+
 /// What b took from a must be there for b when it goes on, and a must not be heard any more.
 #[tokio::test]
 async fn a_successor_brings_the_log_home_and_its_predecessor_is_refused() {
