@@ -317,6 +317,9 @@ fn exec_goes_on_after_its_disk_is_lost() {
     assert_eq!(json_essence(&report), json_essence(&again));
 }
 
+/// How long the program listens.
+const LISTENING: Duration = Duration::from_secs(3);
+
 /// The program starts the nodes, and Ctrl-C ends the feed and not the run. Prints how fast the rows go.
 #[test]
 fn a_run_listens_with_several_nodes_until_it_is_stopped() {
@@ -328,17 +331,11 @@ fn a_run_listens_with_several_nodes_until_it_is_stopped() {
         command.args(["--set", &format!("stream.replicas={replicas}")]);
         let process = scratch.start(command);
         let begun = Instant::now();
-        let mut since = None;
-        while !venue.is_done() {
-            if venue.sent() > sent.len() / 2 {
-                since.get_or_insert_with(Instant::now);
-            }
-            assert!(begun.elapsed() < RUN_PATIENCE, "{} sent: {:?}", venue.sent(), process.said());
+        while venue.sent() == 0 {
+            assert!(begun.elapsed() < RUN_PATIENCE, "nobody listens: {:?}", process.said());
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Not the first half: what fits between venue and node is sent at once.
-        let took = since.map_or(Duration::ZERO, |since| since.elapsed());
-        println!("replicas {replicas}: the last {} rows in {took:?}", sent.len() / 2);
+        std::thread::sleep(LISTENING);
         let id = process.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
         let ended = common::finish(process);
@@ -348,6 +345,7 @@ fn a_run_listens_with_several_nodes_until_it_is_stopped() {
         assert_eq!(report["nodes"], 3);
         // What was still between the venue and the node is not heard any more.
         let rows = report["ticks_in"].as_u64().unwrap();
-        assert!(rows > 1_000 && rows <= sent.len() as u64, "{rows}");
+        println!("replicas {replicas}: {rows} rows in {LISTENING:?}");
+        assert!(rows > 0 && rows <= sent.len() as u64, "{rows}");
     }
 }
