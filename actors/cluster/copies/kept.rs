@@ -220,6 +220,13 @@ impl Shared {
                 None => {}
             }
         }
+        // Somebody who is there and does not say what it has may have what others have seen.
+        if !asked.is_empty() {
+            let (count, waited) = (asked.len(), GATHER_PATIENCE.as_secs());
+            return Err(format!(
+                "{count} nodes did not say within {waited} s what they keep of `{tree}`"
+            ));
+        }
         let (store, name) = (self.store.clone(), tree.to_owned());
         let own = spawn_blocking(move || state(&store, &name)).await;
         let own = own.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
