@@ -19,7 +19,7 @@ fn log_of(side: &Side, epoch: u64) -> LogOutlet {
 fn append(side: &Side, log: &LogOutlet, key: u64) -> Stored {
     let (sender, stored) = oneshot::channel();
     let done: Done = Box::new(move |result| drop(sender.send(result)));
-    append_to_log(&side.store, Some(log), TREE, key, vec![key as u8; 100], done);
+    append_to_log(&side.store, Some(log), TREE, key, vec![key.to_le_bytes()[0]; 100], done);
     stored
 }
 
