@@ -76,6 +76,7 @@ async fn run(plan: &Plan, nodes: u16) -> RunReport {
         config_file: None,
         overrides,
         data: Vec::new(),
+        is_live: false,
         faults: Chaos::default(),
         look: LOOK,
     };
