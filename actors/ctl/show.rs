@@ -88,6 +88,7 @@ fn plain(value: &Value) -> String {
         Value::String(text) if text.is_empty() => "-".into(),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Object(fields) if fields.is_empty() => "-".into(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         Value::Object(fields) => {
             let cell = |(name, value): (&String, &Value)| format!("{name}={}", plain(value));
