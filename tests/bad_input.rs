@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Case, Ended, HEADER, PATIENCE, Scratch, csv_market, draw, essence, finish, json_essence,
+    Case, Ended, HEADER, PATIENCE, Scratch, copy_directory, csv_market, draw, essence, finish,
+    json_essence,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -180,19 +181,6 @@ fn undisturbed() -> &'static Value {
     })
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// Damages the log in one of many ways; says which.
 fn damage(bytes: &mut Vec<u8>, way: u64, chance: &mut u64) -> String {
     // sled writes whole segments; what was used of them is at the beginning.
@@ -240,7 +228,7 @@ fn a_damaged_journal_is_set_aside_or_survived_and_never_crashes() {
     let mut set_aside = 0;
     for way in 0..18 {
         let scratch = Scratch::new();
-        copy(&source.path("data"), &scratch.path("data"));
+        copy_directory(&source.path("data"), &scratch.path("data"));
         let log = scratch.path("data/journal/db");
         let mut bytes = std::fs::read(&log).unwrap();
         let what = damage(&mut bytes, way, &mut chance);

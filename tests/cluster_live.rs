@@ -1,6 +1,5 @@
 //! A live source over five nodes: whoever takes it over has every row that anybody has seen.
 
-#![allow(dead_code, reason = "helpers for several test files")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -11,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Case, Scratch, draw, json_essence};
+use common::{Case, Scratch, copy_directory, draw, frames, json_essence};
 use processes::{FIVE, Node, ask_share, report_within, units, until};
 use serde_json::Value;
 use tickwright::ctl::CtlTask;
@@ -19,7 +18,7 @@ use tickwright::kit::{Store, StoreOptions, wire};
 use tickwright::run::{Input, run_until};
 use tickwright::source::live::LiveConfig;
 use tickwright_core::domain::{Kind, RawTick};
-use venue::{Venue, frames};
+use venue::Venue;
 
 const RUN_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -94,25 +93,11 @@ fn finish(nodes: &[Node]) -> Value {
     report_within(RUN_PATIENCE, nodes)
 }
 
-/// Copies a directory of files and directories.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The market rows in the journal of source 0 of a node that stands still for a moment meanwhile.
 fn journal_of(node: &Node) -> Vec<RawTick> {
     let scratch = tempfile::tempdir().unwrap();
     node.signal("-STOP");
-    copy(&node.directory.path().join("data/journal"), &scratch.path().join("journal"));
+    copy_directory(&node.directory.path().join("data/journal"), &scratch.path().join("journal"));
     node.signal("-CONT");
     journal(scratch.path())
 }

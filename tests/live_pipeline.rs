@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Case, PATIENCE, Scratch, draw, essence};
+use common::{Case, PATIENCE, Scratch, copy_directory, essence, frames};
 use futures_util::{SinkExt, StreamExt};
 use tickwright::run::{Input, RunError, run_until};
 use tickwright::source::live::LiveConfig;
@@ -70,38 +70,6 @@ fn venue_at(listener: TcpListener, scripts: Vec<Vec<Act>>) -> Venue {
         }
     });
     Venue { url, done, task }
-}
-
-/// Trades and quotes of two symbols, with ids and times of their own; prices swing so that there are
-/// orders.
-fn frames(count: u64) -> Vec<String> {
-    let (mut chance, mut now) = (7, 1_723_161_255_000u64);
-    let mut prices = [6_183_700i64, 255_000];
-    (1..=count)
-        .map(|id| {
-            now += draw(&mut chance) % 30;
-            let which = usize::try_from(draw(&mut chance) % 2).unwrap();
-            let symbol = ["BTCUSDT", "ETHUSDT"][which];
-            let jump = if draw(&mut chance).is_multiple_of(40) { 900 } else { 0 };
-            let swing = i64::try_from(draw(&mut chance) % 201).unwrap() - 100;
-            let step = swing + if draw(&mut chance).is_multiple_of(2) { jump } else { -jump };
-            prices[which] = (prices[which] + step).clamp(200_000, 7_000_000);
-            let price = |cents: i64| format!("{}.{:02}", cents / 100, cents % 100);
-            let (low, high) = (price(prices[which] - 5), price(prices[which] + 5));
-            let data = if id % 3 == 0 {
-                format!(
-                    r#"{{"e":"trade","E":{now},"T":{now},"s":"{symbol}","t":{id},"p":"{low}","q":"0.500","X":"MARKET","m":true}}"#
-                )
-            } else {
-                format!(
-                    r#"{{"e":"bookTicker","u":{id},"s":"{symbol}","b":"{low}","B":"9.100","a":"{high}","A":"8.300","T":{now},"E":{now}}}"#
-                )
-            };
-            let kind = if id % 3 == 0 { "trade" } else { "bookTicker" };
-            let stream = symbol.to_lowercase();
-            format!(r#"{{"stream":"{stream}@{kind}","data":{data}}}"#)
-        })
-        .collect()
 }
 
 fn texts(frames: &[String]) -> Vec<Act> {
@@ -247,20 +215,6 @@ fn a_full_journal_stops_the_run_and_says_so() {
     assert!(error.contains("raise journal.size_max_bytes"), "{error}");
 }
 
-/// Copies a directory of files and directories.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// Runs `case` as a process on a venue that sends `frames`, and kills it when `sent` are sent.
 /// Returns the venue's address.
 fn begin_and_kill(scratch: &Scratch, case: &Case, frames: &[String], sent: usize) -> String {
@@ -298,7 +252,7 @@ fn what_was_journaled_before_kill_9_is_there_once_and_the_run_goes_on() {
 
         // What is there, told by a run that hears nothing more.
         let other = scratch.path("copy");
-        copy(&data, &other);
+        copy_directory(&data, &other);
         let ended = listen_at(&address, &case.clone().journal(&other), vec![], 0).unwrap();
         let journaled = usize::try_from(ended.ticks_in).unwrap();
         assert!(ended.resumed && journaled <= 3_000, "{journaled}");

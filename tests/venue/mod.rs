@@ -13,40 +13,6 @@ use tokio::sync::watch;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::draw;
-
-/// Trades and quotes of two symbols, with ids and times of their own; prices swing so that there are
-/// orders.
-pub(crate) fn frames(count: u64) -> Vec<String> {
-    let (mut chance, mut now) = (7, 1_723_161_255_000u64);
-    let mut prices = [6_183_700i64, 255_000];
-    (1..=count)
-        .map(|id| {
-            now += draw(&mut chance) % 30;
-            let which = usize::try_from(draw(&mut chance) % 2).unwrap();
-            let symbol = ["BTCUSDT", "ETHUSDT"][which];
-            let jump = if draw(&mut chance).is_multiple_of(40) { 900 } else { 0 };
-            let swing = i64::try_from(draw(&mut chance) % 201).unwrap() - 100;
-            let step = swing + if draw(&mut chance).is_multiple_of(2) { jump } else { -jump };
-            prices[which] = (prices[which] + step).clamp(200_000, 7_000_000);
-            let price = |cents: i64| format!("{}.{:02}", cents / 100, cents % 100);
-            let (low, high) = (price(prices[which] - 5), price(prices[which] + 5));
-            let data = if id % 3 == 0 {
-                format!(
-                    r#"{{"e":"trade","E":{now},"T":{now},"s":"{symbol}","t":{id},"p":"{low}","q":"0.500","X":"MARKET","m":true}}"#
-                )
-            } else {
-                format!(
-                    r#"{{"e":"bookTicker","u":{id},"s":"{symbol}","b":"{low}","B":"9.100","a":"{high}","A":"8.300","T":{now},"E":{now}}}"#
-                )
-            };
-            let kind = if id % 3 == 0 { "trade" } else { "bookTicker" };
-            let stream = symbol.to_lowercase();
-            format!(r#"{{"stream":"{stream}@{kind}","data":{data}}}"#)
-        })
-        .collect()
-}
-
 /// Sends its frames once, at a pace, to whoever connected last.
 pub(crate) struct Venue {
     pub(crate) url: String,
