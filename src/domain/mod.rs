@@ -17,6 +17,7 @@ mod node;
 mod order;
 pub mod parameters;
 mod position;
+mod slot;
 mod snapshot;
 mod symbol;
 mod time;
@@ -37,6 +38,10 @@ pub use order::{
 };
 pub use parameters::{ParameterChange, ParameterError};
 pub use position::Position;
+pub use slot::{
+    ClientOrderId, EndedIntent, Intent, PriceLevels, SignalIdentity, SignalTag, Slot, SlotCommand,
+    SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, SlotState, VenueAccount,
+};
 pub use snapshot::Snapshot;
 pub use symbol::{Symbol, SymbolError, SymbolId};
 pub use time::{Span, Timestamp};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Coordinator, SessionId};
-use crate::domain::{Incarnation, NodeId};
+use crate::domain::{Incarnation, NodeId, SlotCommand, SlotDone, SlotRefusal};
 
 /// Which command this is, so that one that is sent again takes effect once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub enum Operation {
         /// Which.
         node: Option<NodeId>,
     },
+    /// Changes of order slots, each for itself; at most [`super::SLOT_COMMANDS_MAX`].
+    Slots(Vec<SlotCommand>),
 }
 
 /// What a node says of itself when it opens a session.
@@ -97,7 +99,7 @@ pub struct Opening {
 pub type Answer = Result<Outcome, Refusal>;
 
 /// It was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// A register was written or removed at this version.
     Written {
@@ -125,6 +127,8 @@ pub enum Outcome {
         /// The coordinator's term.
         term: u64,
     },
+    /// What came of each change of slots.
+    Slots(Vec<Result<SlotDone, SlotRefusal>>),
 }
 
 /// It was not done, and nothing changed.

@@ -6,13 +6,14 @@
 //!
 //! The same commands in the same order make the same ledger, on every node. It reads no clock: that a
 //! session has expired is a command, which the leader of the log proposes by its own clock ([`Expiry`]).
-//! Locks, order slots and consumed signals are to be further operations on the same log.
+//! Locks are to be further operations on the same log.
 //!
 //! | Part            | Holds                                                            |
 //! |-----------------|------------------------------------------------------------------|
 //! | registers       | values by key, each with the version it was written at           |
 //! | sessions        | which nodes are there, and which of them coordinates             |
 //! | allocation      | which node owns a shard or role, at which epoch                  |
+//! | [`Slots`]       | orders that are under way at exchanges, and signals that are used |
 //! | [`Keeper`]      | a node's own session: when to renew it, when it counts as lost   |
 //! | [`Expiry`]      | whose session has been silent for too long                       |
 //! | [`plan_voters`] | who votes                                                        |
@@ -32,6 +33,7 @@ mod keeper;
 mod registers;
 mod repeats;
 mod sessions;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod voters;
@@ -48,9 +50,10 @@ pub use expiry::Expiry;
 pub use keeper::{Keeper, KeeperEffect};
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};
+pub use slots::{Slots, VenueStanding};
 pub use voters::{Standing, VoterChange, plan_voters, voters_of};
 
-use crate::domain::NodeId;
+use crate::domain::{NodeId, SlotCommand};
 use allocation::Allocations;
 use registers::Registers;
 use repeats::Repeats;
@@ -62,6 +65,9 @@ pub const NAME_BYTES_MAX: usize = 512;
 /// Largest value of a register, in bytes.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
 
+/// Most changes of slots in one command.
+pub const SLOT_COMMANDS_MAX: usize = 64;
+
 /// The state machine. Clones are snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -70,6 +76,7 @@ pub struct Ledger {
     registers: Registers,
     sessions: Sessions,
     allocations: Allocations,
+    slots: Slots,
     repeats: Repeats,
 }
 
@@ -108,7 +115,17 @@ impl Ledger {
             }
             Operation::Forget { node } => self.sessions.forget(node),
             Operation::Promote { node } => self.sessions.promote(node.as_ref(), events),
+            Operation::Slots(commands) => self.change_slots(commands),
         }
+    }
+
+    /// Each for itself: one that is refused keeps none of the others from being carried out.
+    fn change_slots(&mut self, commands: &[SlotCommand]) -> Answer {
+        if commands.len() > SLOT_COMMANDS_MAX {
+            let limit = SLOT_COMMANDS_MAX as u64;
+            return Err(Refusal::Full { what: "changes of slots in one command".into(), limit });
+        }
+        Ok(Outcome::Slots(commands.iter().map(|command| self.slots.apply(command)).collect()))
     }
 
     /// The owner that the coordinator of `term` means.
@@ -161,6 +178,11 @@ impl Ledger {
     /// Who owns `resource`; none, if it was never allocated.
     pub fn allocation(&self, resource: &str) -> Option<&Allocation> {
         self.allocations.get(resource)
+    }
+
+    /// Orders that are under way, and signals that are used.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Who owns what, by name.
