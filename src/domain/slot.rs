@@ -153,6 +153,11 @@ impl ClientOrderId {
         Self(text)
     }
 
+    /// A name that an exchange gave out; none, if it is not one of ours.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::tag_in(name).map(|_| Self(name.to_owned()))
+    }
+
     /// The signal in a name that an exchange gave out; none, if it is not one of ours.
     pub fn tag_in(name: &str) -> Option<SignalTag> {
         if name.len() != Self::LEN || !name.starts_with(Self::PREFIX) {
@@ -329,7 +334,7 @@ pub enum SlotCommand {
         /// The slot's generation.
         generation: u64,
         /// What.
-        intent: Intent,
+        intent: Box<Intent>,
         /// Why it may be.
         right: SlotRight,
     },

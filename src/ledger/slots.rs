@@ -130,7 +130,10 @@ impl Slots {
                         (intent.deadline, intent.request) = (*deadline, *request);
                         Ok(SlotDone::Done)
                     }
-                    _ => Err(self.conflict(slot)),
+                    SlotState::Free
+                    | SlotState::Intent { .. }
+                    | SlotState::Placed { .. }
+                    | SlotState::Quarantine { .. } => Err(self.conflict(slot)),
                 }
             }
             SlotCommand::Placed { slot, generation } => {

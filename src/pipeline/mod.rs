@@ -5,6 +5,7 @@ pub mod clean;
 pub mod factors;
 pub mod ingest;
 pub mod live;
+pub mod orders;
 pub mod positions;
 pub mod risk;
 pub mod router;

@@ -40,7 +40,7 @@ fn open(slot: &SlotKey, generation: u64, number: u64, right: SlotRight) -> SlotC
         deadline: Timestamp::from_nanos(1),
         request: [0; 32],
     };
-    SlotCommand::Open { slot: slot.clone(), generation, intent, right }
+    SlotCommand::Open { slot: slot.clone(), generation, intent: Box::new(intent), right }
 }
 
 fn new(slot: &SlotKey, generation: u64, number: u64) -> SlotCommand {

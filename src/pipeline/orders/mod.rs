@@ -1,0 +1,626 @@
+//! The order protocol: no order twice at an exchange, whatever fails between here and there.
+//!
+//! ```text
+//! place ─▶ Commit(Open) ─▶ Send, once ─┬─ accepted ─▶ Commit(Placed) ─ trades, over ─▶ Commit(End)
+//!                                      ├─ refused ───────────────────────────────────▶ Commit(End)
+//!                                      └─ no answer: unknown
+//!                                           wait for the exchange's clock, then Query ─┬▶ it has it
+//!                                                          Commit(Retry) ─▶ Send ◀─────┴▶ it has not
+//! ```
+//!
+//! What makes it safe is that an intent with a deadline lies in the ledger before its request leaves,
+//! and that the exchange, which alone decides, takes no request after the deadline in it, by its own
+//! clock. Who runs this core does not matter: any number may, at the same time. Leases and locks decide
+//! who tries, for the sake of speed.
+//!
+//! A core that starts reads the slots and the account's orders first. What it finds under way it brings to an
+//! end, whoever began it. Signals that the exchange has orders for, under the tag in the client order
+//! id, are spent, even if the ledger has lost all memory of them.
+//!
+//! # Invariants
+//!
+//! 1. A request leaves only after its intent was committed, only once, and unchanged.
+//! 2. While an outcome is unknown, its slot is not ended, nor another attempt made, before the exchange
+//!    was asked after its clock had passed the deadline and the time to settle.
+//! 3. Of each order that was placed here, the last word is said once, after its slot has ended.
+//! 4. The fills of an order are said once each, before its last word.
+//! 5. Nothing is opened before the account was reconciled.
+
+mod capability;
+mod clock;
+mod recovery;
+#[cfg(test)]
+mod tests;
+mod trades;
+mod unknown;
+mod words;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    ClientOrderId, Intent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
+    SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
+};
+
+use clock::ExchangeClock;
+use recovery::Recovery;
+
+pub use capability::{Capabilities, Deduplication, Resolution};
+pub use recovery::OrdersSnapshot;
+pub use words::{
+    Answer, Found, NewOrder, OrderReport, OrdersConfig, OrdersCounters, OrdersEffect, Request,
+    Said, SlotsFound, TradeReport,
+};
+
+/// Changes of slots in one commit.
+const COMMIT_MAX: usize = 64;
+
+/// Between two questions for the exchange's time while orders are under way.
+const TIME_EVERY: Span = Span::from_secs(1);
+
+/// Between two questions for the exchange's time in any case.
+const TIME_PAUSE: Span = Span::from_millis(10);
+
+/// How often an order asks for a slot that has moved on before it counts as busy.
+const CONFLICTS_MAX: u32 = 8;
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    /// Its intent is to be committed.
+    Opening,
+    /// Another attempt is to be committed.
+    Retrying,
+    /// Its request has left.
+    Sent,
+    /// Unknown: nothing is done until the exchange's clock shows this.
+    Waiting { until: Timestamp },
+    /// The exchange is being asked.
+    Asking {
+        /// Whether it would know by now.
+        is_conclusive: bool,
+    },
+    /// It is to be asked again, at this time of our own clock.
+    AskingAgain { is_conclusive: bool, at: Timestamp },
+    /// The exchange has it; it is asked again at this time of our own clock.
+    Placed { poll_at: Timestamp },
+    /// The end of its slot is to be committed.
+    Ending { outcome: SlotOutcome, said: Option<Refusal> },
+    /// Somebody else has changed its slot: the ledger is to be read.
+    Lost,
+    /// Its slot is gone: the account's orders are looked through.
+    Searching,
+    /// Nobody can find out what became of it.
+    Quarantined,
+}
+
+/// An order under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Live {
+    /// What is to be placed; none, if nobody here has asked for it.
+    order: Option<NewOrder>,
+    symbol: Symbol,
+    /// Its slot, and which use of it; none, if it is known from the exchange alone.
+    slot: Option<(SlotKey, u64)>,
+    client_id: ClientOrderId,
+    quantity: Quantity,
+    attempt: u32,
+    deadline: Timestamp,
+    conflicts: u32,
+    /// Whether its name at the exchange is the one that was committed.
+    is_named: bool,
+    stage: Stage,
+    /// The exchange's number of it.
+    exchange_order: Option<u64>,
+    executed: Quantity,
+    filled: Quantity,
+    is_over: bool,
+    /// Whether it was asked for its trades alone.
+    is_asking_trades: bool,
+    /// What has been said of it, to be said again after a restart.
+    said: Vec<Said>,
+}
+
+/// What is committed just now.
+#[derive(Debug)]
+enum Committing {
+    Found,
+    Seal,
+    Reconciled,
+    Orders(Vec<(SignalIdentity, Option<Request>)>),
+}
+
+/// The protocol for one account at one exchange.
+#[derive(Debug)]
+pub struct Orders {
+    config: OrdersConfig,
+    clock: ExchangeClock,
+    is_asking_time: bool,
+    recovery: Recovery,
+    cluster: u64,
+    /// Bounded by the live orders that risk allows, and by the slots of the ledger.
+    live: BTreeMap<SignalIdentity, Live>,
+    by_client_id: BTreeMap<ClientOrderId, SignalIdentity>,
+    /// Orders that are over and of which not everything has been heard yet; bounded as `live`.
+    over: BTreeMap<SignalIdentity, Vec<Said>>,
+    /// Changes for the next commits, with the request that each is for.
+    queue: VecDeque<(SignalIdentity, SlotCommand, Option<Request>)>,
+    committing: Option<Committing>,
+    is_reading: bool,
+    /// The last trade said, by symbol.
+    last_trade: BTreeMap<Symbol, u64>,
+    /// Symbols whose trades are being asked for, and whether they must be again.
+    paging: BTreeMap<Symbol, bool>,
+    /// Symbols whose trades are to be asked for again, at this time of our own clock.
+    paging_again: BTreeMap<Symbol, Timestamp>,
+    effects: Vec<OrdersEffect>,
+    counters: OrdersCounters,
+}
+
+impl Orders {
+    /// A core that goes on from `snapshot`, or from nothing. Call [`Orders::start`] next.
+    pub fn new(config: OrdersConfig, snapshot: Option<OrdersSnapshot>) -> Self {
+        let mut orders = Self {
+            config,
+            clock: ExchangeClock::default(),
+            is_asking_time: false,
+            recovery: Recovery::default(),
+            cluster: 0,
+            live: BTreeMap::new(),
+            by_client_id: BTreeMap::new(),
+            over: BTreeMap::new(),
+            queue: VecDeque::new(),
+            committing: None,
+            is_reading: false,
+            last_trade: BTreeMap::new(),
+            paging: BTreeMap::new(),
+            paging_again: BTreeMap::new(),
+            effects: Vec::new(),
+            counters: OrdersCounters::default(),
+        };
+        if let Some(snapshot) = snapshot {
+            orders.restore(snapshot);
+        }
+        orders
+    }
+
+    /// What has happened so far.
+    pub const fn counters(&self) -> &OrdersCounters {
+        &self.counters
+    }
+
+    /// Orders that are under way.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Which use of which slot an order has or had last, for another exchange to refer to.
+    pub fn slot_of(&self, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
+        self.live.get(signal)?.slot.clone()
+    }
+
+    /// Takes an order.
+    pub fn place(&mut self, order: NewOrder, now: Timestamp) -> Vec<OrdersEffect> {
+        self.counters.placed += 1;
+        // Opened once what the exchange has of its symbol is known.
+        self.recovery.pending.push_back(order);
+        self.go_on(now)
+    }
+
+    fn open(&mut self, order: NewOrder, now: Timestamp) {
+        let signal = order.signal.clone();
+        if let Some(said) = self.over.get(&signal) {
+            let again = said.iter().map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
+            self.effects.extend(again);
+            return;
+        }
+        if let Some(live) = self.live.get_mut(&signal) {
+            // Found under way by this core, and not known to be ours until now.
+            live.order = Some(order);
+            let again = live.said.iter();
+            let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
+            self.effects.extend(again);
+            return;
+        }
+        if let Some(report) = self.recovery.spent.remove(&signal.tag()) {
+            return self.attach(order, report, now);
+        }
+        let slot = SlotKey {
+            venue: self.config.venue.clone(),
+            symbol: order.symbol.clone(),
+            side: order.side,
+            level: self.config.levels.of(order.limit_price),
+        };
+        self.open_at(order, slot, 0, 0, now);
+    }
+
+    /// Asks for the slot at a generation. The first guess may be wrong: the ledger says which it is.
+    fn open_at(
+        &mut self,
+        order: NewOrder,
+        slot: SlotKey,
+        generation: u64,
+        conflicts: u32,
+        now: Timestamp,
+    ) {
+        let signal = order.signal.clone();
+        let client_id = ClientOrderId::new(self.cluster, &slot, generation, signal.tag());
+        let mut live = Live {
+            symbol: order.symbol.clone(),
+            slot: Some((slot.clone(), generation)),
+            client_id,
+            quantity: order.quantity,
+            attempt: 1,
+            deadline: Timestamp::default(),
+            conflicts,
+            is_named: false,
+            stage: Stage::Opening,
+            exchange_order: None,
+            executed: Quantity::ZERO,
+            filled: Quantity::ZERO,
+            is_over: false,
+            is_asking_trades: false,
+            said: Vec::new(),
+            order: None,
+        };
+        let request = self.request(&live, &order, 1, now);
+        live.deadline = request.deadline();
+        let intent = Intent {
+            signal: signal.clone(),
+            client_id: live.client_id.clone(),
+            quantity: order.quantity,
+            limit_price: order.limit_price,
+            deadline: live.deadline,
+            request: request.hash(),
+        };
+        let right = order.refused_by.clone().map_or(SlotRight::NewSignal, |(slot, generation)| {
+            SlotRight::RefusedBy { slot, generation }
+        });
+        live.order = Some(order);
+        self.by_client_id.insert(live.client_id.clone(), signal.clone());
+        self.live.insert(signal.clone(), live);
+        let command = SlotCommand::Open { slot, generation, intent: Box::new(intent), right };
+        self.queue.push_back((signal, command, Some(request)));
+    }
+
+    /// The request of an attempt, made now.
+    fn request(&self, live: &Live, order: &NewOrder, attempt: u32, now: Timestamp) -> Request {
+        let millisecond = 1_000_000;
+        let made = self.clock.now(now).unwrap_or(now).as_nanos() / millisecond * millisecond;
+        Request {
+            client_id: live.client_id.clone(),
+            symbol: order.symbol.clone(),
+            side: order.side,
+            quantity: order.quantity,
+            limit_price: order.limit_price,
+            made: Timestamp::from_nanos(made),
+            window: self.config.window,
+            attempt,
+        }
+    }
+
+    /// What was last to be committed is; or what the ledger said to each part of it.
+    pub fn on_committed(
+        &mut self,
+        results: &[Result<SlotDone, SlotRefusal>],
+        now: Timestamp,
+    ) -> Vec<OrdersEffect> {
+        match self.committing.take() {
+            None => {}
+            Some(Committing::Orders(orders)) => {
+                for ((signal, request), result) in orders.into_iter().zip(results) {
+                    self.on_order_committed(&signal, request, result, now);
+                }
+            }
+            Some(Committing::Found | Committing::Seal | Committing::Reconciled) => {
+                self.on_recovery_committed(results.first());
+            }
+        }
+        self.go_on(now)
+    }
+
+    fn on_order_committed(
+        &mut self,
+        signal: &SignalIdentity,
+        request: Option<Request>,
+        result: &Result<SlotDone, SlotRefusal>,
+        now: Timestamp,
+    ) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        match (live.stage, result, request) {
+            (Stage::Opening | Stage::Retrying, Ok(_), Some(request)) => {
+                if live.stage == Stage::Retrying {
+                    live.attempt = request.attempt;
+                    self.counters.retried += 1;
+                }
+                live.is_named = true;
+                live.deadline = request.deadline();
+                self.send(signal, request, now);
+            }
+            (Stage::Opening, Err(refusal), _) => self.on_not_opened(signal, refusal, now),
+            (Stage::Retrying, Err(_), _) => live.stage = Stage::Lost,
+            (Stage::Ending { outcome, said }, Ok(_), None) => self.finish(signal, outcome, said),
+            (Stage::Ending { .. }, Err(_), None) => live.stage = Stage::Lost,
+            // A mark that the exchange has it, or a quarantine.
+            (_, Ok(_) | Err(_), _) => {}
+        }
+    }
+
+    /// Its intent is committed: it leaves, unless it could not arrive in time any more.
+    fn send(&mut self, signal: &SignalIdentity, request: Request, now: Timestamp) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        if live.exchange_order.is_some() {
+            // Somebody has seen it there meanwhile.
+            live.stage = Stage::Placed { poll_at: now };
+            return;
+        }
+        let is_late = self.clock.at_least(now).is_some_and(|now| now > request.deadline());
+        if is_late && self.config.capabilities.deadline {
+            // It has not left, so there is nothing to find out.
+            self.counters.too_late += 1;
+            return self.retry_or_end(signal, now);
+        }
+        live.stage = Stage::Sent;
+        self.counters.sent += 1;
+        self.effects.push(OrdersEffect::Send(request));
+    }
+
+    fn on_not_opened(&mut self, signal: &SignalIdentity, refusal: &SlotRefusal, now: Timestamp) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        match refusal {
+            SlotRefusal::Conflict { generation, attempt: 0 }
+                if live.conflicts < CONFLICTS_MAX && live.slot.is_some() =>
+            {
+                let conflicts = live.conflicts + 1;
+                let Some(live) = self.remove(signal) else { return };
+                if let (Some(order), Some((slot, _))) = (live.order, live.slot) {
+                    self.open_at(order, slot, *generation, conflicts, now);
+                }
+            }
+            SlotRefusal::Conflict { .. } => {
+                self.counters.slot_busy += 1;
+                self.drop_order(signal, Refusal::Order);
+            }
+            // By somebody else, or by an earlier life of this one: what became of it?
+            SlotRefusal::Consumed => live.stage = Stage::Lost,
+            SlotRefusal::NotReconciled => {
+                let order = self.remove(signal).and_then(|live| live.order);
+                self.recovery.pending.extend(order);
+                self.begin_recovery(now);
+            }
+            SlotRefusal::NotRefused => self.drop_order(signal, Refusal::Order),
+            SlotRefusal::Full { .. } | SlotRefusal::TooLong { .. } => {
+                let alarm = format!("an order is not placed: {refusal}");
+                self.effects.push(OrdersEffect::Alarm(alarm));
+                self.drop_order(signal, Refusal::Order);
+            }
+        }
+    }
+
+    /// Gives up an order that has no slot.
+    fn drop_order(&mut self, signal: &SignalIdentity, refusal: Refusal) {
+        self.last_word(signal, Said::Refused(refusal));
+    }
+
+    /// The exchange has, or had, the order.
+    fn on_seen(&mut self, signal: &SignalIdentity, report: &OrderReport, now: Timestamp) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        live.exchange_order = Some(report.order);
+        live.is_named = true;
+        live.executed = live.executed.max(report.executed);
+        live.is_over |= report.is_over;
+        let symbol = live.symbol.clone();
+        let is_news = !matches!(live.stage, Stage::Placed { .. } | Stage::Ending { .. });
+        if matches!(live.stage, Stage::Opening | Stage::Retrying | Stage::Ending { .. }) {
+            // What is being committed is looked at first.
+            return self.say(signal, Said::Accepted);
+        }
+        live.stage = Stage::Placed { poll_at: now.after(self.config.poll) };
+        if is_news
+            && !live.is_over
+            && let Some((slot, generation)) = live.slot.clone()
+        {
+            let command = SlotCommand::Placed { slot, generation };
+            self.queue.push_back((signal.clone(), command, None));
+        }
+        self.say(signal, Said::Accepted);
+        self.note_order(&symbol, report.order);
+        self.consider_end(signal);
+    }
+
+    /// Ends an order that is over once all its trades have been said; asks for those that have not.
+    fn consider_end(&mut self, signal: &SignalIdentity) {
+        let Some(live) = self.live.get(signal) else { return };
+        if live.filled < live.executed {
+            let symbol = live.symbol.clone();
+            self.page(&symbol);
+        } else if live.is_over && matches!(live.stage, Stage::Placed { .. }) {
+            self.end(signal, SlotOutcome::Closed, None);
+        }
+    }
+
+    /// Has the slot ended, and then the last word said.
+    fn end(&mut self, signal: &SignalIdentity, outcome: SlotOutcome, said: Option<Refusal>) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        live.stage = Stage::Ending { outcome, said };
+        let attempt = (outcome != SlotOutcome::Closed).then_some(live.attempt);
+        match live.slot.clone() {
+            Some((slot, generation)) => {
+                let command = SlotCommand::End { slot, generation, attempt, outcome };
+                self.queue.push_back((signal.clone(), command, None));
+            }
+            None => self.finish(signal, outcome, said),
+        }
+    }
+
+    fn finish(&mut self, signal: &SignalIdentity, outcome: SlotOutcome, said: Option<Refusal>) {
+        let Some(live) = self.live.get(signal) else { return };
+        let remaining = Quantity(live.quantity.0 - live.filled.0);
+        let said = match said {
+            Some(refusal) if outcome != SlotOutcome::Closed => Said::Refused(refusal),
+            _ => Said::Closed { remaining },
+        };
+        self.last_word(signal, said);
+    }
+
+    fn last_word(&mut self, signal: &SignalIdentity, said: Said) {
+        let Some(mut live) = self.remove(signal) else { return };
+        live.said.push(said.clone());
+        if live.order.is_some() {
+            self.effects.push(OrdersEffect::Tell(signal.clone(), said));
+        }
+        // Also one that nobody has asked for yet: whoever does so after a restart is told.
+        if live.order.is_some() || live.exchange_order.is_some() {
+            self.over.insert(signal.clone(), live.said);
+        }
+    }
+
+    fn remove(&mut self, signal: &SignalIdentity) -> Option<Live> {
+        let live = self.live.remove(signal)?;
+        self.by_client_id.remove(&live.client_id);
+        Some(live)
+    }
+
+    /// Says it, unless it was said before.
+    fn say(&mut self, signal: &SignalIdentity, said: Said) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        if !matches!(said, Said::Filled(_)) && live.said.contains(&said) {
+            return;
+        }
+        if live.order.is_some() {
+            self.effects.push(OrdersEffect::Tell(signal.clone(), said.clone()));
+        }
+        live.said.push(said);
+    }
+
+    /// Everything that was said of the order has taken effect, the last word too: it need not be said
+    /// again.
+    pub fn on_heard(&mut self, signal: &SignalIdentity) {
+        self.over.remove(signal);
+    }
+
+    /// The exchange says of itself how an order stands.
+    pub fn on_report(&mut self, report: &OrderReport, now: Timestamp) -> Vec<OrdersEffect> {
+        let named = self.by_client_id.iter().find(|(id, _)| id.as_str() == report.client_id);
+        if let Some(signal) = named.map(|(_, signal)| signal.clone()) {
+            self.on_seen(&signal, report, now);
+        }
+        self.go_on(now)
+    }
+
+    /// The exchange told its time.
+    pub fn on_time(
+        &mut self,
+        asked: Timestamp,
+        told: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Vec<OrdersEffect> {
+        self.is_asking_time = false;
+        if let Some(told) = told {
+            self.clock.on_time(asked, now, told);
+            let due = self.live.iter().filter(|(_, live)| {
+                matches!(live.stage, Stage::Waiting { until } if until <= told)
+                    && !self.recovery.wants_seal
+            });
+            let due: Vec<SignalIdentity> = due.map(|(signal, _)| signal.clone()).collect();
+            for signal in due {
+                self.ask(&signal, true);
+            }
+            self.on_recovery_time(told);
+        } else {
+            self.recovery.ask_time_at = now.after(self.config.poll);
+        }
+        self.go_on(now)
+    }
+
+    /// Time has passed.
+    pub fn on_wake(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        let mut due = Vec::new();
+        for (signal, live) in &self.live {
+            if let Stage::AskingAgain { is_conclusive, at } = live.stage
+                && at <= now
+            {
+                due.push((signal.clone(), Some(is_conclusive)));
+            }
+            if matches!(live.stage, Stage::Placed { poll_at } if poll_at <= now) {
+                due.push((signal.clone(), None));
+            }
+        }
+        for (signal, again) in due {
+            match again {
+                Some(is_conclusive) => self.ask(&signal, is_conclusive),
+                None => self.poll(&signal, now),
+            }
+        }
+        let symbols = self.paging_again.iter().filter(|(_, at)| **at <= now);
+        let symbols: Vec<Symbol> = symbols.map(|(symbol, _)| symbol.clone()).collect();
+        for symbol in symbols {
+            self.page(&symbol);
+        }
+        self.go_on(now)
+    }
+
+    /// Asks how an order stands that the exchange has.
+    fn poll(&mut self, signal: &SignalIdentity, now: Timestamp) {
+        let poll = self.config.poll;
+        let Some(live) = self.live.get_mut(signal) else { return };
+        live.stage = Stage::Placed { poll_at: now.after(poll) };
+        if live.is_over {
+            return self.consider_end(signal);
+        }
+        let (client_id, symbol) = (live.client_id.clone(), live.symbol.clone());
+        self.effects.push(OrdersEffect::Query { client_id, symbol });
+    }
+
+    /// What follows from everything so far.
+    fn go_on(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        self.go_on_recovering(now);
+        if self.committing.is_none() && !self.queue.is_empty() && self.may_commit() {
+            let count = self.queue.len().min(COMMIT_MAX);
+            let mut commands = Vec::with_capacity(count);
+            let mut orders = Vec::with_capacity(count);
+            for (signal, command, request) in self.queue.drain(..count) {
+                commands.push(command);
+                orders.push((signal, request));
+            }
+            self.committing = Some(Committing::Orders(orders));
+            self.effects.push(OrdersEffect::Commit(commands));
+        }
+        self.consider_time(now);
+        if !self.is_reading && self.live.values().any(|live| live.stage == Stage::Lost) {
+            self.read_slots();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn read_slots(&mut self) {
+        self.is_reading = true;
+        self.effects.push(OrdersEffect::ReadSlots);
+    }
+
+    /// Asks for the time when it is not known, is needed, or was told long ago.
+    fn consider_time(&mut self, now: Timestamp) {
+        if self.is_asking_time || now < self.recovery.ask_time_at {
+            return;
+        }
+        let is_old = match self.clock.asked() {
+            None => true,
+            Some(asked) => !self.live.is_empty() && now >= asked.after(TIME_EVERY),
+        };
+        let waits = self.live.values().filter_map(|live| {
+            let Stage::Waiting { until } = live.stage else { return None };
+            Some(until)
+        });
+        let first = waits.chain(self.recovery.settles_at()).min();
+        let is_due = first.is_some_and(|first| {
+            self.clock.until(first, now).is_none_or(|left| left.is_zero())
+                && self.clock.asked().is_none_or(|asked| now >= asked.after(TIME_PAUSE))
+        });
+        if is_old || is_due {
+            self.is_asking_time = true;
+            self.effects.push(OrdersEffect::AskTime);
+        }
+    }
+}

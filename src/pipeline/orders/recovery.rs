@@ -1,0 +1,592 @@
+//! What has to be known before anything is opened: the ledger's slots, and the exchange's orders.
+//!
+//! ```text
+//! ReadSlots ─▶ founded? ─▶ sealed? ─▶ reconciled? ── no: wait until nothing older can arrive ─▶ ready
+//!                                                                   then, symbol by symbol: History
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said, SlotsFound,
+    Stage, TradeReport,
+};
+use crate::domain::{
+    ClientOrderId, Quantity, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone,
+    SlotKey, SlotOutcome, SlotRefusal, SlotState, Span, Symbol, Timestamp,
+};
+
+/// How far ahead of the exchange's clock a request may have been made that it takes later.
+const AHEAD: Span = Span::from_secs(1);
+
+/// Orders of an account that are looked through.
+const SPENT_MAX: usize = 1 << 20;
+
+/// What survives of [`Orders`] in exec's checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersSnapshot {
+    live: BTreeMap<SignalIdentity, Live>,
+    over: BTreeMap<SignalIdentity, Vec<Said>>,
+    pending: Vec<NewOrder>,
+    last_trade: BTreeMap<Symbol, u64>,
+    last_order: BTreeMap<Symbol, u64>,
+}
+
+/// Where the core stands before it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// It was not started.
+    #[default]
+    Idle,
+    /// The slots are read.
+    Reading,
+    /// Another session is to shut out whoever was here before.
+    Sealing {
+        is_reconciled: bool,
+    },
+    /// Nothing older may be under way when the exchange's clock shows this.
+    Settling {
+        until: Option<Timestamp>,
+    },
+    /// A person has to say that nothing older is under way.
+    Stuck,
+    /// What is known is being written down.
+    Reconciling,
+    Ready,
+}
+
+/// How much of a symbol's history has been looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum History {
+    Asked,
+    /// There was no answer; to be asked again at this time of our own clock.
+    Failed {
+        at: Timestamp,
+    },
+    Known,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    phase: Phase,
+    /// Orders that wait for it. Bounded by the live orders that risk allows.
+    pub(super) pending: VecDeque<NewOrder>,
+    /// Orders that the exchange had already, by what had asked for them; at most [`SPENT_MAX`].
+    pub(super) spent: BTreeMap<SignalTag, OrderReport>,
+    /// The same by the exchange's number.
+    spent_orders: BTreeMap<u64, SignalTag>,
+    /// Their trades. Bounded as they are.
+    unclaimed: BTreeMap<u64, Vec<TradeReport>>,
+    histories: BTreeMap<Symbol, History>,
+    /// The last order of each symbol that was placed from here: what comes later is not in a snapshot.
+    last_order: BTreeMap<Symbol, u64>,
+    /// The last order of each symbol that was looked at.
+    looked_at: BTreeMap<Symbol, u64>,
+    /// Whether all that was asked for before was asked for again.
+    pub(super) is_caught_up: bool,
+    pub(super) wants_seal: bool,
+    pub(super) is_sealing: bool,
+    /// Not before this time of our own clock.
+    pub(super) ask_time_at: Timestamp,
+    read_again_at: Timestamp,
+}
+
+impl Recovery {
+    /// Whether all orders of a symbol are known.
+    pub(super) fn is_known(&self, symbol: &Symbol) -> bool {
+        self.histories.get(symbol) == Some(&History::Known)
+    }
+
+    /// When nothing older can arrive any more, by the exchange's clock.
+    pub(super) fn settles_at(&self) -> Option<Timestamp> {
+        let Phase::Settling { until } = self.phase else { return None };
+        Some(until.unwrap_or_default())
+    }
+}
+
+impl Orders {
+    /// Begins.
+    pub fn start(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        self.begin_recovery(now);
+        self.go_on(now)
+    }
+
+    /// Whether orders may leave.
+    pub fn is_ready(&self) -> bool {
+        self.recovery.phase == Phase::Ready
+    }
+
+    /// Whether nothing older is under way is for a person to say: [`Orders::on_released`].
+    pub fn is_stuck(&self) -> bool {
+        self.recovery.phase == Phase::Stuck
+    }
+
+    /// What a successor needs.
+    pub fn snapshot(&self) -> OrdersSnapshot {
+        let mut pending: Vec<NewOrder> = Vec::new();
+        let mut live = self.live.clone();
+        live.retain(|_, live| match (live.stage, &live.order) {
+            (Stage::Opening, Some(order)) => {
+                pending.push(order.clone());
+                false
+            }
+            _ => true,
+        });
+        pending.sort_by_key(|order| order.signal.id);
+        pending.extend(self.recovery.pending.iter().cloned());
+        OrdersSnapshot {
+            live,
+            over: self.over.clone(),
+            pending,
+            last_trade: self.last_trade.clone(),
+            last_order: self.recovery.last_order.clone(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, snapshot: OrdersSnapshot) {
+        let OrdersSnapshot { live, over, pending, last_trade, last_order } = snapshot;
+        for (signal, mut live) in live {
+            live.stage = Stage::Lost;
+            live.is_asking_trades = false;
+            self.by_client_id.insert(live.client_id.clone(), signal.clone());
+            self.live.insert(signal, live);
+        }
+        self.over = over;
+        self.recovery.pending = pending.into();
+        self.last_trade = last_trade;
+        self.recovery.looked_at = last_order.clone();
+        self.recovery.last_order = last_order;
+        // Whether it took effect is not known.
+        let said = self.live.iter().flat_map(|(signal, live)| {
+            let wanted = live.order.is_some().then_some(&live.said);
+            wanted.into_iter().flatten().map(move |said| (signal, said))
+        });
+        let over = self.over.iter();
+        let over = over.flat_map(|(signal, said)| said.iter().map(move |said| (signal, said)));
+        let again = said.chain(over);
+        let again = again.map(|(signal, said)| OrdersEffect::Tell(signal.clone(), said.clone()));
+        self.effects.extend(again);
+    }
+
+    pub(super) fn begin_recovery(&mut self, _now: Timestamp) {
+        self.recovery.phase = Phase::Reading;
+        self.recovery.histories.clear();
+        if !self.is_reading {
+            self.read_slots();
+        }
+    }
+
+    /// What the ledger holds; none, if it did not answer.
+    pub fn on_slots(&mut self, slots: Option<SlotsFound>, now: Timestamp) -> Vec<OrdersEffect> {
+        self.is_reading = false;
+        self.recovery.read_again_at = now.after(self.config.poll);
+        let Some(SlotsFound { cluster, is_reconciled, open }) = slots else {
+            return self.go_on(now);
+        };
+        let is_first = self.recovery.phase == Phase::Reading;
+        if let Some(cluster) = cluster {
+            self.cluster = cluster;
+            if is_first {
+                self.adopt_orphans(&open);
+            }
+            self.find_lost(&open);
+        }
+        if is_first {
+            self.recovery.phase = match (cluster, self.config.capabilities.resolution()) {
+                // Founded first, and read again.
+                (None, _) => Phase::Reading,
+                (Some(_), Resolution::Seal) => Phase::Sealing { is_reconciled },
+                (Some(_), _) if is_reconciled => Phase::Ready,
+                (Some(_), Resolution::Deadline) => Phase::Settling { until: None },
+                (Some(_), Resolution::Repeat | Resolution::Quarantine) => self.stuck(),
+            };
+            self.recovery.wants_seal |= matches!(self.recovery.phase, Phase::Sealing { .. });
+        } else if self.is_stuck() && is_reconciled {
+            // Somebody has looked, elsewhere.
+            self.recovery.phase = Phase::Ready;
+        }
+        if cluster.is_none() && self.committing.is_none() {
+            self.committing = Some(Committing::Found);
+            self.effects.push(OrdersEffect::Commit(vec![SlotCommand::Found {
+                cluster: self.config.new_cluster,
+            }]));
+        }
+        self.go_on(now)
+    }
+
+    fn stuck(&mut self) -> Phase {
+        self.effects.push(OrdersEffect::Alarm(format!(
+            "{} was never reconciled in this ledger, and it cannot be found out whether older \
+             requests are under way: make sure that nothing else trades on the account, then \
+             reconcile it by hand",
+            self.config.venue
+        )));
+        Phase::Stuck
+    }
+
+    /// A person says that nothing older is under way.
+    pub fn on_released(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        if self.is_stuck() {
+            self.reconcile();
+        }
+        self.go_on(now)
+    }
+
+    /// Orders that are under way and that nobody here has asked for.
+    fn adopt_orphans(&mut self, open: &[(SlotKey, Slot)]) {
+        for (key, slot) in open {
+            let Some(intent) = slot.intent() else { continue };
+            if self.live.contains_key(&intent.signal) {
+                continue;
+            }
+            self.counters.orphans += 1;
+            let live = Live {
+                order: None,
+                symbol: key.symbol.clone(),
+                slot: Some((key.clone(), slot.generation)),
+                client_id: intent.client_id.clone(),
+                quantity: intent.quantity,
+                attempt: 1,
+                deadline: intent.deadline,
+                conflicts: 0,
+                is_named: true,
+                stage: Stage::Lost,
+                exchange_order: None,
+                executed: Quantity::ZERO,
+                filled: Quantity::ZERO,
+                is_over: false,
+                is_asking_trades: false,
+                said: Vec::new(),
+            };
+            self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
+            self.live.insert(intent.signal.clone(), live);
+        }
+    }
+
+    /// Finds the slots of orders that have lost theirs.
+    fn find_lost(&mut self, open: &[(SlotKey, Slot)]) {
+        let lost = self.live.iter().filter(|(_, live)| live.stage == Stage::Lost);
+        let lost: Vec<SignalIdentity> = lost.map(|(signal, _)| signal.clone()).collect();
+        for signal in lost {
+            let found = open
+                .iter()
+                .find(|(_, slot)| slot.intent().is_some_and(|intent| intent.signal == signal));
+            match found {
+                Some((key, slot)) => self.take_over(&signal, key, slot),
+                None => self.search(&signal),
+            }
+        }
+    }
+
+    fn take_over(&mut self, signal: &SignalIdentity, key: &SlotKey, slot: &Slot) {
+        let settle = self.config.settle_after_error;
+        let Some(live) = self.live.get_mut(signal) else { return };
+        let Some(intent) = slot.intent() else { return };
+        self.by_client_id.remove(&live.client_id);
+        self.by_client_id.insert(intent.client_id.clone(), signal.clone());
+        live.client_id = intent.client_id.clone();
+        live.is_named = true;
+        live.slot = Some((key.clone(), slot.generation));
+        live.deadline = intent.deadline;
+        match &slot.state {
+            SlotState::Free => {}
+            SlotState::Intent { attempt, .. } => {
+                live.attempt = *attempt;
+                self.counters.unknown += 1;
+                let until = intent.deadline.after(settle);
+                match self.config.capabilities.resolution() {
+                    Resolution::Deadline => live.stage = Stage::Waiting { until },
+                    Resolution::Seal => {
+                        live.stage = Stage::Waiting { until: Timestamp::default() };
+                        self.recovery.wants_seal = true;
+                    }
+                    Resolution::Repeat => self.ask(signal, true),
+                    Resolution::Quarantine => self.quarantine(signal),
+                }
+                self.say(signal, Said::Unknown);
+            }
+            SlotState::Placed { .. } => {
+                live.stage = Stage::Placed { poll_at: Timestamp::default() };
+            }
+            SlotState::Quarantine { attempt, .. } => {
+                live.attempt = *attempt;
+                live.stage = Stage::Quarantined;
+            }
+        }
+    }
+
+    /// An order whose slot has ended, or never began: only the exchange knows what became of it.
+    fn search(&mut self, signal: &SignalIdentity) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        if std::mem::take(&mut live.is_named) {
+            live.slot = None;
+            return self.ask(signal, true);
+        }
+        live.slot = None;
+        live.stage = Stage::Searching;
+        let symbol = live.symbol.clone();
+        self.recovery.histories.remove(&symbol);
+    }
+
+    pub(super) fn on_recovery_committed(&mut self, result: Option<&Result<SlotDone, SlotRefusal>>) {
+        match result {
+            Some(Ok(SlotDone::Cluster(_))) | None => {
+                if !self.is_reading {
+                    self.read_slots();
+                }
+            }
+            Some(Ok(SlotDone::Sealed(session))) => {
+                self.recovery.is_sealing = true;
+                self.effects.push(OrdersEffect::Session(*session));
+            }
+            Some(Ok(SlotDone::Done)) => self.recovery.phase = Phase::Ready,
+            Some(Err(refusal)) => {
+                let alarm = format!("{} cannot be used: {refusal}", self.config.venue);
+                self.effects.push(OrdersEffect::Alarm(alarm));
+            }
+        }
+    }
+
+    /// The exchange has, or has not, begun the session: it takes nothing of earlier ones any more.
+    pub fn on_session(&mut self, is_begun: bool, now: Timestamp) -> Vec<OrdersEffect> {
+        self.recovery.is_sealing = false;
+        if !is_begun {
+            // With another number: who knows which the exchange has seen.
+            self.recovery.wants_seal = true;
+            return self.go_on(now);
+        }
+        if let Phase::Sealing { is_reconciled } = self.recovery.phase {
+            if is_reconciled {
+                self.recovery.phase = Phase::Ready;
+            } else {
+                self.reconcile();
+            }
+        }
+        let waiting = self.live.iter();
+        let waiting = waiting.filter(|(_, live)| matches!(live.stage, Stage::Waiting { .. }));
+        let waiting: Vec<SignalIdentity> = waiting.map(|(signal, _)| signal.clone()).collect();
+        for signal in waiting {
+            self.ask(&signal, true);
+        }
+        self.go_on(now)
+    }
+
+    fn reconcile(&mut self) {
+        self.recovery.phase = Phase::Reconciling;
+    }
+
+    /// Whether changes of orders' slots may be committed before what recovery commits.
+    pub(super) fn may_commit(&self) -> bool {
+        self.recovery.phase != Phase::Reading || self.cluster != 0
+    }
+
+    pub(super) fn on_recovery_time(&mut self, told: Timestamp) {
+        match self.recovery.phase {
+            Phase::Settling { until: None } => {
+                let wait = AHEAD + self.config.window + self.config.settle_after_error;
+                self.recovery.phase = Phase::Settling { until: Some(told.after(wait)) };
+            }
+            Phase::Settling { until: Some(until) } if until <= told => self.reconcile(),
+            Phase::Settling { .. }
+            | Phase::Idle
+            | Phase::Reading
+            | Phase::Sealing { .. }
+            | Phase::Stuck
+            | Phase::Reconciling
+            | Phase::Ready => {}
+        }
+    }
+
+    /// The account's orders in a symbol, oldest first; none, if there was no answer.
+    pub fn on_history(
+        &mut self,
+        symbol: &Symbol,
+        orders: Option<(&[OrderReport], bool)>,
+        now: Timestamp,
+    ) -> Vec<OrdersEffect> {
+        let Some((orders, is_last)) = orders else {
+            let at = now.after(self.config.poll);
+            self.recovery.histories.insert(symbol.clone(), History::Failed { at });
+            return self.go_on(now);
+        };
+        for report in orders {
+            self.recovery.looked_at.insert(symbol.clone(), report.order);
+            let Some(tag) = ClientOrderId::tag_in(&report.client_id) else { continue };
+            if self.by_client_id.keys().any(|id| id.as_str() == report.client_id) {
+                continue;
+            }
+            if self.recovery.spent.len() >= SPENT_MAX {
+                let alarm = format!(
+                    "{} has more than {SPENT_MAX} orders to look through; nothing is opened",
+                    self.config.venue
+                );
+                self.effects.push(OrdersEffect::Alarm(alarm));
+                self.recovery.phase = Phase::Stuck;
+                return self.go_on(now);
+            }
+            self.recovery.spent_orders.insert(report.order, tag);
+            self.recovery.spent.insert(tag, report.clone());
+        }
+        if !is_last {
+            self.ask_history(symbol);
+            return self.go_on(now);
+        }
+        self.recovery.histories.insert(symbol.clone(), History::Known);
+        self.end_search(symbol, now);
+        self.page(symbol);
+        self.go_on(now)
+    }
+
+    pub(super) fn note_order(&mut self, symbol: &Symbol, order: u64) {
+        let last = self.recovery.last_order.entry(symbol.clone()).or_default();
+        *last = (*last).max(order);
+    }
+
+    fn ask_history(&mut self, symbol: &Symbol) {
+        self.recovery.histories.insert(symbol.clone(), History::Asked);
+        let after = self.recovery.looked_at.get(symbol).copied().unwrap_or(0);
+        self.effects.push(OrdersEffect::History { symbol: symbol.clone(), after });
+    }
+
+    /// Orders that were searched for: the exchange has them, or never will.
+    fn end_search(&mut self, symbol: &Symbol, now: Timestamp) {
+        let searched = self.live.iter();
+        let searched =
+            searched.filter(|(_, live)| live.stage == Stage::Searching && live.symbol == *symbol);
+        let searched: Vec<SignalIdentity> = searched.map(|(signal, _)| signal.clone()).collect();
+        for signal in searched {
+            match self.recovery.spent.remove(&signal.tag()) {
+                Some(report) => {
+                    let Some(live) = self.remove(&signal) else { continue };
+                    if let Some(order) = live.order {
+                        self.attach(order, report, now);
+                    }
+                }
+                None => {
+                    self.counters.spent += 1;
+                    self.end(&signal, SlotOutcome::NotPlaced, Some(Refusal::Order));
+                }
+            }
+        }
+    }
+
+    /// The exchange has the order of a signal already.
+    pub(super) fn attach(&mut self, order: NewOrder, report: OrderReport, now: Timestamp) {
+        let Some(client_id) = ClientOrderId::parse(&report.client_id) else { return };
+        self.counters.spent += 1;
+        let signal = order.signal.clone();
+        let live = Live {
+            symbol: order.symbol.clone(),
+            slot: None,
+            client_id: client_id.clone(),
+            quantity: order.quantity,
+            attempt: 1,
+            deadline: Timestamp::default(),
+            conflicts: 0,
+            is_named: true,
+            stage: Stage::Asking { is_conclusive: true },
+            exchange_order: None,
+            executed: Quantity::ZERO,
+            filled: Quantity::ZERO,
+            is_over: false,
+            is_asking_trades: false,
+            said: Vec::new(),
+            order: Some(order),
+        };
+        self.by_client_id.insert(client_id, signal.clone());
+        self.live.insert(signal.clone(), live);
+        self.say(&signal, Said::Accepted);
+        self.recovery.spent_orders.remove(&report.order);
+        for trade in self.recovery.unclaimed.remove(&report.order).unwrap_or_default() {
+            self.on_fill(&signal, &trade);
+        }
+        self.on_seen(&signal, &report, now);
+    }
+
+    /// A trade of an order that is not under way here.
+    pub(super) fn on_stray(&mut self, trade: &TradeReport) {
+        let is_spent = self.recovery.spent_orders.contains_key(&trade.order);
+        if is_spent && !self.recovery.is_caught_up {
+            // Whoever asked for the order has not done so again yet.
+            self.recovery.unclaimed.entry(trade.order).or_default().push(trade.clone());
+            return;
+        }
+        self.counters.stray_trades += 1;
+        self.effects.push(OrdersEffect::Stray(trade.clone()));
+    }
+
+    /// Nothing will be asked for any more that was asked for before: what the account traded besides is
+    /// of nobody here.
+    pub fn on_caught_up(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        self.recovery.is_caught_up = true;
+        for trades in std::mem::take(&mut self.recovery.unclaimed).into_values() {
+            trades.iter().for_each(|trade| self.on_stray(trade));
+        }
+        let orphans = self.live.values().filter(|live| live.order.is_none());
+        let said = orphans.flat_map(|live| &live.said).chain(self.over.values().flatten());
+        let trades: Vec<TradeReport> = said.filter_map(|said| said.trade().cloned()).collect();
+        trades.iter().for_each(|trade| self.on_stray(trade));
+        self.over.clear();
+        self.go_on(now)
+    }
+
+    /// Whether what the exchange has of a symbol is known; otherwise it is asked for.
+    pub(super) fn knows_history(&mut self, symbol: &Symbol, now: Timestamp) -> bool {
+        match self.recovery.histories.get(symbol) {
+            Some(History::Known) => true,
+            Some(History::Failed { at }) if *at > now => false,
+            Some(History::Asked) => false,
+            Some(History::Failed { .. }) | None => {
+                self.ask_history(symbol);
+                false
+            }
+        }
+    }
+
+    /// Goes on with what has to be known before orders are opened, and opens those that waited.
+    pub(super) fn go_on_recovering(&mut self, now: Timestamp) {
+        if self.recovery.wants_seal && self.committing.is_none() && !self.recovery.is_sealing {
+            self.recovery.wants_seal = false;
+            self.committing = Some(Committing::Seal);
+            let venue = self.config.venue.clone();
+            self.effects.push(OrdersEffect::Commit(vec![SlotCommand::Seal { venue }]));
+        }
+        if self.recovery.phase == Phase::Reconciling && self.committing.is_none() {
+            self.committing = Some(Committing::Reconciled);
+            let venue = self.config.venue.clone();
+            self.effects.push(OrdersEffect::Commit(vec![SlotCommand::Reconciled { venue }]));
+        }
+        let is_to_read = matches!(self.recovery.phase, Phase::Reading | Phase::Stuck);
+        if is_to_read
+            && self.committing.is_none()
+            && !self.is_reading
+            && now >= self.recovery.read_again_at
+        {
+            self.read_slots();
+        }
+        if !self.is_ready() {
+            return;
+        }
+        let searched = self.live.values().filter(|live| live.stage == Stage::Searching);
+        let mut symbols: Vec<Symbol> = searched.map(|live| live.symbol.clone()).collect();
+        // An order's trades may be of before this life.
+        symbols.extend(self.live.values().map(|live| live.symbol.clone()));
+        symbols.sort();
+        symbols.dedup();
+        for symbol in symbols {
+            self.knows_history(&symbol, now);
+        }
+        let mut waiting = VecDeque::new();
+        while let Some(order) = self.recovery.pending.pop_front() {
+            // In their order, symbol by symbol.
+            if self.knows_history(&order.symbol.clone(), now) {
+                self.open(order, now);
+            } else {
+                waiting.push_back(order);
+            }
+        }
+        self.recovery.pending = waiting;
+    }
+}

@@ -1,0 +1,133 @@
+//! What the account's orders have traded: asked for symbol by symbol, and for one order alone where that
+//! does not do.
+
+use std::collections::BTreeSet;
+
+use super::{Live, Orders, OrdersEffect, Said, Stage, TradeReport};
+use crate::domain::{ClientOrderId, SignalIdentity, Symbol, Timestamp};
+
+impl Orders {
+    /// Asks for the trades of a symbol.
+    pub(super) fn page(&mut self, symbol: &Symbol) {
+        if !self.is_ready() || !self.recovery.is_known(symbol) {
+            // They are asked for once the symbol's orders are known.
+            return;
+        }
+        if let Some(again) = self.paging.get_mut(symbol) {
+            *again = true;
+            return;
+        }
+        self.paging.insert(symbol.clone(), false);
+        self.paging_again.remove(symbol);
+        let after = self.last_trade.get(symbol).copied().unwrap_or(0);
+        self.effects.push(OrdersEffect::Trades { symbol: symbol.clone(), after });
+    }
+
+    /// The account's trades in a symbol, oldest first; none, if there was no answer.
+    pub fn on_trades(
+        &mut self,
+        symbol: &Symbol,
+        trades: Option<(&[TradeReport], bool)>,
+        now: Timestamp,
+    ) -> Vec<OrdersEffect> {
+        let wants_more = self.paging.remove(symbol).unwrap_or(false);
+        let Some((trades, is_last)) = trades else {
+            self.paging_again.insert(symbol.clone(), now.after(self.config.poll));
+            return self.go_on(now);
+        };
+        let mut told = BTreeSet::new();
+        for trade in trades {
+            let last = self.last_trade.get(symbol).copied().unwrap_or(0);
+            if trade.trade <= last {
+                continue;
+            }
+            match self.live_of(trade.order) {
+                Some(signal) => {
+                    self.on_fill(&signal, trade);
+                    told.insert(signal);
+                }
+                // Of an order whose number is not known yet: its turn comes, and trades keep theirs.
+                None if self.has_unnumbered(symbol) => {
+                    self.paging_again.insert(symbol.clone(), now.after(self.config.poll));
+                    break;
+                }
+                None => self.on_stray(trade),
+            }
+            self.last_trade.insert(symbol.clone(), trade.trade);
+        }
+        for signal in told {
+            self.consider_end(&signal);
+        }
+        // What was held up is asked for again in its time.
+        if !self.paging_again.contains_key(symbol) {
+            if wants_more || !is_last {
+                self.page(symbol);
+            } else {
+                self.ask_passed_over(symbol);
+            }
+        }
+        self.go_on(now)
+    }
+
+    pub(super) fn on_fill(&mut self, signal: &SignalIdentity, trade: &TradeReport) {
+        let Some(live) = self.live.get_mut(signal) else { return };
+        let is_said = |said: &Said| matches!(said, Said::Filled(of) if of.trade == trade.trade);
+        if live.said.iter().any(is_said) {
+            return;
+        }
+        live.filled.0 += trade.quantity.0;
+        live.executed = live.executed.max(live.filled);
+        self.say(signal, Said::Filled(trade.clone()));
+    }
+
+    /// Asks for trades that were looked at before their order was known here: somebody else had placed
+    /// it.
+    fn ask_passed_over(&mut self, symbol: &Symbol) {
+        for live in self.live.values_mut() {
+            let is_missing = live.is_over && live.filled < live.executed && !live.is_asking_trades;
+            if let Some(order) = live.exchange_order.filter(|_| is_missing)
+                && live.symbol == *symbol
+            {
+                live.is_asking_trades = true;
+                let (client_id, symbol) = (live.client_id.clone(), symbol.clone());
+                self.effects.push(OrdersEffect::TradesOf { client_id, symbol, order });
+            }
+        }
+    }
+
+    /// The trades of one order, oldest first; none, if there was no answer.
+    pub fn on_trades_of(
+        &mut self,
+        client_id: &ClientOrderId,
+        trades: Option<&[TradeReport]>,
+        now: Timestamp,
+    ) -> Vec<OrdersEffect> {
+        if let Some(signal) = self.by_client_id.get(client_id).cloned() {
+            if let Some(live) = self.live.get_mut(&signal) {
+                live.is_asking_trades = false;
+            }
+            for trade in trades.unwrap_or_default() {
+                self.on_fill(&signal, trade);
+            }
+            if trades.is_some() {
+                self.consider_end(&signal);
+            }
+        }
+        self.go_on(now)
+    }
+
+    fn live_of(&self, order: u64) -> Option<SignalIdentity> {
+        let known = |live: &&Live| live.exchange_order == Some(order);
+        let (signal, _) = self.live.iter().find(|(_, live)| known(live))?;
+        Some(signal.clone())
+    }
+
+    /// Whether a request of the symbol may have been taken without our knowing.
+    fn has_unnumbered(&self, symbol: &Symbol) -> bool {
+        self.live.values().any(|live| {
+            live.symbol == *symbol
+                && live.exchange_order.is_none()
+                && !matches!(live.stage, Stage::Opening | Stage::Quarantined)
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The order protocol under simulation: real cores and real slots, before an exchange that is modelled.
+//!
+//! Several executors have the same orders to place, all of them at once, as if every lock and lease had
+//! failed. They crash, with and without their checkpoint, stop and go on, and have clocks that are far
+//! apart; the ledger answers late, or only when asked again, and may lose everything; requests are
+//! lost, and arrive late, for minutes; answers are lost; and the exchange answers that it does not know.
+//! Then the faults stop.
+//!
+//! 1. The exchange has accepted no client order id twice: no generation of a slot.
+//! 2. It has accepted no two orders for one signal.
+//! 3. What every executor was told of an order is what the exchange did: its trades, once each, and
+//!    then what remained.
+//! 4. Once faults have stopped every order comes to its end, within its deadline, the time to settle, two
+//!    round trips and a second, for each attempt.
+//!
+//! A failure prints its seed. `TICKWRIGHT_SEED=17 cargo test -p tickwright-core --test orders` runs that
+//! one alone and tells what happened; `TICKWRIGHT_SEEDS=10000` runs so many.
+
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a test may be told seeds"
+)]
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "most events are for nobody in particular")]
+
+mod exchange;
+mod executor;
+#[path = "../simulation/random.rs"]
+mod random;
+mod world;
+
+use world::{Counts, World};
+
+/// Unless told otherwise.
+const SEEDS: u64 = 1_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn run_all(share: u64) {
+    if let Some(seed) = number("TICKWRIGHT_SEED") {
+        if share == 0 {
+            let mut world = World::new(seed, true);
+            println!("{:#?}", world.scenario);
+            let result = world.run();
+            println!("{}", world.log.join("\n"));
+            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        }
+        return;
+    }
+    let mut failed = Vec::new();
+    let mut counts = Counts::default();
+    for seed in (share..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS)).step_by(2) {
+        let mut world = World::new(seed, false);
+        let result = world.run();
+        counts.add(&world.counts());
+        if let Err(broken) = result {
+            println!("seed {seed}: {broken}");
+            println!(
+                "  again: TICKWRIGHT_SEED={seed} cargo test -p tickwright-core --test orders -- --nocapture"
+            );
+            failed.push(seed);
+        }
+    }
+    println!("{counts:?}");
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
+    counts.check();
+}
+
+#[test]
+fn every_even_seed_keeps_the_properties() {
+    run_all(0);
+}
+
+#[test]
+fn every_odd_seed_keeps_the_properties() {
+    run_all(1);
+}
+
+#[test]
+fn one_seed_makes_one_run() {
+    for seed in [2, 5] {
+        let told = |seed| {
+            let mut world = World::new(seed, true);
+            let result = world.run();
+            (world.log.clone(), result)
+        };
+        assert_eq!(told(seed), told(seed));
+    }
+}

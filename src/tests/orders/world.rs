@@ -1,0 +1,817 @@
+//! Time, messages and faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tickwright_core::domain::{
+    ClientOrderId, PriceLevels, Quantity, SlotCommand, SlotDone, SlotKey, SlotRefusal, Symbol,
+    Timestamp, VenueAccount,
+};
+use tickwright_core::ledger::Slots;
+use tickwright_core::pipeline::orders::{
+    Answer, Capabilities, Deduplication, Found, NewOrder, OrderReport, Orders, OrdersConfig,
+    OrdersCounters, OrdersEffect, Said, SlotsFound, TradeReport,
+};
+
+use crate::exchange::{Exchange, Letter};
+use crate::executor::{Checkpoint, Executor, order};
+use crate::random::Random;
+
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// How long a request waits for its answer before nobody knows.
+const PATIENCE: u64 = 3 * SECOND;
+
+/// What a seed stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    executors: usize,
+    orders: usize,
+    capabilities: Capabilities,
+    levels: PriceLevels,
+    /// How long the exchange may take to take a request, in seconds.
+    window: u64,
+    /// When faults end.
+    calm_at: u64,
+    /// In percent: of requests that are late by up to a minute, and of messages that are lost.
+    late: u64,
+    lost: u64,
+    /// In percent, of answers that are an error after the request was taken, and before.
+    errors: u64,
+    loses_ledger: bool,
+}
+
+impl Scenario {
+    fn of(random: &mut Random) -> Self {
+        let base = Capabilities::BINANCE;
+        let capabilities = match random.range(0, 8) {
+            0..4 => base,
+            4 => Capabilities { deduplication: Deduplication::None, ..base },
+            5 => Capabilities { deduplication: Deduplication::All, ..base },
+            6 => Capabilities { deadline: false, exclusive_session: true, ..base },
+            _ => Capabilities { deadline: false, deduplication: Deduplication::All, ..base },
+        };
+        let levels = [PriceLevels::One, PriceLevels::Interval(2), PriceLevels::Exact];
+        Self {
+            executors: 1 + random.index(3),
+            orders: 4 + random.index(12),
+            capabilities,
+            levels: levels[random.index(3)],
+            window: [1, 5, 30][random.index(3)],
+            calm_at: SECOND * random.range(20, 120),
+            late: random.range(0, 30),
+            lost: random.range(0, 20),
+            errors: random.range(0, 20),
+            // Without a deadline or sessions a person has to say that nothing is under way.
+            loses_ledger: (capabilities.deadline || capabilities.exclusive_session)
+                && random.percent(30),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// An order is wanted by everybody.
+    Wanted,
+    Wake,
+    /// To the ledger; of which life of which executor, and of which ledger.
+    Commit {
+        from: (usize, u64),
+        ledger: u64,
+        commands: Vec<SlotCommand>,
+    },
+    Committed {
+        to: (usize, u64),
+        results: Vec<Result<SlotDone, SlotRefusal>>,
+    },
+    Read {
+        from: (usize, u64),
+        ledger: u64,
+    },
+    Slots {
+        to: (usize, u64),
+        slots: Option<SlotsFound>,
+    },
+    /// To the exchange.
+    Letter {
+        from: (usize, u64),
+        letter: Letter,
+    },
+    Answer {
+        to: (usize, u64),
+        client_id: ClientOrderId,
+        attempt: u32,
+        answer: Answer,
+    },
+    Query {
+        from: (usize, u64),
+        client_id: ClientOrderId,
+    },
+    Found {
+        to: (usize, u64),
+        client_id: ClientOrderId,
+        found: Found,
+    },
+    Time {
+        from: (usize, u64),
+        asked: Timestamp,
+    },
+    Told {
+        to: (usize, u64),
+        asked: Timestamp,
+        told: Option<Timestamp>,
+    },
+    Trades {
+        from: (usize, u64),
+        symbol: Symbol,
+        after: u64,
+    },
+    Traded {
+        to: (usize, u64),
+        symbol: Symbol,
+        trades: Option<(Vec<TradeReport>, bool)>,
+    },
+    TradesOf {
+        from: (usize, u64),
+        client_id: ClientOrderId,
+        order: u64,
+    },
+    TradedOf {
+        to: (usize, u64),
+        client_id: ClientOrderId,
+        trades: Option<Vec<TradeReport>>,
+    },
+    History {
+        from: (usize, u64),
+        symbol: Symbol,
+        after: u64,
+    },
+    Past {
+        to: (usize, u64),
+        symbol: Symbol,
+        orders: Option<(Vec<OrderReport>, bool)>,
+    },
+    Session {
+        from: (usize, u64),
+        session: u64,
+    },
+    Begun {
+        to: (usize, u64),
+        session: Option<u64>,
+    },
+    /// A fault.
+    Crash {
+        executor: usize,
+        forgets: bool,
+        down: u64,
+    },
+    Start {
+        executor: usize,
+    },
+    Pause {
+        executor: usize,
+        lasts: u64,
+    },
+    LoseLedger,
+    /// A person has looked, and nothing is under way.
+    Release {
+        executor: usize,
+    },
+    Checkpoint {
+        executor: usize,
+    },
+}
+
+impl Event {
+    /// The executor that has to be awake and in the same life for it.
+    fn to(&self) -> Option<(usize, u64)> {
+        match self {
+            Self::Committed { to, .. }
+            | Self::Slots { to, .. }
+            | Self::Answer { to, .. }
+            | Self::Found { to, .. }
+            | Self::Told { to, .. }
+            | Self::Traded { to, .. }
+            | Self::TradedOf { to, .. }
+            | Self::Past { to, .. }
+            | Self::Begun { to, .. } => Some(*to),
+            _ => None,
+        }
+    }
+}
+
+/// What all seeds together have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    accepted: u64,
+    events: u64,
+    lives: u64,
+    ledgers: u64,
+    core: OrdersCounters,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.events += other.events;
+        self.lives += other.lives;
+        self.ledgers += other.ledgers;
+        let (a, b) = (&mut self.core, &other.core);
+        a.sent += b.sent;
+        a.too_late += b.too_late;
+        a.unknown += b.unknown;
+        a.found += b.found;
+        a.not_found += b.not_found;
+        a.retried += b.retried;
+        a.spent += b.spent;
+        a.slot_busy += b.slot_busy;
+        a.orphans += b.orphans;
+    }
+
+    /// That everything there is to be seen was.
+    pub(crate) fn check(&self) {
+        let core = &self.core;
+        let seen = [
+            core.unknown,
+            core.found,
+            core.not_found,
+            core.retried,
+            core.spent,
+            core.too_late,
+            core.orphans,
+        ];
+        assert!(self.accepted > 0 && seen.iter().all(|&seen| seen > 0), "{self:?}");
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) log: Vec<String>,
+    is_told: bool,
+    random: Random,
+    now: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    count: u64,
+    handled: u64,
+    exchange: Exchange,
+    executors: Vec<Executor>,
+    slots: Slots,
+    ledger: u64,
+    wanted: usize,
+    lives: u64,
+    counters: OrdersCounters,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, is_told: bool) -> Self {
+        let mut random = Random::new(seed);
+        let scenario = Scenario::of(&mut random);
+        let exchange = Exchange::new(scenario.capabilities, random.range(0, 60) * SECOND);
+        let executors =
+            (0..scenario.executors).map(|_| Executor::new(random.range(0, 60) * SECOND));
+        let executors = executors.collect();
+        Self {
+            scenario,
+            log: Vec::new(),
+            is_told,
+            random,
+            now: 1_000 * SECOND,
+            events: BTreeMap::new(),
+            count: 0,
+            handled: 0,
+            exchange,
+            executors,
+            slots: Slots::default(),
+            ledger: 0,
+            wanted: 0,
+            lives: 0,
+            counters: OrdersCounters::default(),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            accepted: self.exchange.taken.len() as u64,
+            events: self.handled,
+            lives: self.lives,
+            ledgers: self.ledger + 1,
+            core: self.counters,
+        }
+    }
+
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        if self.is_told {
+            let (seconds, rest) = (self.now / SECOND - 1_000, self.now % SECOND / 1_000);
+            self.log.push(format!("{seconds:4}.{rest:06} {}", text()));
+        }
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.count += 1;
+        self.events.insert((self.now + delay, self.count), event);
+    }
+
+    fn is_calm(&self) -> bool {
+        self.now >= 1_000 * SECOND + self.scenario.calm_at
+    }
+
+    /// How long a message takes; none, if it is lost.
+    fn delay(&mut self) -> Option<u64> {
+        let usual = self.random.range(1, 80) * MILLISECOND;
+        if self.is_calm() {
+            return Some(usual);
+        }
+        if self.random.percent(self.scenario.lost) {
+            return None;
+        }
+        let is_late = self.random.percent(self.scenario.late);
+        Some(if is_late { self.random.range(0, 60_000) * MILLISECOND } else { usual })
+    }
+
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.plan();
+        let calm = 1_000 * SECOND + self.scenario.calm_at;
+        // Each attempt: its deadline, the time to settle, two round trips and a second; after the last
+        // fault a message may be under way for a minute, and a lost ledger be settled.
+        let attempt = self.scenario.window + 15 + 2;
+        let end = calm + (62 + 3 * attempt) * SECOND;
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            if at > end {
+                break;
+            }
+            self.now = at;
+            self.handled += 1;
+            if let Some((executor, _)) = event.to()
+                && self.executors[executor].paused_until > self.now
+            {
+                // It lies in its mailbox.
+                let wait = self.executors[executor].paused_until - self.now;
+                self.after(wait, event);
+                continue;
+            }
+            self.handle(event)?;
+            self.judge()?;
+        }
+        self.now = end;
+        self.judge_end()
+    }
+
+    fn plan(&mut self) {
+        for executor in 0..self.executors.len() {
+            let at = self.random.range(0, 2_000) * MILLISECOND;
+            self.after(at, Event::Start { executor });
+        }
+        let calm = self.scenario.calm_at;
+        for _ in 0..self.scenario.orders {
+            let at = self.random.range(0, calm * 5 / 4);
+            self.after(at, Event::Wanted);
+        }
+        for _ in 0..self.random.range(0, 12) {
+            let at = self.random.range(0, calm);
+            let executor = self.random.index(self.executors.len());
+            let lasts = self.random.range(1, 40_000) * MILLISECOND;
+            let lasts = lasts.min(calm - at);
+            let fault = match self.random.range(0, 6) {
+                0 | 1 => Event::Pause { executor, lasts },
+                2 => Event::Crash { executor, forgets: true, down: lasts / 8 },
+                3 => Event::Crash { executor, forgets: false, down: lasts / 8 },
+                _ => Event::Checkpoint { executor },
+            };
+            self.after(at, fault);
+        }
+        if self.scenario.loses_ledger {
+            let at = self.random.range(0, calm);
+            self.after(at, Event::LoseLedger);
+        }
+        self.after(0, Event::Wake);
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Wanted => {
+                self.wanted += 1;
+                (0..self.executors.len()).try_for_each(|executor| self.place_wanted(executor))
+            }
+            Event::Wake => {
+                self.after(20 * MILLISECOND, Event::Wake);
+                for executor in 0..self.executors.len() {
+                    self.place_wanted(executor)?;
+                    self.with(executor, |core, now| core.on_wake(now))?;
+                }
+                Ok(())
+            }
+            Event::Commit { from, ledger, commands } => {
+                if ledger == self.ledger {
+                    let slots = &mut self.slots;
+                    let results = commands.iter().map(|command| slots.apply(command)).collect();
+                    self.say(|| format!("ledger: {commands:?} of {from:?}: {results:?}"));
+                    // Whoever does not hear is answered again.
+                    let delay = self.delay().unwrap_or(5 * SECOND);
+                    self.after(delay, Event::Committed { to: from, results });
+                }
+                Ok(())
+            }
+            Event::Read { from, ledger } => {
+                let delay = self.delay();
+                if ledger == self.ledger {
+                    let venue = venue();
+                    let open = self.slots.open_of(&venue);
+                    let open = open.map(|(key, slot)| (key.clone(), slot.clone())).collect();
+                    let is_reconciled = self.slots.venue(&venue).is_reconciled;
+                    let cluster = self.slots.cluster();
+                    let slots = Some(SlotsFound { cluster, is_reconciled, open });
+                    let (delay, slots) = delay.map_or((PATIENCE, None), |delay| (delay, slots));
+                    self.after(delay, Event::Slots { to: from, slots });
+                }
+                Ok(())
+            }
+            Event::Letter { from, letter } => {
+                self.on_letter(from, &letter);
+                Ok(())
+            }
+            Event::Query { from, client_id } => {
+                let found = self.exchange.find(client_id.as_str(), self.now);
+                self.reply(found, Found::Failed, |found| Event::Found {
+                    to: from,
+                    client_id,
+                    found,
+                });
+                Ok(())
+            }
+            Event::Time { from, asked } => {
+                let told = Some(self.exchange.clock(self.now));
+                self.reply(told, None, |told| Event::Told { to: from, asked, told });
+                Ok(())
+            }
+            Event::Trades { from, symbol, after } => {
+                let trades = Some(self.exchange.trades(&symbol, after));
+                self.reply(trades, None, |trades| Event::Traded { to: from, symbol, trades });
+                Ok(())
+            }
+            Event::TradesOf { from, client_id, order } => {
+                let trades = Some(self.exchange.trades_of(order));
+                self.reply(trades, None, |trades| Event::TradedOf { to: from, client_id, trades });
+                Ok(())
+            }
+            Event::TradedOf { to, client_id, trades } => {
+                self.deliver(to, |core, now| core.on_trades_of(&client_id, trades.as_deref(), now))
+            }
+            Event::History { from, symbol, after } => {
+                let orders = Some(self.exchange.history(&symbol, after, self.now));
+                self.reply(orders, None, |orders| Event::Past { to: from, symbol, orders });
+                Ok(())
+            }
+            Event::Session { from, session } => {
+                let begun = self.exchange.begin(session).then_some(session);
+                self.reply(begun, None, |session| Event::Begun { to: from, session });
+                Ok(())
+            }
+            Event::Committed { to, results } => {
+                self.deliver(to, |core, now| core.on_committed(&results, now))
+            }
+            Event::Slots { to, slots } => self.deliver(to, |core, now| core.on_slots(slots, now)),
+            Event::Answer { to, client_id, attempt, answer } => {
+                self.deliver(to, |core, now| core.on_answer(&client_id, attempt, answer, now))
+            }
+            Event::Found { to, client_id, found } => {
+                self.deliver(to, |core, now| core.on_found(&client_id, &found, now))
+            }
+            Event::Told { to, asked, told } => {
+                self.deliver(to, |core, now| core.on_time(asked, told, now))
+            }
+            Event::Traded { to, symbol, trades } => self.deliver(to, |core, now| {
+                let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
+                core.on_trades(&symbol, trades, now)
+            }),
+            Event::Past { to, symbol, orders } => self.deliver(to, |core, now| {
+                let orders = orders.as_ref().map(|(orders, is_last)| (&orders[..], *is_last));
+                core.on_history(&symbol, orders, now)
+            }),
+            Event::Begun { to, session } => {
+                if let Some(session) = session
+                    && self.executors[to.0].life == to.1
+                {
+                    self.executors[to.0].session = session;
+                }
+                self.deliver(to, |core, now| core.on_session(session.is_some(), now))
+            }
+            Event::Crash { executor, forgets, down } => {
+                self.crash(executor, forgets);
+                self.after(down, Event::Start { executor });
+                Ok(())
+            }
+            Event::Start { executor } => self.start(executor),
+            Event::Pause { executor, lasts } => {
+                self.say(|| {
+                    format!("executor {executor} stands still for {} ms", lasts / MILLISECOND)
+                });
+                let until = self.now + lasts;
+                let paused = &mut self.executors[executor].paused_until;
+                *paused = until.max(*paused);
+                Ok(())
+            }
+            Event::LoseLedger => {
+                self.say(|| "the ledger is lost".into());
+                self.slots = Slots::default();
+                self.ledger += 1;
+                for executor in 0..self.executors.len() {
+                    let forgets = self.random.percent(30);
+                    self.crash(executor, forgets);
+                    let down = self.random.range(0, 3_000) * MILLISECOND;
+                    self.after(down, Event::Start { executor });
+                }
+                Ok(())
+            }
+            Event::Release { executor } if self.executors[executor].paused_until > self.now => {
+                self.after(SECOND, Event::Release { executor });
+                Ok(())
+            }
+            Event::Release { executor } => self.with(executor, |core, now| core.on_released(now)),
+            Event::Checkpoint { executor } => {
+                if self.executors[executor].paused_until <= self.now {
+                    self.executors[executor].save();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn crash(&mut self, executor: usize, forgets: bool) {
+        self.say(|| format!("executor {executor} is lost, forgets: {forgets}"));
+        let executor = &mut self.executors[executor];
+        if let Some(core) = executor.core.take() {
+            add(&mut self.counters, core.counters());
+        }
+        executor.life += 1;
+        executor.paused_until = 0;
+        if forgets {
+            executor.checkpoint = Checkpoint::default();
+        }
+    }
+
+    fn start(&mut self, number: usize) -> Result<(), String> {
+        if self.executors[number].core.is_some() {
+            return Ok(());
+        }
+        self.lives += 1;
+        self.say(|| format!("executor {number} starts"));
+        let new_cluster = self.random.draw();
+        let config = OrdersConfig {
+            levels: self.scenario.levels,
+            capabilities: self.scenario.capabilities,
+            window: Duration::from_secs(self.scenario.window),
+            settle: Duration::from_secs(2),
+            ..OrdersConfig::new(venue(), new_cluster)
+        };
+        let executor = &mut self.executors[number];
+        executor.life += 1;
+        executor.paused_until = 0;
+        let checkpoint = executor.checkpoint.clone();
+        executor.next = checkpoint.next;
+        executor.heard = checkpoint.heard;
+        executor.session = 0;
+        executor.core = Some(Orders::new(config, checkpoint.orders));
+        self.with(number, |core, now| core.start(now))?;
+        self.place_wanted(number)
+    }
+
+    fn place_wanted(&mut self, number: usize) -> Result<(), String> {
+        loop {
+            let wanted = self.wanted;
+            let executor = &mut self.executors[number];
+            if executor.paused_until > self.now || executor.core.is_none() {
+                return Ok(());
+            }
+            let next = executor.next;
+            if next >= wanted {
+                return Ok(());
+            }
+            executor.next += 1;
+            self.with(number, |core, now| core.place(order(next), now))?;
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        (executor, life): (usize, u64),
+        input: impl FnOnce(&mut Orders, Timestamp) -> Vec<OrdersEffect>,
+    ) -> Result<(), String> {
+        if self.executors[executor].life == life {
+            self.with(executor, input)?;
+        }
+        Ok(())
+    }
+
+    fn with(
+        &mut self,
+        number: usize,
+        input: impl FnOnce(&mut Orders, Timestamp) -> Vec<OrdersEffect>,
+    ) -> Result<(), String> {
+        let executor = &mut self.executors[number];
+        let clock = executor.clock(self.now);
+        if executor.paused_until > self.now {
+            return Ok(());
+        }
+        let Some(core) = &mut executor.core else { return Ok(()) };
+        let from = (number, executor.life);
+        let effects = input(core, clock);
+        for effect in effects {
+            self.act(from, clock, effect)?;
+        }
+        Ok(())
+    }
+
+    fn act(
+        &mut self,
+        from: (usize, u64),
+        clock: Timestamp,
+        effect: OrdersEffect,
+    ) -> Result<(), String> {
+        if !matches!(effect, OrdersEffect::AskTime | OrdersEffect::Commit(_)) {
+            self.say(|| format!("executor {}: {effect:?}", from.0));
+        }
+        let ledger = self.ledger;
+        match effect {
+            OrdersEffect::Commit(commands) => {
+                // Sent until it is taken.
+                let delay = self.delay().unwrap_or(5 * SECOND);
+                self.after(delay, Event::Commit { from, ledger, commands });
+            }
+            OrdersEffect::ReadSlots => {
+                let delay = self.delay().unwrap_or(5 * SECOND);
+                self.after(delay, Event::Read { from, ledger });
+            }
+            OrdersEffect::Send(request) => {
+                let (client_id, attempt) = (request.client_id.clone(), request.attempt);
+                let unknown = Answer::Unknown { is_servers: false };
+                let timeout = Event::Answer { to: from, client_id, attempt, answer: unknown };
+                self.after(PATIENCE, timeout);
+                let session = self.executors[from.0].session;
+                if let Some(delay) = self.delay() {
+                    let letter = Letter { request, session };
+                    self.after(delay, Event::Letter { from, letter });
+                }
+            }
+            OrdersEffect::Query { client_id, .. } => {
+                let (to, id) = (from, client_id.clone());
+                let failed = Event::Found { to, client_id: id, found: Found::Failed };
+                self.ask(Event::Query { from, client_id }, failed);
+            }
+            OrdersEffect::AskTime => {
+                let failed = Event::Told { to: from, asked: clock, told: None };
+                self.ask(Event::Time { from, asked: clock }, failed);
+            }
+            OrdersEffect::Trades { symbol, after } => {
+                let failed = Event::Traded { to: from, symbol: symbol.clone(), trades: None };
+                self.ask(Event::Trades { from, symbol, after }, failed);
+            }
+            OrdersEffect::TradesOf { client_id, order, .. } => {
+                let (to, id) = (from, client_id.clone());
+                let failed = Event::TradedOf { to, client_id: id, trades: None };
+                self.ask(Event::TradesOf { from, client_id, order }, failed);
+            }
+            OrdersEffect::History { symbol, after } => {
+                let failed = Event::Past { to: from, symbol: symbol.clone(), orders: None };
+                self.ask(Event::History { from, symbol, after }, failed);
+            }
+            OrdersEffect::Session(session) => {
+                let failed = Event::Begun { to: from, session: None };
+                self.ask(Event::Session { from, session }, failed);
+            }
+            OrdersEffect::Tell(signal, said) => {
+                let is_last = said.is_last();
+                let executor = &mut self.executors[from.0];
+                executor.hear(&signal, said)?;
+                if is_last && let Some(core) = &mut executor.core {
+                    core.on_heard(&signal);
+                }
+            }
+            OrdersEffect::Alarm(_) => {
+                // Only where nothing older can be under way: see `loses_ledger`.
+                self.after(5 * SECOND, Event::Release { executor: from.0 });
+            }
+            OrdersEffect::Stray(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Sends a question; if it is lost, it has failed when patience is at its end.
+    fn ask(&mut self, question: Event, failed: Event) {
+        match self.delay() {
+            // Nobody waits any longer.
+            Some(delay) if delay < PATIENCE => self.after(delay, question),
+            _ => self.after(PATIENCE, failed),
+        }
+    }
+
+    fn reply<T>(&mut self, answer: T, failed: T, event: impl FnOnce(T) -> Event) {
+        match self.delay() {
+            Some(delay) if delay < PATIENCE => self.after(delay, event(answer)),
+            _ => self.after(PATIENCE, event(failed)),
+        }
+    }
+
+    fn on_letter(&mut self, from: (usize, u64), letter: &Letter) {
+        let is_error = !self.is_calm() && self.random.percent(self.scenario.errors);
+        let is_taken = !is_error || self.random.percent(50);
+        let unknown = Answer::Unknown { is_servers: true };
+        let mut answer = unknown.clone();
+        if is_taken {
+            answer = self.exchange.take(letter, from.0, self.now, &mut self.random);
+        }
+        self.say(|| format!("exchange: {letter:?}: {answer:?}, error: {is_error}"));
+        if is_error {
+            answer = unknown;
+        }
+        let (client_id, attempt) = (letter.request.client_id.clone(), letter.request.attempt);
+        if let Some(delay) = self.delay() {
+            self.after(delay, Event::Answer { to: from, client_id, attempt, answer });
+        }
+    }
+
+    /// What must hold at every moment.
+    fn judge(&self) -> Result<(), String> {
+        let ids = self.exchange.count(|taken| taken.request.client_id.clone());
+        if let Some((id, count)) = ids.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("(1) {id} was accepted {count} times"));
+        }
+        let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
+        let signals = self.exchange.count(|taken| tag(&taken.request.client_id));
+        if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("(2) a signal has {count} orders"));
+        }
+        Ok(())
+    }
+
+    /// What must hold once faults have been over for long enough.
+    fn judge_end(&mut self) -> Result<(), String> {
+        for number in 0..self.executors.len() {
+            let executor = &self.executors[number];
+            let core = executor.core.as_ref().ok_or("an executor is down")?;
+            if core.live_count() > 0 || executor.next < self.scenario.orders {
+                let (live, next) = (core.live_count(), executor.next);
+                return Err(format!(
+                    "(4) executor {number} has {live} orders under way, next is {next}"
+                ));
+            }
+            for order in (0..self.scenario.orders).map(order) {
+                let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);
+                let last = said.last().filter(|said| said.is_last());
+                let last =
+                    last.ok_or_else(|| format!("(4) nothing of {:?}: {said:?}", order.signal))?;
+                self.compare(number, &order, said, last)?;
+            }
+        }
+        for executor in &self.executors {
+            if let Some(core) = &executor.core {
+                add(&mut self.counters, core.counters());
+            }
+        }
+        let left: BTreeSet<&SlotKey> = self.slots.open().map(|(key, _)| key).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("(4) slots are held: {left:?}")) }
+    }
+
+    /// What was said of an order, beside what the exchange did.
+    fn compare(
+        &self,
+        executor: usize,
+        order: &NewOrder,
+        said: &[Said],
+        last: &Said,
+    ) -> Result<(), String> {
+        let tag = order.signal.tag();
+        let is_of = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str()) == Some(tag);
+        let taken = self.exchange.taken.iter().find(|taken| is_of(&taken.request.client_id));
+        let is_anothers = taken.is_some_and(|taken| taken.executor != executor);
+        if is_anothers && matches!(last, Said::Refused(_)) {
+            // Of two at once, one may give up what the other then places.
+            return Ok(());
+        }
+        let mut trades: Vec<&TradeReport> = said.iter().filter_map(Said::trade).collect();
+        trades.sort_by_key(|trade| trade.trade);
+        let expected: Vec<&TradeReport> =
+            taken.into_iter().flat_map(|taken| &taken.trades).collect();
+        let executed: i64 = expected.iter().map(|trade| trade.quantity.0).sum();
+        let remaining = Quantity(order.quantity.0 - executed);
+        let is_right = match last {
+            Said::Closed { remaining: said } => taken.is_some() && *said == remaining,
+            Said::Accepted | Said::Unknown | Said::Filled(_) | Said::Refused(_) => taken.is_none(),
+        };
+        if trades != expected || !is_right {
+            return Err(format!("(3) {said:?} was said, and the exchange has {taken:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn venue() -> VenueAccount {
+    VenueAccount { exchange: "x".into(), account: "a".into() }
+}
+
+fn add(to: &mut OrdersCounters, of: &OrdersCounters) {
+    let mut counts = Counts { core: *to, ..Counts::default() };
+    counts.add(&Counts { core: *of, ..Counts::default() });
+    *to = counts.core;
+}
