@@ -30,7 +30,9 @@ mod capability;
 mod endpoint;
 mod entry;
 mod error;
+mod fault;
 mod judge;
+mod limit;
 mod orders;
 mod outside;
 mod parameters;
@@ -53,7 +55,9 @@ pub use entry::{
     OrderType, Side, Status, TimeInForce,
 };
 pub use error::ApiError;
+pub use fault::{ActiveFault, FaultError, FaultKind, FaultSpec, Faults};
 pub use judge::{Judge, Repeated, Verdict};
+pub use limit::RateLimit;
 pub use outside::{Level, Outside, Walk};
 pub use parameters::{Parameters, signed};
 pub use state::{Account, Balance, Bounds, Market, Order, State, Trade};

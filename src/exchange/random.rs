@@ -26,4 +26,9 @@ impl Random {
     pub(super) const fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.word() % bound }
     }
+
+    /// A fraction from 0 to just below 1.
+    pub(super) const fn fraction(&mut self) -> f64 {
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
+    }
 }
