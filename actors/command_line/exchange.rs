@@ -36,7 +36,7 @@ pub struct ExchangeOptions {
     /// Where to write down what is accepted; what is there already is gone by
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// How often the simulated market moves; 0 for never
+    /// How often the simulated market moves; with 0 there is no market but what is set by hand
     #[arg(long, value_name = "MS", default_value = "100", value_parser = milliseconds)]
     pub step_ms: Duration,
     /// Recorded quotes, instead of the simulated market

@@ -26,6 +26,8 @@ pub(super) enum Work {
     Change(Value, oneshot::Sender<Result<Capabilities, String>>),
     Capabilities(oneshot::Sender<Capabilities>),
     Verdict(oneshot::Sender<Verdict>),
+    /// The last thing.
+    Stop(oneshot::Sender<()>),
 }
 
 /// Hands things to the engine.
@@ -48,7 +50,11 @@ impl Engine {
         let mut bench = Bench { exchange, log, shared };
         let work = move || {
             while let Some(work) = receiver.blocking_recv() {
+                let is_last = matches!(work, Work::Stop(_));
                 bench.take(work)?;
+                if is_last {
+                    break;
+                }
             }
             Ok(())
         };
@@ -119,6 +125,7 @@ impl Bench {
             }
             Work::Capabilities(reply) => drop(reply.send(*self.exchange.capabilities())),
             Work::Verdict(reply) => drop(reply.send(self.exchange.verdict())),
+            Work::Stop(reply) => drop(reply.send(())),
         }
         Ok(())
     }

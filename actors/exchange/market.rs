@@ -11,7 +11,7 @@ use tickwright_core::exchange::{Amount, Level, Outside, SymbolSpec, Walk};
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig, Pace};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::engine::{Engine, Work};
+use super::engine::{Ended, Engine, Work};
 use crate::kit::monotonic_nanos;
 use crate::source::{Progress, Source};
 
@@ -21,26 +21,34 @@ const ROWS: usize = 1_024;
 /// Longest wait for a row at a time, so that the end is noticed.
 const NAP_MAX: Duration = Duration::from_millis(200);
 
-/// Lets each symbol's price wander, one step every `step`; one step in all if that is nothing.
-pub(super) async fn wander(engine: Engine, symbols: Vec<SymbolSpec>, seed: u64, step: Duration) {
-    let walk = |spec: SymbolSpec| (spec.name.clone(), Walk::new(&spec, seed));
-    let mut walks: BTreeMap<String, Walk> = symbols.into_iter().map(walk).collect();
-    let mut ticks = (!step.is_zero()).then(|| interval(step));
-    if let Some(ticks) = &mut ticks {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+/// The prices of all symbols, each by a seed of its own.
+#[derive(Debug)]
+pub(super) struct Wander(BTreeMap<String, Walk>);
+
+impl Wander {
+    pub(super) fn new(symbols: &[SymbolSpec], seed: u64) -> Self {
+        let walk = |spec: &SymbolSpec| (spec.name.clone(), Walk::new(spec, seed));
+        Self(symbols.iter().map(walk).collect())
     }
-    loop {
-        if let Some(ticks) = &mut ticks {
-            ticks.tick().await;
-        }
-        for (name, walk) in &mut walks {
+
+    /// Moves all of them by one step.
+    pub(super) async fn step(&mut self, engine: &Engine) -> Result<(), Ended> {
+        for (name, walk) in &mut self.0 {
             let (name, outside) = (name.clone(), walk.step());
-            if engine.ask(|reply| Work::Market(name, outside, Some(reply))).await.is_err() {
+            engine.ask(|reply| Work::Market(name, outside, Some(reply))).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves all of them every `step`, for ever.
+    pub(super) async fn run(mut self, engine: Engine, step: Duration) {
+        let mut ticks = interval(step);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if self.step(&engine).await.is_err() {
                 return;
             }
-        }
-        if ticks.is_none() {
-            return;
         }
     }
 }

@@ -43,9 +43,10 @@ use tokio::sync::mpsc;
 
 use crate::kit::{Clock, monotonic_nanos};
 use crate::source::{self, SourceError, SourceOptions};
-use engine::Engine;
+use engine::{Engine, Work};
 use keys::Keys;
 use log::JudgeLog;
+use market::Wander;
 use server::Server;
 use streams::{Streams, Told};
 
@@ -71,7 +72,7 @@ pub struct ExchangeSettings {
     pub log: Option<PathBuf>,
     /// What the simulated market is drawn from.
     pub seed: u64,
-    /// How often the simulated market moves; never, if that is nothing.
+    /// How often the simulated market moves; if that is nothing, there is none but what is set by hand.
     pub step: Duration,
     /// Recorded quotes, instead of the simulated market.
     pub data: Option<PathBuf>,
@@ -254,8 +255,13 @@ pub async fn run_exchange(
             let thread = std::thread::Builder::new().name("market".to_owned()).spawn(play);
             thread.map_err(|error| ExchangeError::Engine(error.to_string()))?;
         }
+        (None, _) | (_, None) if step.is_zero() => {}
         (None, _) | (_, None) => {
-            tokio::spawn(market::wander(engine.clone(), symbols, *seed, *step));
+            let mut wander = Wander::new(&symbols, *seed);
+            // Whoever comes first finds a market already.
+            let stepped = wander.step(&engine).await;
+            stepped.map_err(|_| ExchangeError::Engine("it has ended".to_owned()))?;
+            tokio::spawn(wander.run(engine.clone(), *step));
         }
     }
     ready(json!({
@@ -269,16 +275,15 @@ pub async fn run_exchange(
     let ended = engine.clone();
     tokio::select! {
         () = Server::new(engine, shared).serve(listener) => {}
-        () = ended.ended() => {
-            let outcome = thread.join();
-            return match outcome {
-                Ok(outcome) => outcome.map_err(ExchangeError::Log),
-                Err(_) => Err(ExchangeError::Engine("it has panicked".to_owned())),
-            };
-        }
+        () = ended.ended() => {}
         () = stop => {}
     }
-    Ok(())
+    // What it has begun to write is written whole.
+    let _ = ended.ask(Work::Stop).await;
+    match thread.join() {
+        Ok(outcome) => outcome.map_err(ExchangeError::Log),
+        Err(_) => Err(ExchangeError::Engine("it has panicked".to_owned())),
+    }
 }
 
 fn symbols(texts: &[String]) -> Result<Vec<SymbolSpec>, ExchangeError> {

@@ -205,20 +205,18 @@ fn decode(text: &str) -> Result<String, ApiError> {
 /// signature.
 pub fn signed(query: &str, body: &str) -> (String, Option<String>) {
     let mut signature = None;
-    let mut text = String::with_capacity(query.len() + body.len());
-    for part in [query, body] {
-        let begun = text.len();
-        for pair in part.split('&') {
-            if let Some(value) = pair.strip_prefix("signature=") {
+    let mut part = |text: &str| {
+        let mut rest: Vec<&str> = text.split('&').collect();
+        rest.retain(|pair| match pair.strip_prefix("signature=") {
+            Some(value) => {
                 signature = Some(value.to_owned());
-                continue;
+                false
             }
-            if text.len() > begun {
-                text.push('&');
-            }
-            text.push_str(pair);
-        }
-    }
+            None => true,
+        });
+        rest.join("&")
+    };
+    let text = part(query) + &part(body);
     (text, signature)
 }
 
@@ -275,5 +273,6 @@ mod tests {
         assert_eq!(of("signature=ff&a=1", ""), ("a=1".into(), Some("ff".into())));
         assert_eq!(of("a=1", "b=2&signature=ff"), ("a=1b=2".into(), Some("ff".into())));
         assert_eq!(of("a=1", "b=2"), ("a=1b=2".into(), None));
+        assert_eq!(of("&a=1&&signature=ff", ""), ("&a=1&".into(), Some("ff".into())), "as it is");
     }
 }
