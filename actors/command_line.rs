@@ -22,6 +22,7 @@ use crate::source::live::LiveConfig;
 
 mod cluster;
 mod compare;
+mod exchange;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
 };
 pub use compare::CompareOptions;
+pub use exchange::{ExchangeOptions, HiddenText};
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -91,6 +93,8 @@ pub enum Command {
     Ctl(CtlOptions),
     /// Make certificates for nodes and tools
     Certs(CertsOptions),
+    /// Be a simulated exchange that writes down what it accepts, or read what one has written
+    Exchange(Box<ExchangeOptions>),
     /// Search for better parameters (not available yet)
     Optimize(NotYetOptions),
     /// Measure one node against several under growing loads
@@ -185,6 +189,8 @@ pub enum Task {
     Ctl(CtlOptions),
     /// Make certificates.
     Certs(CertsOptions),
+    /// Be an exchange, or judge what one has written.
+    Exchange(Box<ExchangeOptions>),
     /// Compare one node with several.
     Compare(Box<CompareTask>),
 }
@@ -280,6 +286,9 @@ impl CommandLine {
             Command::Node(options) => prepare_node(&global, options, kinds),
             Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
+            Command::Exchange(options) => {
+                prepare_other(&global, &[], Task::Exchange(options), kinds)
+            }
             Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
             Command::Compare(options) => prepare_compare(&global, options, kinds),
         }

@@ -17,6 +17,7 @@ pub mod cluster_node;
 pub mod command_line;
 pub mod compare;
 pub mod ctl;
+pub mod exchange;
 pub mod factors;
 pub mod ingester;
 pub mod kit;

@@ -20,10 +20,11 @@ use crate::cluster::{Tls, node_name};
 use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, EXIT_BROKEN,
-    EXIT_OK, EXIT_STOPPED, EXIT_USAGE, NodeRun, Prepared, RunTask, Task, key_list,
+    EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ExchangeOptions, NodeRun, Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::ctl::{self, CtlTarget, CtlTask};
+use crate::exchange::{self, ExchangeSettings};
 use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
@@ -64,6 +65,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         Task::Node(run) => be_a_node(config, kinds, run),
         Task::Ctl(options) => ask_a_node(&config, options, json),
         Task::Certs(options) => make_certificates(options),
+        Task::Exchange(options) => be_an_exchange(&config, *options, json),
         Task::Compare(task) => compare_nodes(config, kinds, *task, json),
     };
     ExitCode::from(code)
@@ -167,6 +169,68 @@ fn make_certificates(options: CertsOptions) -> u8 {
             print!("{told}");
             EXIT_OK
         }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn be_an_exchange(config: &Config, options: ExchangeOptions, json: bool) -> u8 {
+    if let Some(path) = options.judge {
+        return match exchange::judge(&path) {
+            Ok((verdict, found)) => {
+                if found.torn_bytes > 0 {
+                    let bytes = found.torn_bytes;
+                    eprintln!("the last line is torn: {bytes} bytes that nobody was told of");
+                }
+                if json {
+                    let text = serde_json::to_string_pretty(&verdict);
+                    println!("{}", text.expect("every key is text"));
+                } else {
+                    print!("{verdict}");
+                }
+                if verdict.accepted_more_than_once > 0 { EXIT_BROKEN } else { EXIT_OK }
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                EXIT_USAGE
+            }
+        };
+    }
+    let settings = ExchangeSettings {
+        listen: options.listen,
+        allow_remote: options.allow_remote,
+        accounts: options.account.iter().map(|text| text.reveal().into()).collect(),
+        keys: options.keys,
+        symbols: options.symbols,
+        balances: options.balance,
+        log: options.log,
+        seed: config.pipeline.seed,
+        step: options.step_ms,
+        data: options.data,
+        speed: options.speed,
+        capabilities: options.capability,
+        faults: options.fault,
+        bounds: options.bounds.into(),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    // Whoever started it may have stopped reading.
+    let ready = |line| {
+        let mut out = std::io::stdout().lock();
+        drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+    };
+    let ran = runtime.block_on(exchange::run_exchange(settings, ready, stop(None)));
+    // Requests that wait on command are not waited for.
+    runtime.shutdown_background();
+    match ran {
+        Ok(()) => EXIT_OK,
         Err(error) => {
             eprintln!("{error}");
             EXIT_USAGE
