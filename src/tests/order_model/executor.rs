@@ -208,9 +208,9 @@ impl Protocol {
             }
             (Step::Reconcile, Executor::Idle) => {
                 let Standing::Waiting { until } = world.ledger.standing else { return None };
-                let is_quiet = world.exchanges[0].clock > until
-                    && !world.accepted().any(|accepted| accepted.open);
-                (is_quiet || !self.rules.waits_out).then_some(())?;
+                let is_past = world.exchanges[0].clock > until || !self.rules.waits_out;
+                let is_open = world.accepted().any(|accepted| accepted.open);
+                (is_past && (!is_open || !self.rules.awaits_closed)).then_some(())?;
                 world.ledger.standing = Standing::Ready;
                 if self.rules.spends_older {
                     world.ledger.consumed = world.issued;
@@ -314,7 +314,9 @@ impl Protocol {
         world.ledger.lock = Lock { holder, until: clock + 1, token, ..lock };
         Some(match self.query(world, &order) {
             Outcome::Absent => Executor::Committed(Order { mark: token, ..order }),
-            outcome => Executor::Found { order, outcome },
+            outcome @ (Outcome::Open | Outcome::Terminal | Outcome::Refused) => {
+                Executor::Found { order, outcome }
+            }
         })
     }
 

@@ -44,8 +44,10 @@ pub(crate) struct Rules {
     pub(crate) draws_cluster: bool,
     /// Until it is ready, no commit opens an intent in it.
     pub(crate) refuses_unready: bool,
-    /// It waits until nothing sent before can be accepted, and for what is open to be closed.
+    /// It is ready only when nothing sent before it can be accepted any more.
     pub(crate) waits_out: bool,
+    /// Nor before what is open in the account is closed.
+    pub(crate) awaits_closed: bool,
     /// It counts every signal there was before it as spent.
     pub(crate) spends_older: bool,
 }
@@ -64,6 +66,7 @@ pub(crate) const PROTOCOL: Rules = Rules {
     draws_cluster: true,
     refuses_unready: true,
     waits_out: true,
+    awaits_closed: true,
     spends_older: true,
 };
 

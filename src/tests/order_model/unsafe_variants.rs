@@ -2,7 +2,8 @@
 //! or the model would not see.
 
 use super::Protocol;
-use super::properties::Check;
+use super::explore::explore;
+use super::properties::{Check, Sight};
 use super::rules::{Capability, Deduplication, Guard, Identity, PLAIN, PROTOCOL, Rules, Setup};
 
 /// One signal, which is enough for most of them.
@@ -10,6 +11,9 @@ const SHORT: Setup = Setup { signals: 1, issued: 1, ..PLAIN };
 
 /// An exchange that knows no deadlines, as locks assume.
 const UNTIMED: Setup = Setup { capability: Capability::Neither, ..SHORT };
+
+/// The ledger may be lost; the second signal comes when it likes.
+const LOSING: Setup = Setup { issued: 1, losses: 1, ..PLAIN };
 
 fn breaks(name: &str, rules: Rules, setup: Setup, check: &'static [Check; 1]) {
     let protocol = Protocol { rules, setup, checks: check, sights: Vec::new() };
@@ -98,9 +102,18 @@ fn an_id_compared_among_open_orders_only() {
 #[test]
 fn an_id_of_the_slot_may_be_relied_upon() {
     let checks = &[Check::OncePerGeneration, Check::OncePerSignal];
-    let protocol =
-        Protocol { rules: RELIES_ON_ID, setup: COMPARES_IDS, checks, sights: Vec::new() };
-    assert_eq!(protocol.counter_example(), None);
+    let sights = vec![Sight::Placed, Sight::LateRequest, Sight::ResentAfterTakeover];
+    Protocol { rules: RELIES_ON_ID, setup: COMPARES_IDS, checks, sights }
+        .check_states("id of slot");
+}
+
+/// So the search for what cannot be resolved does find it.
+#[test]
+fn an_intent_that_may_be_neither_sent_again_nor_closed() {
+    let rules = Rules { abandons: false, ..PROTOCOL };
+    let protocol = Protocol { rules, setup: SHORT, checks: &[], sights: Vec::new() };
+    let path = explore(&protocol).never_settled().expect("there is no time for another attempt");
+    println!("stuck:\n{}", protocol.tell_actions(&path));
 }
 
 #[test]
@@ -145,8 +158,13 @@ fn a_ledger_founded_again_under_its_old_id() {
 #[test]
 fn a_ledger_founded_again_that_does_not_wait() {
     let rules = Rules { waits_out: false, ..PROTOCOL };
-    let setup = Setup { issued: 1, losses: 1, ..PLAIN };
-    breaks("founded without waiting", rules, setup, &[Check::OneOpenPerSlot]);
+    breaks("founded without waiting", rules, LOSING, &[Check::OneOpenPerSlot]);
+}
+
+#[test]
+fn a_ledger_founded_again_amid_open_orders() {
+    let rules = Rules { awaits_closed: false, ..PROTOCOL };
+    breaks("founded amid open orders", rules, LOSING, &[Check::OneOpenPerSlot]);
 }
 
 /// That it is not ready is seen by whoever begins, but not by the commit of who began before.
