@@ -69,7 +69,7 @@ const EPOCHS: &str = "copies";
 /// What is asked of a node that keeps copies.
 #[derive(Debug, Serialize, Deserialize)]
 enum Call {
-    /// Keep this, and nothing of its tree before `oldest`.
+    /// Keep this, and nothing of its tree before `oldest`. Answered by false, if the unit has a later owner.
     Put { unit: Unit, tree: String, oldest: Vec<u8>, key: Vec<u8>, value: Vec<u8> },
     /// What is there of these trees? The units have begun these epochs.
     List { epochs: Vec<(Unit, u64)>, trees: Vec<String> },
@@ -157,10 +157,14 @@ impl Copies {
             let shared = shared.upgrade();
             tokio::spawn(async move {
                 // Without it this node stops, and nobody waits.
-                if let Some(shared) = shared {
-                    shared.copy(unit, epoch, copy).await;
+                let is_kept = match shared {
+                    Some(shared) => shared.copy(unit, epoch, copy).await,
+                    None => true,
+                };
+                // What a later owner may not find must not be called stable.
+                if is_kept {
+                    done(Ok(()));
                 }
-                done(Ok(()));
             });
             Ok(())
         }))
@@ -291,8 +295,11 @@ impl Shared {
         Ok(listed)
     }
 
-    /// Has a checkpoint kept by as many other nodes as are to.
-    async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) {
+    /// Has a checkpoint kept by as many other nodes as are to. Returns false if the unit has a later owner.
+    async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) -> bool {
+        if !self.admits(unit, epoch) {
+            return false;
+        }
         let keepers = self.keepers();
         let mut kept = 0;
         for node in ranked(unit, keepers.iter().map(|node| (node, 1.0))) {
@@ -300,7 +307,11 @@ impl Shared {
                 break;
             }
             match self.send(unit, epoch, &copy, node).await {
-                Ok(()) => kept += 1,
+                Ok(true) => kept += 1,
+                Ok(false) => {
+                    tracing::warn!(%unit, epoch, %node, "it has a later owner; no checkpoint is kept");
+                    return false;
+                }
                 Err(error) => {
                     tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there");
                 }
@@ -312,16 +323,18 @@ impl Shared {
                 "fewer nodes than stream.replicas keep checkpoints: no more are there that take them"
             );
         }
+        true
     }
 
-    /// Sends `node` a checkpoint, and those before it that are needed still and not there yet.
+    /// Sends `node` a checkpoint, and those before it that are needed still and not there yet. Returns
+    /// false if the unit has a later owner.
     async fn send(
         self: &Arc<Self>,
         unit: Unit,
         epoch: u64,
         copy: &CheckpointCopy,
         node: &NodeId,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<bool, DeliveryError> {
         let route = self.network.route(&role(node));
         let route = route.ok_or_else(|| DeliveryError::Unlinked(node.clone()))?;
         let name = (copy.tree.clone(), node.clone());
@@ -342,7 +355,10 @@ impl Shared {
             let read = spawn_blocking(move || store.get(&tree, &wanted)).await;
             // One that is on its way to the disk itself has a message of its own.
             if let Ok(Ok(Some(value))) = read {
-                self.put(unit, epoch, node, (&name, &oldest), key, value).await?;
+                let put = self.put(unit, epoch, node, (&name, &oldest), key, value);
+                if !put.await? {
+                    return Ok(false);
+                }
             }
         }
         self.put(unit, epoch, node, (&name, &oldest), copy.key.clone(), copy.value.clone()).await
@@ -356,17 +372,20 @@ impl Shared {
         (name, oldest): (&(String, NodeId), &[u8]),
         key: Vec<u8>,
         value: Vec<u8>,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<bool, DeliveryError> {
         let (tree, oldest, known) = (name.0.clone(), oldest.to_vec(), key.clone());
         let body = encode(&Call::Put { unit, tree, oldest: oldest.clone(), key, value });
         let role = role(node);
         let message = Message { role: &role, kind: KIND, epoch, body: &body, is_urgent: false };
-        self.network.ask(Some(node), message, PUT_PATIENCE).await?;
+        let answer = self.network.ask(Some(node), message, PUT_PATIENCE).await?;
+        if decode::<bool>(&answer) == Ok(false) {
+            return Ok(false);
+        }
         if let Some(sent) = lock(&self.sent).get_mut(name) {
             sent.keys.insert(known);
             sent.keys.retain(|key| *key >= oldest);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -410,7 +429,7 @@ impl Shared {
                     return Err(format!("`{tree}` is no tree of checkpoints"));
                 }
                 if !self.admits(unit, epoch) {
-                    return Err(format!("`{unit}` has a later epoch than {epoch}"));
+                    return Ok(encode(&false));
                 }
                 self.store.put_and_wait(&tree, key, value).map_err(fail)?;
                 let all = self.store.keys(&tree).map_err(fail)?;
@@ -418,7 +437,7 @@ impl Shared {
                 if !needless.is_empty() {
                     self.store.remove(&tree, needless);
                 }
-                Ok(Vec::new())
+                Ok(encode(&true))
             }
             Call::List { epochs, trees } => {
                 for (unit, epoch) in epochs {

@@ -1,6 +1,6 @@
 //! Exec's checkpoint: its parts gathered, stored, and gone back to.
 
-use ractor::ActorProcessingErr;
+use ractor::{ActorProcessingErr, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{InstrumentIndex, Key, SourceId, SymbolId, Timestamp};
 use tickwright_core::pipeline::risk::{RiskChecker, RiskState as Checked};
@@ -67,6 +67,20 @@ impl RiskState {
         self.store_if_gathered();
     }
 
+    /// Another node is to go on from a last checkpoint, which is put as soon as it can be.
+    pub(super) fn hand_over(&mut self, reply: RpcReplyPort<Key>) {
+        self.handover.begin(Key::START, reply);
+        if matches!(self.phase, Phase::Finished) {
+            // There is one at the very end.
+            self.handover.is_due(Key::END);
+        }
+    }
+
+    pub(super) fn is_checkpoint_due(&mut self) -> bool {
+        let is_due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
+        is_due || self.handover.is_wanted()
+    }
+
     /// Begins a checkpoint: asks the others for their parts.
     pub(super) fn gather(&mut self) {
         let runs = self.lockstep.ship_processed();
@@ -96,7 +110,11 @@ impl RiskState {
             self.arrivals.log.flush(false);
             self.inputs_at.push_back((key, checkpoint.lockstep.inputs.clone()));
         }
-        self.checkpoints.put(key, &checkpoint);
+        if self.handover.is_due(key) {
+            self.checkpoints.put_last(key, &checkpoint);
+        } else {
+            self.checkpoints.put(key, &checkpoint);
+        }
         if is_finished && self.checkpoints.last() == Key::END {
             // It was stored by an actor before this one.
             self.announce_finished();
