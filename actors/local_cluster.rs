@@ -223,8 +223,8 @@ struct LocalCluster {
     opened: usize,
     /// Bytes read, and for how many looks there were no more.
     still: (u64, u32),
-    /// The node that each unit was last seen on, and how often that was another than before.
-    homes: BTreeMap<String, usize>,
+    /// At which epoch and where each unit was last seen, and how often that was another node than before.
+    homes: BTreeMap<String, (u64, usize)>,
     failovers: u64,
     look: Duration,
 }
@@ -309,8 +309,13 @@ impl LocalCluster {
                     show(LocalClusterEvent::Line(format!("{name} has {units}")));
                 }
                 for unit in &progress.units {
-                    let before = self.homes.insert(unit.clone(), place);
-                    self.failovers += u64::from(before.is_some_and(|before| before != place));
+                    let home = (progress.epochs.get(unit).copied().unwrap_or(0), place);
+                    let before = *self.homes.entry(unit.clone()).or_insert(home);
+                    // Who slept may not know yet that its unit is another's.
+                    if home.0 > before.0 {
+                        self.homes.insert(unit.clone(), home);
+                        self.failovers += u64::from(home.1 != before.1);
+                    }
                 }
                 sample.bytes += progress.bytes_read;
                 sample.rows += progress.rows;

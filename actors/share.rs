@@ -89,6 +89,9 @@ pub enum ShareCall {
 pub struct ShareProgress {
     /// The units that run here.
     pub units: Vec<String>,
+    /// Since which epoch each of them does. A node that slept may still have one that is another's.
+    #[serde(default)]
+    pub epochs: BTreeMap<String, u64>,
     /// Bytes read of the sources here.
     pub bytes_read: u64,
     /// Bytes of them.
@@ -590,6 +593,7 @@ impl Worker {
         let sample = self.units.sample().await;
         ShareProgress {
             units: self.kept().map(|unit| unit.to_string()).collect(),
+            epochs: self.units.here_since().map(|(unit, at)| (unit.to_string(), at)).collect(),
             bytes_read: sample.bytes,
             bytes_total: self.units.bytes_total().await,
             rows: sample.rows,

@@ -25,7 +25,7 @@ const NAMES: [(&str, &str); 3] =
     [("data-1", "data,calc,control"), ("calc-1", "calc,control"), ("exec-1", "exec,calc,control")];
 
 /// Rows enough to be at work still when all is done.
-const TICKS: &str = "400000";
+const TICKS: &str = "1000000";
 
 const SHARDS: usize = 6;
 

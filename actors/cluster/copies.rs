@@ -101,6 +101,16 @@ struct Shared {
     logs: Mutex<BTreeMap<String, LogStatus>>,
 }
 
+/// What became of a checkpoint that others are to keep.
+enum Copied {
+    /// It is kept by as many as are to, or as there are.
+    Enough,
+    /// It is kept by too few, and most members are out of reach.
+    TooFew,
+    /// The unit has a later owner.
+    Fenced,
+}
+
 struct Sent {
     route: Route,
     keys: BTreeSet<Vec<u8>>,
@@ -152,18 +162,24 @@ impl Copies {
         if self.0.others == 0 {
             return None;
         }
-        let shared = Arc::downgrade(&self.0);
+        let (shared, network) = (Arc::downgrade(&self.0), self.0.network.clone());
         Some(Outlet::to_function("copies", move |(copy, done): (CheckpointCopy, Done)| {
-            let shared = shared.upgrade();
+            let (shared, mut routes) = (shared.clone(), network.routes());
             tokio::spawn(async move {
-                // Without it this node stops, and nobody waits.
-                let is_kept = match shared {
-                    Some(shared) => shared.copy(unit, epoch, copy).await,
-                    None => true,
-                };
                 // What a later owner may not find must not be called stable.
-                if is_kept {
-                    done(Ok(()));
+                loop {
+                    routes.borrow_and_update();
+                    // Without it this node stops, and nobody waits.
+                    let Some(shared) = shared.upgrade() else { return };
+                    match shared.copy(unit, epoch, &copy).await {
+                        Copied::Enough => return done(Ok(())),
+                        Copied::Fenced => return,
+                        Copied::TooFew => {}
+                    }
+                    drop(shared);
+                    if routes.changed().await.is_err() {
+                        return;
+                    }
                 }
             });
             Ok(())
@@ -295,10 +311,10 @@ impl Shared {
         Ok(listed)
     }
 
-    /// Has a checkpoint kept by as many other nodes as are to. Returns false if the unit has a later owner.
-    async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) -> bool {
+    /// Has a checkpoint kept by as many other nodes as are to.
+    async fn copy(self: &Arc<Self>, unit: Unit, epoch: u64, copy: &CheckpointCopy) -> Copied {
         if !self.admits(unit, epoch) {
-            return false;
+            return Copied::Fenced;
         }
         let keepers = self.keepers();
         let mut kept = 0;
@@ -306,24 +322,32 @@ impl Shared {
             if kept == self.others {
                 break;
             }
-            match self.send(unit, epoch, &copy, node).await {
+            match self.send(unit, epoch, copy, node).await {
                 Ok(true) => kept += 1,
                 Ok(false) => {
                     tracing::warn!(%unit, epoch, %node, "it has a later owner; no checkpoint is kept");
-                    return false;
+                    return Copied::Fenced;
                 }
                 Err(error) => {
                     tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there");
                 }
             }
         }
-        if kept < self.others && self.short.fetch_add(1, Ordering::Relaxed) == 0 {
+        if kept == self.others {
+            return Copied::Enough;
+        }
+        // Whoever is cut off with few may have a successor among the rest; of two, nobody is with most.
+        let members = self.members();
+        if members > 2 && (keepers.len() + 1) * 2 <= members {
+            return Copied::TooFew;
+        }
+        if self.short.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
                 %unit,
                 "fewer nodes than stream.replicas keep checkpoints: no more are there that take them"
             );
         }
-        true
+        Copied::Enough
     }
 
     /// Sends `node` a checkpoint, and those before it that are needed still and not there yet. Returns
