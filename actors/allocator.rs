@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::cluster::{Loads, View};
 use crate::kit::monotonic_nanos;
-use crate::ledger::{LedgerClient, LedgerError, drained, given_up, leaving};
+use crate::ledger::{LedgerClient, LedgerError, drained, given_up, leaving, owners};
 
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
@@ -238,16 +238,6 @@ async fn look_when_units_begin(mut view: watch::Receiver<View>, actor: ActorRef<
             }
         }
     }
-}
-
-/// Whose each unit is, and since which epoch.
-fn owners(ledger: &Ledger) -> Owners {
-    let allocations = ledger.allocations().iter();
-    let of = allocations.filter_map(|(resource, allocation)| {
-        let owner = allocation.owner.as_ref()?;
-        Some((Unit::parse(resource)?, (owner.node.clone(), allocation.epoch)))
-    });
-    of.collect()
 }
 
 fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {

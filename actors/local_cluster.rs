@@ -116,10 +116,10 @@ pub enum LocalClusterError {
     },
     /// A fault would end the run for good.
     #[error(
-        "--chaos {spec}: nobody can take over from {node}, which has exec, yet; restart:{node} or \
-         pause:{node} it"
+        "--chaos {spec}: {node} alone has what all have agreed on, and nobody can take over from it; \
+         restart:{node} or pause:{node} it, or have three nodes or more"
     )]
-    OnlyExec {
+    OnlyVoter {
         /// The fault.
         spec: String,
         /// The node.
@@ -223,8 +223,8 @@ struct LocalCluster {
     opened: usize,
     /// Bytes read, and for how many looks there were no more.
     still: (u64, u32),
-    /// The node that each unit was last seen on, and how often that was another than before.
-    homes: BTreeMap<String, usize>,
+    /// At which epoch and where each unit was last seen, and how often that was another node than before.
+    homes: BTreeMap<String, (u64, usize)>,
     failovers: u64,
     look: Duration,
 }
@@ -233,6 +233,7 @@ impl LocalCluster {
     fn new(arguments: LocalClusterArguments) -> Result<Self, LocalClusterError> {
         let layout = layout(arguments.nodes);
         let names: Vec<String> = layout.iter().map(|(name, _)| name.clone()).collect();
+        let voters = voters_of(layout.len(), arguments.config.cluster.voters);
         let mut faults: Vec<(u8, Fault)> = Vec::new();
         for (spec, percent) in node_faults(&arguments.faults) {
             let wanted = node_of(&spec.kind);
@@ -242,9 +243,10 @@ impl LocalCluster {
                 node: wanted.to_owned(),
                 known: names.clone(),
             })?;
-            if matches!(spec.kind, ChaosKind::Kill { .. }) && layout[node].1.contains("exec") {
+            // The first founds the cluster.
+            if matches!(spec.kind, ChaosKind::Kill { .. }) && voters == 1 && node == 0 {
                 let (spec, node) = (spec.text.clone(), wanted.to_owned());
-                return Err(LocalClusterError::OnlyExec { spec, node });
+                return Err(LocalClusterError::OnlyVoter { spec, node });
             }
             let fault =
                 Fault { spec: spec.clone(), node, struck: false, is_away: false, mend_at: None };
@@ -256,7 +258,6 @@ impl LocalCluster {
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
         let (all_faults, look) = (arguments.faults, arguments.look);
         let (homes, still) = (BTreeMap::new(), (0, 0));
-        let voters = voters_of(nodes.len(), arguments.config.cluster.voters);
         Ok(Self {
             nodes,
             _claims: claims,
@@ -308,8 +309,13 @@ impl LocalCluster {
                     show(LocalClusterEvent::Line(format!("{name} has {units}")));
                 }
                 for unit in &progress.units {
-                    let before = self.homes.insert(unit.clone(), place);
-                    self.failovers += u64::from(before.is_some_and(|before| before != place));
+                    let home = (progress.epochs.get(unit).copied().unwrap_or(0), place);
+                    let before = *self.homes.entry(unit.clone()).or_insert(home);
+                    // Who slept may not know yet that its unit is another's.
+                    if home.0 > before.0 {
+                        self.homes.insert(unit.clone(), home);
+                        self.failovers += u64::from(home.1 != before.1);
+                    }
                 }
                 sample.bytes += progress.bytes_read;
                 sample.rows += progress.rows;

@@ -36,8 +36,8 @@ use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBat
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
-    ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Inbox, Outlet,
-    StageReport, StageSettings, StageStreams, Stored,
+    ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Handover,
+    Inbox, Outlet, StageReport, StageSettings, StageStreams, Stored,
 };
 
 use arrivals::Arrivals;
@@ -76,6 +76,8 @@ pub enum RiskMessage {
     Report(RpcReplyPort<StageReport<RiskReport>>),
     /// Where do its streams stand?
     Streams(RpcReplyPort<StageStreams>),
+    /// Another node is to go on: put the last checkpoint, and say where.
+    HandOver(RpcReplyPort<Key>),
 }
 
 /// What risk has judged.
@@ -154,6 +156,7 @@ pub struct RiskState {
     checkpoints: Checkpoints,
     /// Up to where each input was done at checkpoints that are not trimmed yet. As many as those.
     inputs_at: VecDeque<(Key, Positions)>,
+    handover: Handover,
     arrivals: Arrivals,
     settings: StageSettings,
     epoch: Epoch,
@@ -220,7 +223,7 @@ impl Actor for RiskActor {
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
         let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
         log.tell(Outlet::to_actor(&myself, RiskMessage::ArrivalsStored));
-        let arrivals = Arrivals { is_used: merging == Merging::Arrival, log, awaited: None };
+        let arrivals = Arrivals::new(merging == Merging::Arrival, log);
         let mut state = RiskState {
             myself: myself.clone(),
             checker: RiskChecker::new(limits.clone()),
@@ -236,6 +239,7 @@ impl Actor for RiskActor {
             finished,
             checkpoints,
             inputs_at: VecDeque::new(),
+            handover: Handover::default(),
             arrivals,
             settings,
             // Distinct from every epoch of an actor before this one.
@@ -286,8 +290,11 @@ impl Actor for RiskActor {
             RiskMessage::Streams(reply) => {
                 let _ = reply.send(state.streams());
             }
+            RiskMessage::HandOver(reply) => state.hand_over(reply),
         }
-        state.go_on()
+        state.go_on()?;
+        state.handover.answer(&state.checkpoints);
+        Ok(())
     }
 }
 
@@ -350,9 +357,7 @@ impl RiskState {
                 return Ok(());
             }
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
-            if self.lockstep.is_between_keys()
-                && self.checkpoints.is_due(std::mem::take(&mut self.rows_since))
-            {
+            if self.lockstep.is_between_keys() && self.is_checkpoint_due() {
                 self.gather();
                 break;
             }

@@ -28,6 +28,7 @@ use tokio::time::interval;
 use crate::allocator::GivenUpHere;
 use crate::cluster::{Copies, Loads, Network, Reply, Request, Transport};
 use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store, SupervisionStatistics};
+use crate::ledger::LedgerClient;
 use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, Units};
 use crate::run::{
@@ -88,6 +89,9 @@ pub enum ShareCall {
 pub struct ShareProgress {
     /// The units that run here.
     pub units: Vec<String>,
+    /// Since which epoch each of them does. A node that slept may still have one that is another's.
+    #[serde(default)]
+    pub epochs: BTreeMap<String, u64>,
     /// Bytes read of the sources here.
     pub bytes_read: u64,
     /// Bytes of them.
@@ -176,6 +180,8 @@ pub struct ShareServices<'s> {
     pub loads: &'s Loads,
     /// Whose units are; none, if that is written down.
     pub owners: Option<watch::Receiver<Owners>>,
+    /// Where it is certain whose they are.
+    pub ledger: LedgerClient,
     /// Where it says what it has and cannot keep.
     pub given_up: watch::Sender<GivenUpHere>,
 }
@@ -224,7 +230,7 @@ impl Share {
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
         }
-        let ShareServices { network, loads, owners, given_up } = services;
+        let ShareServices { network, loads, owners, ledger, given_up } = services;
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
@@ -272,6 +278,7 @@ impl Share {
             retries: Retries::new(config.allocation.retry_attempts_max, RETRY, well),
             troubles: BTreeMap::new(),
             given_up,
+            ledger,
             is_fixed,
             store,
             chaos,
@@ -281,6 +288,7 @@ impl Share {
             set_aside,
             cuts: cuts_of(faults, &network.own().id),
             is_over: Arc::default(),
+            ending: None,
             report: None,
             failure: None,
             _fixed: fixed,
@@ -390,6 +398,7 @@ struct Worker {
     /// Units that were given up here. One entry per unit.
     troubles: BTreeMap<Unit, Trouble>,
     given_up: watch::Sender<GivenUpHere>,
+    ledger: LedgerClient,
     /// Whether nothing moves.
     is_fixed: bool,
     store: Store,
@@ -401,6 +410,8 @@ struct Worker {
     /// For how many milliseconds this node may be cut off, each time.
     cuts: BTreeSet<u64>,
     is_over: Arc<AtomicBool>,
+    /// Exec has handled everything here: until when the report must be had.
+    ending: Option<Instant>,
     report: Option<Box<RunReport>>,
     failure: Option<String>,
     _fixed: Option<watch::Sender<Owners>>,
@@ -441,6 +452,7 @@ impl Worker {
                     }
                     self.retry_due().await;
                     self.end_left().await;
+                    self.conclude().await;
                 }
                 _ = measure.tick() => self.measure(),
             }
@@ -581,6 +593,7 @@ impl Worker {
         let sample = self.units.sample().await;
         ShareProgress {
             units: self.kept().map(|unit| unit.to_string()).collect(),
+            epochs: self.units.here_since().map(|(unit, at)| (unit.to_string(), at)).collect(),
             bytes_read: sample.bytes,
             bytes_total: self.units.bytes_total().await,
             rows: sample.rows,

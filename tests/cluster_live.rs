@@ -256,8 +256,7 @@ fn whoever_keeps_the_copies_may_be_stopped_cut_off_or_lost() {
 
 /// The order in which exec took its inputs, and its checkpoints, are in the copies: another process that
 /// takes the same order comes to the same answer.
-#[test]
-fn exec_goes_on_after_its_disk_is_lost() {
+fn exec_is_lost_with_its_disk(comes_back: bool) {
     let mut chance = seed();
     let settings = [
         ("pipeline.merge", "arrival"),
@@ -275,21 +274,27 @@ fn exec_goes_on_after_its_disk_is_lost() {
     println!("{before} orders, {} frames sent", venue.sent());
     assert!(before > 0);
     lose(&mut nodes[exec]);
-    std::thread::sleep(Duration::from_millis(draw(&mut chance) % 1_500));
-    nodes[exec].start();
-    until("exec is back", || owner(&nodes, "exec") == Some(exec));
-    let mut progress = Value::Null;
-    until("exec says how far it is", || {
-        progress = ask_share(&nodes[exec], "Progress").unwrap_or_default();
-        progress["units"].is_array()
+    if comes_back {
+        std::thread::sleep(Duration::from_millis(draw(&mut chance) % 1_500));
+        nodes[exec].start();
+    }
+    let mut went_on = false;
+    until("exec goes on from where it was", || {
+        let Some(exec) = owner(&nodes, "exec") else { return false };
+        let progress = ask_share(&nodes[exec], "Progress").unwrap_or_default();
+        went_on = progress["went_on"]["exec"].is_u64();
+        progress["units"].as_array().is_some_and(|units| units.contains(&"exec".into()))
     });
-    assert!(progress["went_on"]["exec"].is_u64(), "it began anew: {progress}");
+    assert!(went_on, "it began anew");
     wait_all(&nodes, &venue);
     let report = finish(&nodes);
     let address = venue.address().to_owned();
     drop(venue);
-    let data = nodes[exec].directory.path().join("data");
-    nodes.iter_mut().for_each(Node::kill);
+    let last = nodes.iter().position(|node| ask_share(node, "Report").is_some()).unwrap();
+    assert!(comes_back || last != exec);
+    let data = nodes[last].directory.path().join("data");
+    let running = nodes.iter_mut().enumerate().filter(|&(place, _)| comes_back || place != exec);
+    running.for_each(|(_, node)| node.kill());
     assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
     assert_eq!(report["ticks_in"], sent.len());
     assert!(report["fills"].as_u64().unwrap() > 0, "{report}");
@@ -300,6 +305,16 @@ fn exec_goes_on_after_its_disk_is_lost() {
     ];
     let again = alone(&address, &sent, &follow);
     assert_eq!(json_essence(&report), json_essence(&again));
+}
+
+#[test]
+fn exec_goes_on_after_its_disk_is_lost() {
+    exec_is_lost_with_its_disk(true);
+}
+
+#[test]
+fn another_node_goes_on_with_exec_in_the_order_that_it_took() {
+    exec_is_lost_with_its_disk(false);
 }
 
 /// How long the program listens.

@@ -93,17 +93,14 @@ struct Schedule {
     wiped: Option<(String, &'static str)>,
 }
 
-/// Any node but exec's, which nobody can take over from yet.
-const REPLACED: [&str; 4] = ["data-1", "calc-1", "calc-2", "control-1"];
-
-/// The kinds of faults that every node but exec's must survive.
+/// The kinds of faults that every node must survive.
 const KINDS: [&str; 4] = ["kill", "wipe", "pause", "cut"];
 
 impl Schedule {
-    /// A fault of this kind of a node that others can take over from, and another one of any node.
+    /// A fault of this kind of any node, and another one of another.
     fn drawn(kind: &str, chance: &mut u64) -> Self {
         let mut schedule = Self::default();
-        let first = REPLACED[pick(chance, REPLACED.len())];
+        let first = NODES[pick(chance, NODES.len())];
         let at = 5 + draw(chance) % 90;
         let spec = match kind {
             "kill" => format!("kill:{first}@{at}%"),

@@ -10,7 +10,7 @@ use common::{Scratch, json_essence};
 use processes::{FIVE, Node, ask_share, report_within, until};
 use tickwright_core::domain::{Signal, Tick};
 
-/// Nobody takes over from exec: all others wait for it, with all that they may keep.
+/// Nobody may take over from exec here: all others wait for it, with all that they may keep.
 const STOPPED: usize = 3;
 
 const TICKS: &str = "300000";
@@ -42,6 +42,7 @@ fn growth_max() -> u64 {
 
 fn five() -> Vec<Node> {
     processes::five(&[
+        ("allocation.auto_failover", "false"),
         ("cluster.credit_bytes", &CREDIT_BYTES.to_string()),
         ("pipeline.shards", &SHARDS.to_string()),
         ("simulator.ticks", TICKS),

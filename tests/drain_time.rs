@@ -105,6 +105,12 @@ fn a_node_is_drained_without_a_pause() {
             places.into_iter().cycle().take(ATTEMPTS).map(|place| drained(&nodes, place)).collect();
         assert!(all.iter().min() < Some(&LIMIT), "{all:?}");
     }
+    // And the one with exec, which comes back there after a while.
+    let mut all = Vec::new();
+    while all.iter().min() >= Some(&LIMIT) || all.is_empty() {
+        assert!(all.len() < ATTEMPTS, "{all:?}");
+        all.push(drained(&nodes, 3));
+    }
 }
 
 #[test]

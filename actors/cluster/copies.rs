@@ -69,7 +69,7 @@ const EPOCHS: &str = "copies";
 /// What is asked of a node that keeps copies.
 #[derive(Debug, Serialize, Deserialize)]
 enum Call {
-    /// Keep this, and nothing of its tree before `oldest`.
+    /// Keep this, and nothing of its tree before `oldest`. Answered by false, if the unit has a later owner.
     Put { unit: Unit, tree: String, oldest: Vec<u8>, key: Vec<u8>, value: Vec<u8> },
     /// What is there of these trees? The units have begun these epochs.
     List { epochs: Vec<(Unit, u64)>, trees: Vec<String> },
@@ -99,6 +99,16 @@ struct Shared {
     short: AtomicU64,
     /// How each log of a unit here is kept.
     logs: Mutex<BTreeMap<String, LogStatus>>,
+}
+
+/// What became of a checkpoint that others are to keep.
+enum Copied {
+    /// It is kept by as many as are to, or as there are.
+    Enough,
+    /// It is kept by too few, and most members are out of reach.
+    TooFew,
+    /// The unit has a later owner.
+    Fenced,
 }
 
 struct Sent {
@@ -152,15 +162,25 @@ impl Copies {
         if self.0.others == 0 {
             return None;
         }
-        let shared = Arc::downgrade(&self.0);
+        let (shared, network) = (Arc::downgrade(&self.0), self.0.network.clone());
         Some(Outlet::to_function("copies", move |(copy, done): (CheckpointCopy, Done)| {
-            let shared = shared.upgrade();
+            let (shared, mut routes) = (shared.clone(), network.routes());
             tokio::spawn(async move {
-                // Without it this node stops, and nobody waits.
-                if let Some(shared) = shared {
-                    shared.copy(unit, epoch, copy).await;
+                // What a later owner may not find must not be called stable.
+                loop {
+                    routes.borrow_and_update();
+                    // Without it this node stops, and nobody waits.
+                    let Some(shared) = shared.upgrade() else { return };
+                    match shared.copy(unit, epoch, &copy).await {
+                        Copied::Enough => return done(Ok(())),
+                        Copied::Fenced => return,
+                        Copied::TooFew => {}
+                    }
+                    drop(shared);
+                    if routes.changed().await.is_err() {
+                        return;
+                    }
                 }
-                done(Ok(()));
             });
             Ok(())
         }))
@@ -292,36 +312,53 @@ impl Shared {
     }
 
     /// Has a checkpoint kept by as many other nodes as are to.
-    async fn copy(self: Arc<Self>, unit: Unit, epoch: u64, copy: CheckpointCopy) {
+    async fn copy(self: &Arc<Self>, unit: Unit, epoch: u64, copy: &CheckpointCopy) -> Copied {
+        if !self.admits(unit, epoch) {
+            return Copied::Fenced;
+        }
         let keepers = self.keepers();
         let mut kept = 0;
         for node in ranked(unit, keepers.iter().map(|node| (node, 1.0))) {
             if kept == self.others {
                 break;
             }
-            match self.send(unit, epoch, &copy, node).await {
-                Ok(()) => kept += 1,
+            match self.send(unit, epoch, copy, node).await {
+                Ok(true) => kept += 1,
+                Ok(false) => {
+                    tracing::warn!(%unit, epoch, %node, "it has a later owner; no checkpoint is kept");
+                    return Copied::Fenced;
+                }
                 Err(error) => {
                     tracing::debug!(%unit, %node, %error, "a checkpoint is not kept there");
                 }
             }
         }
-        if kept < self.others && self.short.fetch_add(1, Ordering::Relaxed) == 0 {
+        if kept == self.others {
+            return Copied::Enough;
+        }
+        // Whoever is cut off with few may have a successor among the rest; of two, nobody is with most.
+        let members = self.members();
+        if members > 2 && (keepers.len() + 1) * 2 <= members {
+            return Copied::TooFew;
+        }
+        if self.short.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
                 %unit,
                 "fewer nodes than stream.replicas keep checkpoints: no more are there that take them"
             );
         }
+        Copied::Enough
     }
 
-    /// Sends `node` a checkpoint, and those before it that are needed still and not there yet.
+    /// Sends `node` a checkpoint, and those before it that are needed still and not there yet. Returns
+    /// false if the unit has a later owner.
     async fn send(
         self: &Arc<Self>,
         unit: Unit,
         epoch: u64,
         copy: &CheckpointCopy,
         node: &NodeId,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<bool, DeliveryError> {
         let route = self.network.route(&role(node));
         let route = route.ok_or_else(|| DeliveryError::Unlinked(node.clone()))?;
         let name = (copy.tree.clone(), node.clone());
@@ -342,7 +379,10 @@ impl Shared {
             let read = spawn_blocking(move || store.get(&tree, &wanted)).await;
             // One that is on its way to the disk itself has a message of its own.
             if let Ok(Ok(Some(value))) = read {
-                self.put(unit, epoch, node, (&name, &oldest), key, value).await?;
+                let put = self.put(unit, epoch, node, (&name, &oldest), key, value);
+                if !put.await? {
+                    return Ok(false);
+                }
             }
         }
         self.put(unit, epoch, node, (&name, &oldest), copy.key.clone(), copy.value.clone()).await
@@ -356,17 +396,20 @@ impl Shared {
         (name, oldest): (&(String, NodeId), &[u8]),
         key: Vec<u8>,
         value: Vec<u8>,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<bool, DeliveryError> {
         let (tree, oldest, known) = (name.0.clone(), oldest.to_vec(), key.clone());
         let body = encode(&Call::Put { unit, tree, oldest: oldest.clone(), key, value });
         let role = role(node);
         let message = Message { role: &role, kind: KIND, epoch, body: &body, is_urgent: false };
-        self.network.ask(Some(node), message, PUT_PATIENCE).await?;
+        let answer = self.network.ask(Some(node), message, PUT_PATIENCE).await?;
+        if decode::<bool>(&answer) == Ok(false) {
+            return Ok(false);
+        }
         if let Some(sent) = lock(&self.sent).get_mut(name) {
             sent.keys.insert(known);
             sent.keys.retain(|key| *key >= oldest);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -410,7 +453,7 @@ impl Shared {
                     return Err(format!("`{tree}` is no tree of checkpoints"));
                 }
                 if !self.admits(unit, epoch) {
-                    return Err(format!("`{unit}` has a later epoch than {epoch}"));
+                    return Ok(encode(&false));
                 }
                 self.store.put_and_wait(&tree, key, value).map_err(fail)?;
                 let all = self.store.keys(&tree).map_err(fail)?;
@@ -418,7 +461,7 @@ impl Shared {
                 if !needless.is_empty() {
                     self.store.remove(&tree, needless);
                 }
-                Ok(Vec::new())
+                Ok(encode(&true))
             }
             Call::List { epochs, trees } => {
                 for (unit, epoch) in epochs {

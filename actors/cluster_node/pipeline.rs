@@ -62,6 +62,7 @@ impl Pipeline {
             network: services.network(),
             loads: services.loads(),
             owners: owners.clone(),
+            ledger: ledger.client(),
             given_up,
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {
@@ -83,7 +84,7 @@ impl Pipeline {
     }
 
     /// Has other nodes go on with what this one has, as far as they do so within `patience`; none, if
-    /// there is nothing to hand over, or nobody. Exec stays.
+    /// there is nothing to hand over, or nobody.
     pub(super) async fn hand_over(
         &self,
         services: &ClusterServices,
@@ -95,7 +96,6 @@ impl Pipeline {
         let own = &services.introduction().id;
         let of_own = |(_, (node, _)): &(&Unit, &(NodeId, u64))| node == own;
         let mine = owners.borrow().iter().filter(of_own).map(|(&unit, _)| unit).collect::<Vec<_>>();
-        let mine: Vec<Unit> = mine.into_iter().filter(|&unit| unit != Unit::Exec).collect();
         if mine.is_empty() || !is_there_another(services, ledger) {
             return None;
         }

@@ -20,9 +20,6 @@ const STEP_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The one unit that cannot move.
-const EXEC: &str = "exec";
-
 /// The same target for one step of several.
 fn step(target: &CtlTarget) -> CtlTarget {
     let patience = target.patience.map_or(STEP_PATIENCE, |patience| patience.min(STEP_PATIENCE));
@@ -72,12 +69,12 @@ pub(super) fn drain(node: &str, waits: bool, target: &CtlTarget) -> Result<Value
     }
     let had: Vec<String> =
         before.into_iter().filter(|(_, owner)| owner == node).map(|(unit, _)| unit).collect();
-    let left = loop {
+    loop {
         let now = owners(&target)?;
         let is_here = |unit: &&String| now.get(*unit).is_some_and(|owner| owner == node);
-        let left: Vec<&String> = had.iter().filter(is_here).filter(|unit| *unit != EXEC).collect();
+        let left: Vec<&String> = had.iter().filter(is_here).collect();
         if left.is_empty() && have_begun(&had, &now, &target)? {
-            break now.get(EXEC).filter(|owner| *owner == node).map(|_| EXEC);
+            break;
         }
         if Instant::now() >= until {
             let left: Vec<&str> = left.into_iter().map(String::as_str).collect();
@@ -89,19 +86,12 @@ pub(super) fn drain(node: &str, waits: bool, target: &CtlTarget) -> Result<Value
             )));
         }
         thread::sleep(PAUSE);
-    };
-    let moved: Vec<&String> = had.iter().filter(|unit| left != Some(unit.as_str())).collect();
+    }
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let rest = match left {
-        Some(_) => "; exec stays, for it cannot move to another node",
-        None => "",
-    };
-    let count = moved.len();
+    let count = had.len();
     done["told"] =
-        format!("{node} is empty after {took} ms, and gets nothing new: {count} moved{rest}")
-            .into();
-    done["moved"] = json!(moved);
-    done["left"] = json!(left.into_iter().collect::<Vec<_>>());
+        format!("{node} is empty after {took} ms, and gets nothing new: {count} moved").into();
+    done["moved"] = json!(had);
     done["took_ms"] = took.into();
     Ok(done)
 }

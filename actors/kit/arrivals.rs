@@ -9,7 +9,8 @@
 //! disk and not the rows.
 //!
 //! The log outlives the actor that appends to it: a successor takes the same steps again, also those
-//! that have not reached the disk. It forgets what a checkpoint covers.
+//! that have not reached the disk. It forgets what a checkpoint covers, but for the last record of that: by
+//! it whoever goes on from an older checkpoint knows that steps are missing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,6 +28,17 @@ pub const ARRIVALS_TREE: &str = "arrivals";
 
 /// Steps of one record of a copy.
 const COPIED_STEPS: usize = 16_384;
+
+/// The checkpoint at hand is older than the one up to which the log was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the order in which inputs were taken begins at record {first}, which the newest checkpoint here does \
+     not reach: a newer one is kept by a node that is not there"
+)]
+pub struct ArrivalsMissing {
+    /// The first record that there is.
+    pub first: u64,
+}
 
 /// All steps of a run that no checkpoint covers.
 #[derive(Clone)]
@@ -119,6 +131,21 @@ impl ArrivalLog {
         stored.chain(&shared.pending).copied().collect()
     }
 
+    /// Looks whether every step after `from` is here.
+    ///
+    /// # Errors
+    ///
+    /// [`ArrivalsMissing`].
+    pub fn goes_on_from(&self, from: &Positions) -> Result<(), ArrivalsMissing> {
+        let shared = self.lock();
+        match shared.records.front() {
+            Some((first, steps)) if *first > 0 && !steps.iter().all(|step| from.covers(step)) => {
+                Err(ArrivalsMissing { first: *first })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// From here on `stored` is told of each record that has reached the disk, or could not: also of
     /// one that an actor before this one had put on its way.
     pub fn tell(&self, stored: Outlet<ArrivalsStored>) {
@@ -156,12 +183,12 @@ impl ArrivalLog {
         self.lock().durable >= number
     }
 
-    /// Forgets the steps that a checkpoint covers, which has reached the disk.
+    /// Forgets the steps that a checkpoint covers, which has reached the disk, but for the last record.
     pub fn trim(&self, covered: &Positions) {
         let mut shared = self.lock();
         let mut keys = Vec::new();
         let is_covered = |steps: &[Taken]| steps.iter().all(|step| covered.covers(step));
-        while shared.records.front().is_some_and(|(_, steps)| is_covered(steps)) {
+        while shared.records.iter().take(2).filter(|(_, steps)| is_covered(steps)).count() == 2 {
             let record = shared.records.pop_front();
             keys.extend(record.map(|(number, _)| number.to_be_bytes().to_vec()));
         }
@@ -251,11 +278,33 @@ mod tests {
         assert_eq!(log.steps(), all);
         assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all);
         log.trim(&covered([5, 4]));
-        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all[3..]);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all[2..]);
         // Numbers go on.
         log.append(vec![step(0, 7)]);
         let reopened = ArrivalLog::open(&store, false, None).unwrap();
-        assert_eq!(reopened.steps(), [step(0, 5), step(1, 6), step(0, 7)]);
+        assert_eq!(reopened.steps(), [step(1, 4), step(0, 5), step(1, 6), step(0, 7)]);
+        log.trim(&covered([7, 6]));
+        let reopened = ArrivalLog::open(&store, false, None).unwrap();
+        assert_eq!(reopened.steps(), [step(0, 7)], "one record stays");
+        reopened.append(vec![step(1, 8)]);
+        assert_eq!(reopened.lock().records.back().unwrap().0, 4, "also now numbers go on");
+    }
+
+    /// Or exec would take what follows in another order than its brokers have seen.
+    #[test]
+    fn an_older_checkpoint_than_the_log_was_forgotten_for_is_noticed() {
+        let log = ArrivalLog::open(&Store::in_memory(), false, None).unwrap();
+        let nowhere = Positions::default();
+        assert_eq!(log.goes_on_from(&nowhere), Ok(()));
+        for sequence in 1..=3 {
+            log.append(vec![step(0, sequence)]);
+        }
+        assert_eq!(log.goes_on_from(&nowhere), Ok(()));
+        log.trim(&covered([2, 0]));
+        assert_eq!(log.goes_on_from(&covered([2, 0])), Ok(()));
+        assert_eq!(log.goes_on_from(&covered([3, 9])), Ok(()));
+        assert_eq!(log.goes_on_from(&covered([1, 9])), Err(ArrivalsMissing { first: 1 }));
+        assert_eq!(log.goes_on_from(&nowhere), Err(ArrivalsMissing { first: 1 }));
     }
 
     #[test]
@@ -265,7 +314,7 @@ mod tests {
         log.append(vec![step(0, 1)]);
         log.append(vec![step(1, 2)]);
         log.trim(&covered([9, 9]));
-        assert_eq!(log.steps(), [], "memory is bounded all the same");
+        assert_eq!(log.steps(), [step(1, 2)], "memory is bounded all the same");
         assert_eq!(ArrivalLog::copy(&store, &other).unwrap(), 2);
         let steps = ArrivalLog::open(&other, false, None).unwrap().steps();
         assert_eq!(steps, [step(0, 1), step(1, 2)]);

@@ -38,6 +38,11 @@ impl Handover {
         *self = Self { wanted: Some(after), put: None, reply: Some(reply) };
     }
 
+    /// Whether the last checkpoint was asked for and is still to be put.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
     /// Whether the last checkpoint is to be put now, by a stage at `position`.
     pub fn is_due(&mut self, position: Key) -> bool {
         let is_due = self.wanted.is_some_and(|after| position >= after);

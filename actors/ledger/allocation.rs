@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tickwright_core::cluster::{GivenUp, Unit};
+use tickwright_core::cluster::{GivenUp, Owners, Unit};
 use tickwright_core::domain::NodeId;
 use tickwright_core::ledger::{Ledger, Operation, Owner, Refusal};
 use tokio::time::Instant;
@@ -34,6 +34,16 @@ struct GaveUp {
     node: NodeId,
     session: u64,
     reason: String,
+}
+
+/// Whose each unit is, and since which epoch.
+pub fn owners(ledger: &Ledger) -> Owners {
+    let allocations = ledger.allocations().iter();
+    let of = allocations.filter_map(|(resource, allocation)| {
+        let owner = allocation.owner.as_ref()?;
+        Some((Unit::parse(resource)?, (owner.node.clone(), allocation.epoch)))
+    });
+    of.collect()
 }
 
 /// Nodes that are to be emptied until they are let have work again.

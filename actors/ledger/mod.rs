@@ -37,7 +37,7 @@ use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
 use tickwright_core::ledger::Keeper;
 use tokio::task::JoinHandle;
 
-pub use allocation::{drained, given_up, leaving};
+pub use allocation::{drained, given_up, leaving, owners};
 pub use client::{LedgerClient, LedgerError, Watch};
 pub use file::FileError;
 pub use peers::{Asked, KIND_LEDGER, KIND_RAFT, PeerError, Peers};

@@ -269,7 +269,7 @@ impl Units {
     }
 
     /// Whether `unit` may run on two nodes for a moment, of which the others hear the later one. What a
-    /// live source says cannot be heard by two, and exec stays where it is.
+    /// live source says cannot be heard by two, and the order in which inputs arrive cannot be taken by two.
     pub fn may_overlap(&self, unit: Unit) -> bool {
         match unit {
             Unit::Source(source) => {
@@ -277,7 +277,7 @@ impl Units {
                 source.is_some_and(|source| matches!(source, NodeSource::Readable(_)))
             }
             Unit::Shard(_) => true,
-            Unit::Exec => false,
+            Unit::Exec => self.log_tree(unit).is_none(),
         }
     }
 
@@ -478,7 +478,7 @@ async fn hand_over(directory: &Directory, unit: Unit) -> Result<Key, String> {
             let role = strategy::role(usize::from(shard));
             ask(directory, &role, |reply| StrategyMessage::HandOver(after, reply), patience).await
         }
-        Unit::Exec => Err("exec stays where it is".into()),
+        Unit::Exec => ask(directory, risk::ROLE, RiskMessage::HandOver, patience).await,
     }
 }
 

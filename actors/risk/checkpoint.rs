@@ -1,10 +1,10 @@
 //! Exec's checkpoint: its parts gathered, stored, and gone back to.
 
-use ractor::ActorProcessingErr;
+use ractor::{ActorProcessingErr, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{InstrumentIndex, Key, SourceId, SymbolId, Timestamp};
 use tickwright_core::pipeline::risk::{RiskChecker, RiskState as Checked};
-use tickwright_core::stream::LockstepSnapshot;
+use tickwright_core::stream::{LockstepSnapshot, Positions};
 
 use super::{Phase, RiskState};
 use crate::kit::Stored;
@@ -12,7 +12,7 @@ use crate::kit::exec::Want;
 
 /// What survives: all of exec.
 #[derive(Serialize, Deserialize)]
-struct Checkpoint {
+pub(super) struct Checkpoint {
     lockstep: LockstepSnapshot,
     checked: Checked,
     listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
@@ -34,8 +34,11 @@ impl RiskState {
         self.phase = Phase::Running;
         self.inputs_at.clear();
         self.arrivals.awaited = None;
+        self.arrivals.before_put = None;
+        let mut reached = Positions::default();
         let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
             Some((_, checkpoint)) => {
+                reached.clone_from(&checkpoint.lockstep.inputs);
                 self.checker = RiskChecker::restore(self.limits.clone(), checkpoint.checked);
                 self.lockstep.restore(checkpoint.lockstep);
                 self.listed = checkpoint.listed;
@@ -50,6 +53,7 @@ impl RiskState {
             }
         };
         if self.arrivals.is_used {
+            self.arrivals.log.goes_on_from(&reached)?;
             self.lockstep.replay(self.arrivals.log.steps());
         }
         // Whoever is not there says so when it is, and another epoch begins.
@@ -65,6 +69,20 @@ impl RiskState {
             *positions = Some(part);
         }
         self.store_if_gathered();
+    }
+
+    /// Another node is to go on from a last checkpoint, which is put as soon as it can be.
+    pub(super) fn hand_over(&mut self, reply: RpcReplyPort<Key>) {
+        self.handover.begin(Key::START, reply);
+        if matches!(self.phase, Phase::Finished) {
+            // There is one at the very end.
+            self.handover.is_due(Key::END);
+        }
+    }
+
+    pub(super) fn is_checkpoint_due(&mut self) -> bool {
+        let is_due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
+        (is_due || self.handover.is_wanted()) && self.arrivals.before_put.is_none()
     }
 
     /// Begins a checkpoint: asks the others for their parts.
@@ -92,12 +110,34 @@ impl RiskState {
         let key = if is_finished { Key::END } else { self.lockstep.position() };
         self.phase = if is_finished { Phase::Finished } else { Phase::Running };
         if self.arrivals.is_used {
-            // The brokers may have seen rows that were taken and have not come out.
-            self.arrivals.log.flush(false);
+            // The brokers may have seen rows that were taken and have not come out: whoever finds the
+            // checkpoint must find these steps.
+            let number = self.arrivals.log.flush(is_finished);
             self.inputs_at.push_back((key, checkpoint.lockstep.inputs.clone()));
+            if !self.arrivals.log.is_durable(number) {
+                self.arrivals.before_put = Some((number, key, Box::new(checkpoint)));
+                return;
+            }
         }
-        self.checkpoints.put(key, &checkpoint);
-        if is_finished && self.checkpoints.last() == Key::END {
+        self.put(key, &checkpoint);
+    }
+
+    /// Stores the checkpoint that waited for the order in which inputs were taken.
+    pub(super) fn put_if_durable(&mut self) {
+        let log = &self.arrivals.log;
+        let ready = self.arrivals.before_put.take_if(|(number, ..)| log.is_durable(*number));
+        if let Some((_, key, checkpoint)) = ready {
+            self.put(key, &checkpoint);
+        }
+    }
+
+    fn put(&mut self, key: Key, checkpoint: &Checkpoint) {
+        if self.handover.is_due(key) {
+            self.checkpoints.put_last(key, checkpoint);
+        } else {
+            self.checkpoints.put(key, checkpoint);
+        }
+        if key == Key::END && self.checkpoints.last() == Key::END {
             // It was stored by an actor before this one.
             self.announce_finished();
         }

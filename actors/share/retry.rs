@@ -61,7 +61,7 @@ impl Worker {
                 Some(Instant::now() + after)
             }
             // Nobody else may have it.
-            Retry::Not if unit == Unit::Exec || self.is_fixed => {
+            Retry::Not if self.is_fixed => {
                 self.fail(reason);
                 return;
             }

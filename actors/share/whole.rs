@@ -1,8 +1,11 @@
 //! The end of a run, where exec is: the report of all nodes together, and the word that it is over.
+//!
+//! A node that slept while exec was given to another may come to the end as well, and must not speak for the
+//! run: so it is for the ledger to say, at the end, whose exec is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::cluster::Unit;
@@ -11,23 +14,63 @@ use tokio::time::sleep;
 
 use super::{AGAIN, ASK_PATIENCE, OVER, ROLE_PREFIX, ShareEvent, Worker, role};
 use crate::cluster::Message;
+use crate::ledger::owners;
 use crate::node::units::PART;
 use crate::node::{NodePart, UnitPart};
 use crate::outcome;
 use crate::run::{Outcome, REPORT_PATIENCE, mark_finished};
 
+/// How long one attempt waits for a unit, or for the ledger: this node may have to take units over meanwhile.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// Exec, which is here, has handled everything.
     pub(super) async fn on_finished(&mut self) {
+        self.ending = Some(Instant::now() + REPORT_PATIENCE);
+        self.conclude().await;
+    }
+
+    /// Ends the run, if exec has come to its end here, and is still this node's.
+    pub(super) async fn conclude(&mut self) {
+        let Some(until) = self.ending else { return };
+        if !self.kept().any(|unit| unit == Unit::Exec) {
+            // Whoever has it comes to the end itself.
+            self.ending = None;
+            return;
+        }
         match self.whole_report().await {
-            Ok(report) => {
+            Ok(Some(report)) => {
+                self.ending = None;
                 self.report = Some(Box::new(report));
                 self.mark_finished();
                 self.tell_others().await;
                 self.tell(ShareEvent::Finished);
             }
-            Err(reason) => self.fail(format!("the run is over, but {reason}")),
+            Ok(None) => self.ending = None,
+            Err(reason) if Instant::now() >= until => {
+                self.ending = None;
+                self.fail(format!("the run is over, but {reason} within {REPORT_PATIENCE:?}"));
+            }
+            Err(reason) => tracing::debug!(reason, "the report is not complete yet"),
         }
+    }
+
+    /// Whether exec, which runs here, is this node's still.
+    async fn has_exec(&self) -> Result<bool, String> {
+        if self.is_fixed {
+            return Ok(true);
+        }
+        let own = (self.network.own().id.clone(), self.exec_epoch());
+        let found = self.ledger.read(ATTEMPT, |ledger| owners(ledger).get(&Unit::Exec).cloned());
+        match found.await {
+            Ok(owner) => Ok(owner == Some(own)),
+            Err(error) => Err(format!("it could not be learnt whose exec is: {error}")),
+        }
+    }
+
+    fn exec_epoch(&self) -> u64 {
+        let exec = self.units.here_since().find(|&(unit, _)| unit == Unit::Exec);
+        exec.map_or(0, |(_, epoch)| epoch)
     }
 
     pub(super) fn mark_finished(&mut self) {
@@ -57,14 +100,14 @@ impl Worker {
         roles.flat_map(|(_, nodes)| nodes).filter(|node| node != own).collect()
     }
 
-    /// The report of all nodes together.
-    async fn whole_report(&self) -> Result<RunReport, String> {
-        let deadline = Instant::now() + REPORT_PATIENCE;
+    /// The report of all nodes together; none, if exec is another node's by now.
+    async fn whole_report(&self) -> Result<Option<RunReport>, String> {
+        let deadline = Instant::now() + ATTEMPT;
         let mut parts = Vec::new();
         for unit in self.units.all().filter(|&unit| unit != Unit::Exec) {
             parts.push(self.unit_part(unit, deadline).await?);
         }
-        let report = self.units.report(parts.into_iter(), REPORT_PATIENCE).await?;
+        let report = self.units.report(parts.into_iter(), ATTEMPT).await?;
         let own = self.network.own().id.clone();
         let mut nodes = BTreeMap::from([(own, self.units.part())]);
         for node in self.partners() {
@@ -95,7 +138,7 @@ impl Worker {
                 *count += fired;
             }
         }
-        Ok(outcome::report(&outcome, &self.config))
+        Ok(self.has_exec().await?.then(|| outcome::report(&outcome, &self.config)))
     }
 
     /// What `unit` has counted, once it has come to its end. Exec may finish before a stage that was
@@ -113,7 +156,7 @@ impl Worker {
             }
             sleep(AGAIN).await;
         }
-        Err(format!("`{role}` gave no account of itself within {REPORT_PATIENCE:?}: {last}"))
+        Err(format!("`{role}` gave no account of itself ({last})"))
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(

@@ -31,8 +31,8 @@ pub(super) async fn two(replicas: usize) -> [Side; 2] {
     [a, b]
 }
 
-/// Stores a checkpoint as a stage does, and waits until it counts as stored.
-async fn put(side: &Side, epoch: u64, key: u8, kept: &[u8]) {
+/// Stores a checkpoint as a stage does, and waits until it counts as stored. Returns whether it ever will.
+async fn put(side: &Side, epoch: u64, key: u8, kept: &[u8]) -> bool {
     side.store.put_and_wait(TREE, vec![key], vec![key, key]).unwrap();
     let copy = CheckpointCopy {
         tree: TREE.into(),
@@ -43,7 +43,7 @@ async fn put(side: &Side, epoch: u64, key: u8, kept: &[u8]) {
     let (sender, stored) = oneshot::channel();
     let done: Done = Box::new(move |result| drop(sender.send(result)));
     side.copies.outlet(UNIT, epoch).unwrap().send((copy, done)).unwrap();
-    timeout(Duration::from_secs(10), stored).await.unwrap().unwrap().unwrap();
+    timeout(Duration::from_secs(10), stored).await.unwrap().is_ok_and(|result| result.is_ok())
 }
 
 fn keys(side: &Side) -> Vec<u8> {
@@ -55,9 +55,9 @@ async fn another_node_keeps_what_is_needed_and_no_more() {
     let [a, b] = two(2).await;
     // There already when the other node came: it follows with the next.
     a.store.put_and_wait(TREE, vec![1], vec![1, 1]).unwrap();
-    put(&a, 1, 2, &[1]).await;
+    assert!(put(&a, 1, 2, &[1]).await);
     assert_eq!(keys(&b), [1, 2]);
-    put(&a, 1, 3, &[2]).await;
+    assert!(put(&a, 1, 3, &[2]).await);
     assert_eq!(keys(&b), [2, 3]);
     assert_eq!(b.store.get(TREE, &[3]).unwrap(), Some(vec![3, 3]));
     assert_eq!(a.copies.short(), 0);
@@ -74,16 +74,19 @@ async fn whoever_takes_a_unit_over_finds_its_checkpoints() {
     assert_eq!(a.store.get(TREE, &[5]).unwrap(), Some(vec![9]), "what is here is not fetched");
 }
 
-/// A node that slept must not remove what its successor goes on from.
+/// A node that slept must not remove what its successor goes on from, nor call stable what that does not
+/// find.
 #[tokio::test]
 async fn an_older_owner_is_refused() {
     let [a, b] = two(2).await;
-    put(&a, 1, 1, &[]).await;
-    // The unit has moved to b, which goes on from there.
-    b.copies.gather(vec![(UNIT, 2)], vec![TREE.into()]).await;
-    put(&a, 1, 7, &[6]).await;
+    assert!(put(&a, 1, 1, &[]).await);
+    // The unit has moved to b, which goes on from there, and of which a has not heard.
+    assert!(b.copies.0.admits(UNIT, 2));
+    assert!(!put(&a, 1, 7, &[6]).await);
     assert_eq!(keys(&b), [1]);
-    assert_eq!(a.copies.short(), 1, "nobody keeps it");
+    b.copies.gather(vec![(UNIT, 2)], vec![TREE.into()]).await;
+    assert!(!put(&a, 1, 8, &[7]).await, "a knows it itself");
+    assert_eq!(a.copies.short(), 0);
     // What b heard is known to its next life too.
     let again = Copies::start(b.end.network.clone(), b.store.clone(), 2);
     assert!(!again.0.admits(UNIT, 1) && again.0.admits(UNIT, 2));
@@ -95,7 +98,7 @@ async fn a_node_alone_keeps_its_checkpoints_alone() {
     let store = Store::in_memory();
     let copies = Copies::start(a.network.clone(), store.clone(), 2);
     let alone = Side { end: a, store, copies };
-    put(&alone, 1, 1, &[]).await;
+    assert!(put(&alone, 1, 1, &[]).await);
     assert_eq!(alone.copies.short(), 1);
     let one = Copies::start(alone.end.network.clone(), Store::in_memory(), 1);
     assert!(one.outlet(UNIT, 1).is_none());

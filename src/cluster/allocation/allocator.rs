@@ -15,10 +15,8 @@
 //!    while.
 //! 2. A unit whose node is gone goes to a node that is there for such units, or, if there is none, to any;
 //!    but to its own node, if that is back in another life.
-//! 3. Exec stays with its node for good: what it has done is on that node's disk alone.
-//! 4. Without failover, units of a node that is gone wait for it, or for somebody to drain it.
-//! 5. A node that is drained gets nothing but the exec that is its own. One that has given a unit up in this
-//!    life does not get that unit.
+//! 3. Without failover, units of a node that is gone wait for it, or for somebody to drain it.
+//! 4. A node that is drained gets nothing. One that has given a unit up in this life does not get that unit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,8 +161,7 @@ impl<'s> Look<'s> {
         self.situation.there.iter().find(is_it)
     }
 
-    /// Those that may have `unit`: nodes that are there for it, or, if there are none, all. Exec goes to
-    /// nobody else.
+    /// Those that may have `unit`: nodes that are there for it, or, if there are none, all.
     fn eligible(&self, unit: Unit) -> Vec<&'s Candidate> {
         let may = |c: &&Candidate| {
             !self.is_drained(&c.node) && !self.has_given_up(unit, &c.node, c.session)
@@ -172,7 +169,7 @@ impl<'s> Look<'s> {
         let has_duty = |c: &&Candidate| c.duties.iter().any(|duty| duty == unit.duty());
         let all = self.situation.there.iter().filter(may);
         let first: Vec<&Candidate> = all.clone().filter(has_duty).collect();
-        if first.is_empty() && unit != Unit::Exec { all.collect() } else { first }
+        if first.is_empty() { all.collect() } else { first }
     }
 
     fn is_drained(&self, node: &NodeId) -> bool {
@@ -226,7 +223,7 @@ impl Allocator {
         for unit in units {
             let to = match held.get(&unit) {
                 Some(holding) => match look.holder(holding) {
-                    Some(holder) if !self.must_go(unit, holder, &look) => {
+                    Some(holder) if !look.has_given_up(unit, &holder.node, holder.session) => {
                         self.lost.remove(&unit);
                         settled.push((unit, holder, holding.epoch));
                         continue;
@@ -291,11 +288,6 @@ impl Allocator {
         self.under_way = under_way;
     }
 
-    /// Whether a unit's node is there and cannot keep it.
-    fn must_go(&self, unit: Unit, holder: &Candidate, look: &Look<'_>) -> bool {
-        unit != Unit::Exec && look.has_given_up(unit, &holder.node, holder.session)
-    }
-
     /// Who is to have a unit whose node is gone.
     fn replace<'s>(
         &mut self,
@@ -307,8 +299,8 @@ impl Allocator {
         let again = look.situation.there.iter().find(|c| c.node == holding.node);
         // Somebody has said that it may not keep its units.
         let is_drained = look.is_drained(&holding.node);
-        let is_back = again.is_some() && (unit == Unit::Exec || !is_drained);
-        let stays = unit == Unit::Exec || !(self.config.fails_over || is_drained);
+        let is_back = again.is_some() && !is_drained;
+        let stays = !(self.config.fails_over || is_drained);
         if stays || is_back {
             // In another life it has its disk, and what is on it, still.
             again.map(|c| &c.node)
@@ -376,9 +368,8 @@ impl Allocator {
             if moves.len() == room {
                 break;
             }
-            let may = unit != Unit::Exec && !self.under_way.contains_key(&unit);
             let is_drained = look.is_drained(&holder.node);
-            if !may || !(is_drained || has_master) {
+            if self.under_way.contains_key(&unit) || !(is_drained || has_master) {
                 continue;
             }
             let to = self.place(unit, &look.eligible(unit), look);
@@ -402,7 +393,7 @@ impl Allocator {
             return None;
         }
         let mut found = None;
-        for &(unit, holder, _) in settled.iter().filter(|(unit, ..)| *unit != Unit::Exec) {
+        for &(unit, holder, _) in settled {
             let mut eligible = look.eligible(unit);
             eligible.retain(|candidate| {
                 let came = self.came.get(&(candidate.node.clone(), candidate.session));

@@ -182,7 +182,8 @@ fn units_of_a_lost_node_go_to_its_kind_or_to_whoever_is_there() {
         let node = node.as_ref().unwrap();
         match unit {
             Unit::Source(_) => assert_eq!(node.0, "control-1", "the least loaded"),
-            Unit::Shard(_) | Unit::Exec => assert_eq!(node.0, "calc-2"),
+            Unit::Shard(_) => assert_eq!(node.0, "calc-2"),
+            Unit::Exec => unreachable!("its node is there"),
         }
     }
     assert_eq!(cluster.step(2), []);
@@ -239,13 +240,18 @@ fn a_node_that_comes_back_slowly_has_its_whole_share_in_the_end() {
 }
 
 #[test]
-fn exec_waits_for_its_node() {
+fn exec_goes_to_whoever_is_loaded_least_and_back_to_a_node_that_is_there_for_it() {
     let mut cluster = Cluster::five(config(Placing::Rendezvous));
     cluster.step(0);
     let exec = cluster.lose("exec-1");
-    assert_eq!(cluster.step(1), []);
+    assert_eq!(cluster.step(1), [Move { unit: Unit::Exec, node: Some("control-1".into()) }]);
     cluster.come_back(exec);
-    assert_eq!(cluster.step(2), [Move { unit: Unit::Exec, node: Some("exec-1".into()) }]);
+    assert_eq!(cluster.step(2), [], "it has only just come");
+    assert_eq!(cluster.step(12), [Move { unit: Unit::Exec, node: Some("exec-1".into()) }]);
+    let second = node("exec-2", 9);
+    cluster.there.push(second);
+    cluster.lose("exec-1");
+    assert_eq!(to(&cluster.step(13)), "exec-2", "its kind first");
 }
 
 #[test]
@@ -317,8 +323,9 @@ fn without_failover_units_of_a_lost_node_move_when_it_is_drained() {
     assert_eq!(cluster.step(101).len(), all.len(), "without waiting longer");
     assert_eq!(cluster.on("calc-1"), []);
     cluster.lose("exec-1");
+    assert_eq!(cluster.step(102), [], "exec waits as well");
     cluster.drain("exec-1", true);
-    assert_eq!(cluster.step(102), [], "exec has to wait all the same");
+    assert_eq!(cluster.step(103).len(), 1);
 }
 
 #[test]
@@ -347,10 +354,7 @@ fn as_many_are_handed_over_at_once_as_may_be() {
     cluster.drain("calc-1", true);
     assert_eq!(cluster.plan(1).len(), 2);
     assert_eq!(cluster.plan(1), []);
-    let first = cluster
-        .held
-        .iter()
-        .find(|(unit, h)| h.node.0 == "calc-2" && h.epoch == 2 && **unit != Unit::Exec);
+    let first = cluster.held.iter().find(|(_, h)| h.node.0 == "calc-2" && h.epoch == 2);
     let (&unit, holding) = first.unwrap();
     let epoch = holding.epoch;
     let found = cluster.there.iter_mut().find(|c| c.node.0 == "calc-2");
@@ -370,7 +374,7 @@ fn a_unit_that_does_not_begin_holds_up_the_others_only_for_a_while() {
 }
 
 #[test]
-fn a_drained_node_gets_nothing_back_but_its_own_exec() {
+fn a_drained_node_gets_nothing_back() {
     let mut cluster = Cluster::five(config(Placing::Rendezvous));
     cluster.step(0);
     cluster.drain("calc-1", true);
@@ -378,14 +382,15 @@ fn a_drained_node_gets_nothing_back_but_its_own_exec() {
     for second in 1..20 {
         cluster.step(second);
     }
-    assert_eq!(cluster.on("exec-1"), [Unit::Exec], "it cannot move");
+    assert_eq!((cluster.on("exec-1"), cluster.on("calc-1")), (vec![], vec![]));
     cluster.lose("calc-2");
-    cluster.step(21);
-    assert_eq!(cluster.on("calc-1"), [], "the others stand in");
     let exec = cluster.lose("exec-1");
     cluster.come_back(exec);
-    cluster.step(22);
-    assert_eq!(cluster.on("exec-1"), [Unit::Exec]);
+    for second in 21..40 {
+        cluster.step(second);
+    }
+    assert_eq!(cluster.on("calc-1"), [], "the others stand in");
+    assert_eq!(cluster.on("exec-1"), []);
 }
 
 #[test]
@@ -463,7 +468,7 @@ fn balancing() -> impl Strategy<Value = Balancing> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     /// Whoever comes and goes, is drained, made master, or gives units up: once nobody does any more,
-    /// every unit but exec has a node that is there and may have it, if there is one, and nothing moves
+    /// every unit has a node that is there and may have it, if there is one, and nothing moves
     /// for ever.
     #[test]
     fn every_history_comes_to_rest(
@@ -499,13 +504,11 @@ proptest! {
                 }
                 _ => {}
             }
-            let before = cluster.held.clone();
             for Move { unit, node } in cluster.plan(now) {
                 let Some(node) = node else { continue };
                 let candidate = cluster.there.iter().find(|c| c.node == node).unwrap();
-                let is_own = before.get(&unit).is_some_and(|holding| holding.node == node);
-                let may = !cluster.drained.contains(&node) || (unit == Unit::Exec && is_own);
-                prop_assert!(may, "{unit} goes to {node}, which is drained");
+                let is_drained = cluster.drained.contains(&node);
+                prop_assert!(!is_drained, "{unit} goes to {node}, which is drained");
                 let life = (node, candidate.session);
                 let lives = cluster.given_up.get(&unit);
                 prop_assert!(!lives.is_some_and(|lives| lives.contains(&life)), "{unit} again");
@@ -519,7 +522,7 @@ proptest! {
             cluster.step(now);
         }
         prop_assert_eq!(cluster.step(now + 50), []);
-        for unit in units().filter(|&unit| unit != Unit::Exec) {
+        for unit in units() {
             let may = |c: &&Candidate| {
                 let lives = cluster.given_up.get(&unit);
                 !cluster.drained.contains(&c.node)

@@ -28,7 +28,7 @@ impl World {
             let next = owners.get(&unit).filter(|(node, later)| *node != own && *later > epoch);
             let is_up =
                 next.is_some_and(|(node, _)| run.membership.status(node) == Some(Status::Up));
-            if is_up && unit != Unit::Exec {
+            if is_up {
                 run.leaving.entry(unit).or_insert(now + OVERLAP_MAX);
             } else {
                 ended.push(unit);
@@ -76,7 +76,7 @@ impl World {
             return;
         }
         let before = self.route(node, unit).filter(|route| route.link.is_some());
-        if let Some(before) = before.filter(|_| unit != Unit::Exec) {
+        if let Some(before) = before {
             let other = self.index_of(&before.node);
             let can_hear = self.is_awake(other)
                 && !self.net.is_cut(node, other)
@@ -100,12 +100,18 @@ impl World {
             let disk = &world.nodes[node].disk;
             let kept = actor.checkpoints.kept.iter();
             all = kept.filter_map(|&key| Some((key, disk.get(unit, key)?))).collect();
+            if let Body::Exec(exec) = &actor.body
+                && !exec.lockstep.is_between_keys()
+            {
+                // It has nothing to put just now, and is not waited for.
+                return;
+            }
             world.flush(node, actor);
             actor.checkpoints.is_closed = true;
-            let state = match &actor.body {
+            let state = match &mut actor.body {
                 Body::Source(source) => State::Source { next: source.next, hash: source.hash },
                 Body::Shard(shard) => State::Shard { hash: shard.hash },
-                Body::Exec(_) => unreachable!("exec stays where it is"),
+                Body::Exec(exec) => exec.snapshot(),
             };
             if actor.position != Key::START {
                 all.push((actor.position, state));

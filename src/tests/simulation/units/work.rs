@@ -315,7 +315,7 @@ impl Exec {
         }
     }
 
-    fn snapshot(&mut self) -> State {
+    pub(super) fn snapshot(&mut self) -> State {
         let runs = self.lockstep.ship_processed();
         self.brokers.take(runs);
         State::Exec(Box::new(ExecState {
