@@ -88,7 +88,7 @@ async fn answers_never_come_and_the_order_is_there_or_not() {
 #[tokio::test]
 async fn who_leaves_does_not_take_the_order_along() {
     let exchange = Arc::new(Exchange::start(&[]));
-    exchange.fault(json!({ "kind": "delay_before", "ms": 500, "endpoint": ORDERS })).await;
+    exchange.fault(json!({ "kind": "delay_before", "ms": 1_500, "endpoint": ORDERS })).await;
     let sender = Arc::clone(&exchange);
     let asking = tokio::spawn(async move { sender.buy("newClientOrderId=a").await });
     exchange.has_struck().await;
@@ -134,9 +134,9 @@ async fn an_order_that_is_taken_twice_is_accepted_as_often_as_its_id_may_be_used
     assert_eq!(exchange.count("accepted_more_than_once").await, 2);
     // A repeat that comes after the deadline is refused by it alone.
     exchange.clear().await;
-    let late = json!({ "kind": "repeat", "endpoint": ORDERS, "times": 1, "ms": 1_500 });
+    let late = json!({ "kind": "repeat", "endpoint": ORDERS, "times": 1, "ms": 3_001 });
     exchange.fault(late).await;
-    assert_eq!(code(&exchange.buy("newClientOrderId=late&recvWindow=1400").await), (400, -1021));
+    assert_eq!(code(&exchange.buy("newClientOrderId=late&recvWindow=3000").await), (400, -1021));
     assert!(is_there(&exchange, "late").await);
 }
 

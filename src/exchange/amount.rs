@@ -29,7 +29,7 @@ pub enum AmountError {
     /// More decimals than there are.
     #[error("has more than 8 decimals")]
     TooPrecise,
-    /// Above [`AMOUNT_MAX`].
+    /// Above nine billion.
     #[error("is out of range")]
     OutOfRange,
 }
