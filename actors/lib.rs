@@ -18,6 +18,7 @@ pub mod command_line;
 pub mod compare;
 pub mod ctl;
 pub mod exchange;
+pub mod exchange_broker;
 pub mod factors;
 pub mod ingester;
 pub mod kit;

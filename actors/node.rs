@@ -28,6 +28,7 @@ use tickwright_core::stream::{Merging, SignalBatch};
 use tickwright_core::supervision::{PolicyConfig, Restart, Strategy};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+mod exchanges;
 mod parameters;
 mod report;
 mod streams;
@@ -38,7 +39,7 @@ pub use report::NodeReport;
 pub use streams::{Standing, StreamEnd};
 pub use units::{NodePart, UnitPart, Units};
 
-use crate::broker::{self, BrokerActor, BrokerArguments, BrokerMessage};
+use crate::broker::{self, BrokerActor, BrokerArguments};
 use crate::cleaner::{self, CleanStream, CleanerActor, CleanerArguments, CleanerMessage};
 use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
@@ -48,6 +49,7 @@ use crate::kit::{
     StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
 };
+use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
@@ -72,6 +74,8 @@ pub struct NodeArguments {
     pub chaos: Chaos,
     /// Dates restarts.
     pub clock: Clock,
+    /// What must be agreed on, where there is a cluster: exchanges need it.
+    pub ledger: Option<LedgerClient>,
 }
 
 /// One source of a node.
@@ -155,6 +159,7 @@ struct Wiring {
     shards: usize,
     /// How units on other nodes are reached; none, when all are here.
     transport: Option<Transport>,
+    ledger: Option<LedgerClient>,
 }
 
 impl std::fmt::Debug for Wiring {
@@ -207,7 +212,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
 
 impl Wiring {
     fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
-        let NodeArguments { config, kinds, sources, store, chaos, clock } = arguments;
+        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger } = arguments;
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
         let strategies: Vec<StrategySpec> =
             config.strategies.iter().map(|each| each.spec()).collect();
@@ -250,6 +255,7 @@ impl Wiring {
             statistics: SupervisionStatistics::default(),
             shards,
             transport,
+            ledger,
         })
     }
 }
@@ -544,8 +550,8 @@ impl Wiring {
             // Those who are told before those who tell.
             vec![
                 wiring.positions(&progress),
-                wiring.broker(0, &progress),
-                wiring.broker(1, &progress),
+                wiring.any_broker(0, &progress),
+                wiring.any_broker(1, &progress),
                 wiring.router(&progress),
                 wiring.risk(&progress, &finished),
             ]
@@ -573,6 +579,14 @@ impl Wiring {
                 hello: wiring.member_is_back(),
             },
         )
+    }
+
+    /// A broker of the kind that is configured.
+    fn any_broker(&self, broker: u8, progress: &Arc<AtomicU64>) -> ChildSpec {
+        match self.exchange(broker) {
+            Some(exchange) => self.exchange_broker(broker, exchange, progress),
+            None => self.broker(broker, progress),
+        }
     }
 
     fn broker(&self, broker: u8, progress: &Arc<AtomicU64>) -> ChildSpec {
@@ -603,23 +617,15 @@ impl Wiring {
             router::ROLE.into(),
             || RouterActor,
             progress,
-            move |_| {
-                let broker = |index| wiring.to(&broker::role(index), BrokerMessage::Step);
-                let restore = |index| {
-                    wiring.to(&broker::role(index), |(epoch, state)| {
-                        BrokerMessage::Restore(epoch, state)
-                    })
-                };
-                RouterArguments {
-                    config: wiring.config.router(),
-                    latency_min,
-                    chaos: wiring.chaos.clone(),
-                    directory: wiring.directory.clone(),
-                    brokers: [broker(0), broker(1)],
-                    restore_brokers: [restore(0), restore(1)],
-                    done: wiring.to(risk::ROLE, |(epoch, done)| RiskMessage::Done(epoch, done)),
-                    hello: wiring.member_is_back(),
-                }
+            move |_| RouterArguments {
+                config: wiring.config.router(),
+                latency_min,
+                chaos: wiring.chaos.clone(),
+                directory: wiring.directory.clone(),
+                brokers: [0, 1].map(|broker| wiring.to_broker(broker)),
+                restore_brokers: [0, 1].map(|broker| wiring.to_restore(broker)),
+                done: wiring.to(risk::ROLE, |(epoch, done)| RiskMessage::Done(epoch, done)),
+                hello: wiring.member_is_back(),
             },
         )
     }
@@ -652,6 +658,7 @@ impl Wiring {
                     restore_positions: wiring.to(positions::ROLE, |(epoch, state)| {
                         PositionsMessage::Restore(epoch, state)
                     }),
+                    heard: [0, 1].map(|broker| wiring.to_heard(broker)).into(),
                     finished: finished.clone(),
                 }
             },
@@ -674,6 +681,10 @@ impl Wiring {
 
     /// The least that any broker takes to answer.
     fn latency_min(&self) -> Duration {
+        if self.config.has_exchange() {
+            // What one outside says is due when it comes: it need not be asked.
+            return Duration::MAX;
+        }
         let of = |broker| self.config.paper_broker(BrokerId(broker)).latency_min();
         of(0).min(of(1))
     }

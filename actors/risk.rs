@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, Price, Signal, SourceId,
-    SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, OrderId, Price, Signal,
+    SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
 use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBatch};
@@ -66,6 +66,8 @@ pub enum RiskMessage {
     Done(Epoch, StepDone),
     /// From positions.
     PositionsState(Epoch, Vec<u8>),
+    /// A broker outside says something.
+    Said(BrokerEvent),
     /// One of router, brokers and positions has started and is blank.
     MemberIsBack,
     /// A checkpoint was written.
@@ -123,6 +125,8 @@ pub struct RiskArguments {
     pub positions: Outlet<Ledger>,
     /// Begins an epoch at positions.
     pub restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
+    /// Reaches each broker outside: the last word on an order has taken effect.
+    pub heard: Vec<Option<Outlet<OrderId>>>,
     /// Told once everything has been handled and stored.
     pub finished: Outlet<()>,
 }
@@ -152,6 +156,7 @@ pub struct RiskState {
     restore_router: Outlet<(Epoch, Option<Vec<u8>>)>,
     positions: Outlet<Ledger>,
     restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
+    heard: Vec<Option<Outlet<OrderId>>>,
     finished: Outlet<()>,
     checkpoints: Checkpoints,
     /// Up to where each input was done at checkpoints that are not trimmed yet. As many as those.
@@ -218,6 +223,7 @@ impl Actor for RiskActor {
             restore_router,
             positions,
             restore_positions,
+            heard,
             finished,
         } = arguments;
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
@@ -236,6 +242,7 @@ impl Actor for RiskActor {
             restore_router,
             positions,
             restore_positions,
+            heard,
             finished,
             checkpoints,
             inputs_at: VecDeque::new(),
@@ -280,6 +287,7 @@ impl Actor for RiskActor {
             }
             // Left over from an epoch that has ended.
             RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
+            RiskMessage::Said(event) => state.on_said(event)?,
             RiskMessage::MemberIsBack => state.begin_epoch()?,
             RiskMessage::Stored(stored) => state.on_stored(stored)?,
             RiskMessage::ArrivalsStored(result) => state.on_arrivals_stored(result)?,
@@ -440,7 +448,19 @@ impl RiskState {
         self.settings.chaos.strike("risk", 0, self.lockstep.signals_seen());
     }
 
+    /// A broker outside says something.
+    fn on_said(&mut self, event: BrokerEvent) -> Result<(), ActorProcessingErr> {
+        self.lockstep.on_outside(event);
+        self.note_arrivals()
+    }
+
     fn on_event(&mut self, event: BrokerEvent) {
+        if matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. })
+            && let Some(Some(heard)) = self.heard.get(usize::from(event.broker.0))
+        {
+            // One that has ended knows it by its checkpoint.
+            let _ = heard.send(event.order);
+        }
         if matches!(event.kind, BrokerEventKind::Refused(_)) {
             // Whether it is final is for the router to say.
             let top = self.top_of(&event);

@@ -38,6 +38,12 @@ const RECORD: (&str, &[u8]) = ("run", b"record");
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// Orders would leave without anybody having agreed to it.
+    #[error(
+        "an exchange needs the ledger of a cluster, of one node at least: use `tickwright node`, or \
+         `--nodes 1`"
+    )]
+    NoLedger,
     /// A source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -168,6 +174,9 @@ pub async fn run_until(
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, RunError> {
     let RunArguments { config, kinds, input, faults, disk } = arguments;
+    if config.has_exchange() {
+        return Err(RunError::NoLedger);
+    }
     let begun = Instant::now();
     let name = config.node.name.clone();
     let sources = open_sources(&config, &input)?;
@@ -184,6 +193,7 @@ pub async fn run_until(
         store: store.clone(),
         chaos: chaos.clone(),
         clock: Clock::system(),
+        ledger: None,
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;

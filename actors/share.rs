@@ -247,6 +247,7 @@ impl Share {
             store: store.clone(),
             chaos: chaos.clone(),
             clock: Clock::system(),
+            ledger: Some(ledger.clone()),
         };
         let transport = Transport::new(network.clone());
         let copies = Copies::start(network.clone(), store.clone(), config.stream.replicas);

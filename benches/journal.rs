@@ -94,6 +94,7 @@ fn run(ticks: &Ticks, blocks: &[&[RawTick]]) -> f64 {
         store: Store::open(directory.path(), StoreOptions::default()).unwrap().0,
         chaos: Chaos::default(),
         clock: Clock::system(),
+        ledger: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

@@ -92,6 +92,7 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, G
         store,
         chaos: Chaos::new(panics.iter().map(panic).collect()),
         clock: Clock::system(),
+        ledger: None,
     };
     (node::start(arguments).await.unwrap(), gate)
 }

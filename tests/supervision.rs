@@ -87,6 +87,7 @@ impl Running {
             store: store.clone(),
             chaos: Chaos::default(),
             clock: Clock::system(),
+            ledger: None,
         };
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }

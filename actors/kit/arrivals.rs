@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use tickwright_core::domain::BrokerEvent;
 use tickwright_core::stream::{Positions, Taken};
 
 use super::log_copy::{LogCopy, LogOutlet, append_to_log};
@@ -54,12 +56,21 @@ pub struct ArrivalLog {
 /// What a record's way to the disk came to.
 pub type ArrivalsStored = Result<(), StoreError>;
 
+/// What was taken, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    /// From which input, up to where.
+    pub steps: Vec<Taken>,
+    /// What brokers outside said, by number.
+    pub events: Vec<(u64, BrokerEvent)>,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Steps by the number of their record. Bounded by the rows between two checkpoints.
-    records: VecDeque<(u64, Vec<Taken>)>,
+    records: VecDeque<(u64, Arrived)>,
     /// Steps that are in no record yet.
-    pending: Vec<Taken>,
+    pending: Arrived,
     /// The number of the next record.
     next: u64,
     /// Every record before this one is on the disk, and wherever else it is to be.
@@ -95,8 +106,8 @@ impl ArrivalLog {
                 return Err(fail(&format!("record {} is missing before it", shared.next)));
             }
             let record = store.get(ARRIVALS_TREE, &key)?.ok_or_else(|| fail("it is gone"))?;
-            let steps = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
-            shared.records.push_back((number, steps));
+            let arrived = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
+            shared.records.push_back((number, arrived));
             shared.next = number + 1;
         }
         let number = shared.next;
@@ -116,19 +127,26 @@ impl ArrivalLog {
     ///
     /// [`StoreError`].
     pub fn copy(from: &Store, to: &Store) -> Result<usize, StoreError> {
-        let steps = Self::open(from, true, None)?.steps();
+        let Arrived { steps, mut events } = Self::open(from, true, None)?.arrived();
         for (number, steps) in (0u64..).zip(steps.chunks(COPIED_STEPS)) {
             let key = number.to_be_bytes().to_vec();
-            to.put_and_wait(ARRIVALS_TREE, key, wire::encode(&steps))?;
+            // All of them come first: each is looked up by its number.
+            let events = std::mem::take(&mut events);
+            let arrived = Arrived { steps: steps.to_vec(), events };
+            to.put_and_wait(ARRIVALS_TREE, key, wire::encode(&arrived))?;
         }
         Ok(steps.len())
     }
 
-    /// All steps, in order.
-    pub fn steps(&self) -> Vec<Taken> {
+    /// Everything, in order.
+    pub fn arrived(&self) -> Arrived {
         let shared = self.lock();
-        let stored = shared.records.iter().flat_map(|(_, steps)| steps);
-        stored.chain(&shared.pending).copied().collect()
+        let stored = shared.records.iter().map(|(_, arrived)| arrived);
+        let all = || stored.clone().chain([&shared.pending]);
+        Arrived {
+            steps: all().flat_map(|arrived| &arrived.steps).copied().collect(),
+            events: all().flat_map(|arrived| &arrived.events).copied().collect(),
+        }
     }
 
     /// Looks whether every step after `from` is here.
@@ -139,7 +157,9 @@ impl ArrivalLog {
     pub fn goes_on_from(&self, from: &Positions) -> Result<(), ArrivalsMissing> {
         let shared = self.lock();
         match shared.records.front() {
-            Some((first, steps)) if *first > 0 && !steps.iter().all(|step| from.covers(step)) => {
+            Some((first, arrived))
+                if *first > 0 && !arrived.steps.iter().all(|step| from.covers(step)) =>
+            {
                 Err(ArrivalsMissing { first: *first })
             }
             Some(_) | None => Ok(()),
@@ -152,12 +172,13 @@ impl ArrivalLog {
         self.lock().stored = Some(stored);
     }
 
-    /// Appends `steps`, and writes them unless a record is being written already.
-    pub fn append(&self, steps: Vec<Taken>) {
+    /// Appends what was taken, and writes it unless a record is being written already.
+    pub fn append(&self, arrived: Arrived) {
         let mut shared = self.lock();
-        for step in steps {
-            step.append_to(&mut shared.pending);
+        for step in arrived.steps {
+            step.append_to(&mut shared.pending.steps);
         }
+        shared.pending.events.extend(arrived.events);
         if shared.durable == shared.next {
             self.write(shared);
         }
@@ -165,7 +186,7 @@ impl ArrivalLog {
 
     /// Goes on writing, once a record has reached the disk.
     pub fn on_stored(&self) {
-        self.append(Vec::new());
+        self.append(Arrived::default());
     }
 
     /// Writes whatever is not being written, and returns what [`ArrivalLog::is_durable`] takes to tell
@@ -188,7 +209,7 @@ impl ArrivalLog {
         let mut shared = self.lock();
         let mut keys = Vec::new();
         let is_covered = |steps: &[Taken]| steps.iter().all(|step| covered.covers(step));
-        while shared.records.iter().take(2).filter(|(_, steps)| is_covered(steps)).count() == 2 {
+        while shared.records.iter().take(2).filter(|(_, of)| is_covered(&of.steps)).count() == 2 {
             let record = shared.records.pop_front();
             keys.extend(record.map(|(number, _)| number.to_be_bytes().to_vec()));
         }
@@ -205,13 +226,13 @@ impl ArrivalLog {
 
     /// Puts what is pending into a record.
     fn write(&self, mut shared: MutexGuard<'_, Shared>) {
-        if shared.pending.is_empty() {
+        if shared.pending.steps.is_empty() {
             return;
         }
-        let steps = std::mem::take(&mut shared.pending);
+        let arrived = std::mem::take(&mut shared.pending);
         let number = shared.next;
-        let record = wire::encode(&steps);
-        shared.records.push_back((number, steps));
+        let record = wire::encode(&arrived);
+        shared.records.push_back((number, arrived));
         shared.next += 1;
         // A store in memory calls back at once.
         drop(shared);
@@ -262,31 +283,35 @@ mod tests {
         Taken { input, through: Key::of(sequence, input, sequence), now }
     }
 
+    fn steps(steps: &[Taken]) -> Arrived {
+        Arrived { steps: steps.to_vec(), events: Vec::new() }
+    }
+
     fn covered(sequences: [u64; 2]) -> Positions {
         let ticks = (0u16..).zip(sequences).map(|(input, at)| Key::of(at, input, at)).collect();
-        Positions { ticks, signals: Vec::new() }
+        Positions { ticks, ..Positions::default() }
     }
 
     #[test]
     fn steps_come_back_in_order_and_what_is_covered_does_not() {
         let store = Store::in_memory();
         let log = ArrivalLog::open(&store, false, None).unwrap();
-        log.append(vec![step(0, 1), step(1, 2)]);
-        log.append(vec![step(1, 4)]);
-        log.append(vec![step(0, 5), step(1, 6)]);
+        log.append(steps(&[step(0, 1), step(1, 2)]));
+        log.append(steps(&[step(1, 4)]));
+        log.append(steps(&[step(0, 5), step(1, 6)]));
         let all = [step(0, 1), step(1, 2), step(1, 4), step(0, 5), step(1, 6)];
-        assert_eq!(log.steps(), all);
-        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all);
+        assert_eq!(log.arrived().steps, all);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().arrived().steps, all);
         log.trim(&covered([5, 4]));
-        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps(), all[2..]);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().arrived().steps, all[2..]);
         // Numbers go on.
-        log.append(vec![step(0, 7)]);
+        log.append(steps(&[step(0, 7)]));
         let reopened = ArrivalLog::open(&store, false, None).unwrap();
-        assert_eq!(reopened.steps(), [step(1, 4), step(0, 5), step(1, 6), step(0, 7)]);
+        assert_eq!(reopened.arrived().steps, [step(1, 4), step(0, 5), step(1, 6), step(0, 7)]);
         log.trim(&covered([7, 6]));
         let reopened = ArrivalLog::open(&store, false, None).unwrap();
-        assert_eq!(reopened.steps(), [step(0, 7)], "one record stays");
-        reopened.append(vec![step(1, 8)]);
+        assert_eq!(reopened.arrived().steps, [step(0, 7)], "one record stays");
+        reopened.append(steps(&[step(1, 8)]));
         assert_eq!(reopened.lock().records.back().unwrap().0, 4, "also now numbers go on");
     }
 
@@ -297,7 +322,7 @@ mod tests {
         let nowhere = Positions::default();
         assert_eq!(log.goes_on_from(&nowhere), Ok(()));
         for sequence in 1..=3 {
-            log.append(vec![step(0, sequence)]);
+            log.append(steps(&[step(0, sequence)]));
         }
         assert_eq!(log.goes_on_from(&nowhere), Ok(()));
         log.trim(&covered([2, 0]));
@@ -311,12 +336,12 @@ mod tests {
     fn what_is_kept_is_there_for_another_run() {
         let (store, other) = (Store::in_memory(), Store::in_memory());
         let log = ArrivalLog::open(&store, true, None).unwrap();
-        log.append(vec![step(0, 1)]);
-        log.append(vec![step(1, 2)]);
+        log.append(steps(&[step(0, 1)]));
+        log.append(steps(&[step(1, 2)]));
         log.trim(&covered([9, 9]));
-        assert_eq!(log.steps(), [step(1, 2)], "memory is bounded all the same");
+        assert_eq!(log.arrived().steps, [step(1, 2)], "memory is bounded all the same");
         assert_eq!(ArrivalLog::copy(&store, &other).unwrap(), 2);
-        let steps = ArrivalLog::open(&other, false, None).unwrap().steps();
+        let steps = ArrivalLog::open(&other, false, None).unwrap().arrived().steps;
         assert_eq!(steps, [step(0, 1), step(1, 2)]);
     }
 
@@ -325,7 +350,7 @@ mod tests {
         let store = Store::in_memory();
         let log = ArrivalLog::open(&store, false, None).unwrap();
         for sequence in 1..=3 {
-            log.append(vec![step(0, sequence)]);
+            log.append(steps(&[step(0, sequence)]));
         }
         store.remove(ARRIVALS_TREE, vec![1u64.to_be_bytes().to_vec()]);
         let error = ArrivalLog::open(&store, false, None).unwrap_err().to_string();
@@ -340,7 +365,7 @@ mod tests {
         let (stored, mut told) = Outlet::to_channel();
         log.tell(stored);
         for sequence in 0..200 {
-            log.append(vec![step(u16::from(sequence % 2 == 0), sequence)]);
+            log.append(steps(&[step(u16::from(sequence % 2 == 0), sequence)]));
         }
         let number = log.flush(true);
         assert!(number < 200, "{number} records");
@@ -375,7 +400,7 @@ mod tests {
         let log = ArrivalLog::open(&store, false, None).unwrap();
         let (predecessor, gone) = Outlet::to_channel();
         log.tell(predecessor);
-        log.append(vec![step(0, 1)]);
+        log.append(steps(&[step(0, 1)]));
         drop(gone);
         let (successor, mut told) = Outlet::to_channel();
         log.tell(successor);

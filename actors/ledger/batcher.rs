@@ -111,10 +111,14 @@ async fn write(raft: &Raft, requests: Vec<Request>, patience: Duration) {
     }
 }
 
+/// About as much as a change of a slot takes.
+const SLOT_BYTES: usize = 512;
+
 fn size(commands: &[Command]) -> usize {
     let of = |command: &Command| match &command.operation {
         Operation::Cas { key, value, .. } => key.len() + value.as_ref().map_or(0, Vec::len),
         Operation::Allocate { resource, .. } => resource.len(),
+        Operation::Slots(commands) => commands.len() * SLOT_BYTES,
         Operation::OpenSession(_)
         | Operation::RenewSession { .. }
         | Operation::ExpireSession { .. }

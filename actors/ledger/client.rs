@@ -24,6 +24,9 @@ use super::peers::{Call, KIND_LEDGER, Mesh, PeerError, Question, Said, decode, e
 use super::raft::{Raft, Replica};
 use super::storage::Shared;
 
+/// How long whoever waits for an answer in any case asks before it says that there is none.
+const ROUND: Duration = Duration::from_secs(10);
+
 /// Why the ledger did not do as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -132,6 +135,28 @@ impl LedgerClient {
     ) -> Result<Outcome, LedgerError> {
         let command = Command { id: Some(self.new_id()), operation };
         self.submit_command(command, patience).await?.map_err(LedgerError::Refused)
+    }
+
+    /// Has `operation` carried out once, and asks until it is known what came of it.
+    ///
+    /// # Errors
+    ///
+    /// What the ledger refuses.
+    pub async fn submit_until_answered(&self, operation: Operation) -> Result<Outcome, Refusal> {
+        let command = Command { id: Some(self.new_id()), operation };
+        loop {
+            match self.submit_command(command.clone(), ROUND).await {
+                Ok(answer) => return answer,
+                Err(LedgerError::Refused(refusal)) => return Err(refusal),
+                Err(error) => tracing::warn!(%error, "the ledger is asked again"),
+            }
+        }
+    }
+
+    /// A number that nobody else draws.
+    pub fn draw_number(&self) -> u64 {
+        let number = self.0.number.fetch_add(1, Ordering::Relaxed);
+        super::draw(&["number", &self.0.client.to_string(), &number.to_string()])
     }
 
     fn new_id(&self) -> OperationId {

@@ -11,6 +11,7 @@ use tickwright_core::pipeline::strategy::StrategyCounts;
 use super::Node;
 use crate::broker::{self, BrokerMessage, BrokerReport};
 use crate::cleaner::{self, CleanerMessage, CleanerReport};
+use crate::exchange_broker::{self, ExchangeBrokerMessage};
 use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{Directory, StageReport};
@@ -114,8 +115,12 @@ pub(super) async fn report_of_exec(
         positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
     };
     for broker in 0..router::BROKERS {
-        let role = broker::role(broker);
-        report.brokers.push(ask(directory, &role, BrokerMessage::Report, patience).await?);
+        // Each kind of broker is asked in its own words.
+        let (role, outside) = (broker::role(broker), exchange_broker::role(broker));
+        report.brokers.push(match directory.serving(&outside) {
+            Some(_) => ask(directory, &outside, ExchangeBrokerMessage::Report, patience).await?,
+            None => ask(directory, &role, BrokerMessage::Report, patience).await?,
+        });
     }
     Ok(report)
 }

@@ -8,7 +8,7 @@ use tickwright_core::domain::Key;
 
 use super::checkpoint::Checkpoint;
 use super::{Phase, RiskState};
-use crate::kit::{ArrivalLog, ArrivalsStored};
+use crate::kit::{ArrivalLog, ArrivalsStored, Arrived};
 
 /// The order in which inputs arrive, on its way to the disk.
 pub(super) struct Arrivals {
@@ -38,9 +38,9 @@ impl RiskState {
         if let Some(mismatch) = self.lockstep.mismatch() {
             return Err(mismatch.into());
         }
-        let steps = self.lockstep.take_steps();
+        let (steps, events) = (self.lockstep.take_steps(), self.lockstep.take_events());
         if !steps.is_empty() {
-            self.arrivals.log.append(steps);
+            self.arrivals.log.append(Arrived { steps, events });
         }
         Ok(())
     }

@@ -54,7 +54,8 @@ impl RiskState {
         };
         if self.arrivals.is_used {
             self.arrivals.log.goes_on_from(&reached)?;
-            self.lockstep.replay(self.arrivals.log.steps());
+            let arrived = self.arrivals.log.arrived();
+            self.lockstep.replay(arrived.steps, arrived.events);
         }
         // Whoever is not there says so when it is, and another epoch begins.
         let _ = self.restore_router.send((self.epoch, router));

@@ -16,7 +16,7 @@ mod columnar;
 mod error;
 mod inspect;
 mod lines;
-mod rest;
+pub(crate) mod rest;
 mod text;
 mod zipped;
 

@@ -86,7 +86,7 @@ async fn ask(
 }
 
 #[cfg(feature = "wss")]
-async fn encrypt(
+pub(crate) async fn encrypt(
     name: &str,
     stream: TcpStream,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SnapshotFailure> {
@@ -97,7 +97,7 @@ async fn encrypt(
 
 /// The address was refused before anything was sent.
 #[cfg(not(feature = "wss"))]
-async fn encrypt(_name: &str, _stream: TcpStream) -> Result<TcpStream, SnapshotFailure> {
+pub(crate) async fn encrypt(_name: &str, _stream: TcpStream) -> Result<TcpStream, SnapshotFailure> {
     Err(unreachable("this program was built without TLS"))
 }
 

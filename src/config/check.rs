@@ -28,6 +28,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.instruments();
     found.cluster();
     found.live();
+    found.exchanges();
     found.contradictions
 }
 
@@ -40,6 +41,55 @@ impl Found<'_> {
     fn add(&mut self, paths: &[&[&str]], what: impl Into<String>, fix: impl Into<String>) {
         let paths = paths.iter().map(|names| path(names)).collect();
         self.contradictions.push(Contradiction { paths, what: what.into(), fix: fix.into() });
+    }
+
+    /// An exchange has an address and keys, speaks when it likes, and shares exec with no paper broker.
+    fn exchanges(&mut self) {
+        let kind = |broker| self.settings.text(&["broker", broker, "kind"]);
+        let has_backup = self.settings.switch(&["router", "has_backup"]);
+        let (primary, backup) = (kind("primary"), kind("backup"));
+        if primary != "exchange" && (backup != "exchange" || !has_backup) {
+            return;
+        }
+        if has_backup && primary != backup {
+            let paths: [&[&str]; 3] = [
+                &["router", "has_backup"],
+                &["broker", "primary", "kind"],
+                &["broker", "backup", "kind"],
+            ];
+            let fix = "let both be exchanges, or do without a backup: has_backup = false";
+            self.add(&paths, "a paper broker and an exchange cannot back each other up", fix);
+        }
+        let used: &[&str] = if has_backup { &["primary", "backup"] } else { &["primary"] };
+        for broker in used {
+            for key in ["base_url", "keys_file"] {
+                let path = ["broker", broker, key];
+                if self.settings.find(&path).and_then(Value::text).is_none() {
+                    self.add(
+                        &[&path],
+                        "an exchange needs it",
+                        format!("set broker.{broker}.{key}"),
+                    );
+                }
+            }
+        }
+        let names = |broker| self.settings.text(&["broker", broker, "exchange"]);
+        if has_backup && names("primary") == names("backup") {
+            let paths: [&[&str]; 2] =
+                [&["broker", "primary", "exchange"], &["broker", "backup", "exchange"]];
+            self.add(&paths, "two exchanges have one name", "give each a name of its own");
+        }
+        let merge = ["pipeline", "merge"];
+        let is_live = self.settings.text(&["pipeline", "input"]) == "live";
+        match self.settings.text(&merge) {
+            "arrival" => {}
+            "auto" if is_live => {}
+            _ => self.add(
+                &[&merge],
+                "an exchange answers when it likes, so inputs have to be taken as they arrive",
+                "set pipeline.merge to \"arrival\"",
+            ),
+        }
     }
 
     /// Who listens must know to what; and differences of a book say nothing without the snapshot that they

@@ -34,6 +34,7 @@ mod tests;
 
 pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
+pub use cores::ExchangeConfig;
 pub use listing::{KeyDescription, keys};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};

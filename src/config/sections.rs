@@ -89,6 +89,8 @@ pub struct PipelineConfig {
     pub shards: usize,
     /// In which order exec takes its inputs.
     pub merge: Merge,
+    /// What this pipeline is called: its signals are used once.
+    pub run: String,
     /// The data directory of a run whose order of arrival is taken again.
     pub follow: Option<String>,
     /// How fast recorded data is read.
@@ -307,6 +309,7 @@ pub(super) fn config(settings: Settings) -> Config {
                 "key" => Merge::Key,
                 _ => Merge::Auto,
             },
+            run: s.text(&["pipeline", "run"]).to_owned(),
             follow: s.find(&["pipeline", "follow"]).and_then(Value::text).map(str::to_owned),
             speed: Speed::parse(s.text(&["pipeline", "speed"])).unwrap_or(Speed::Max),
             window: s.span_ms(&["pipeline", "window_ms"]),

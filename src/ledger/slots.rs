@@ -95,6 +95,16 @@ impl Slots {
         self.open.iter().filter(move |(key, _)| key.venue == *venue)
     }
 
+    /// Which use of which slot of an account was refused for good, if that was an order of this signal.
+    pub fn refused(&self, venue: &VenueAccount, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
+        let of_venue = self.free.iter().filter(|(key, _)| key.venue == *venue);
+        let mut refused = of_venue.filter_map(|(key, (slot, _))| Some((key, slot.last.as_ref()?)));
+        let (key, last) = refused.find(|(_, last)| {
+            last.signal == *signal && last.outcome == SlotOutcome::Refused && !last.is_passed_on
+        })?;
+        Some((key.clone(), last.generation))
+    }
+
     /// Whether a signal, or a later one of its symbol, was used.
     pub fn is_used(&self, signal: &SignalIdentity) -> bool {
         self.used.get(&lane(signal)).is_some_and(|&last| signal.id <= last)

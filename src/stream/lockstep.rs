@@ -22,6 +22,7 @@
 //! 3. After a restore from a [`LockstepSnapshot`] the sequence goes on as it would have.
 
 mod arrival;
+mod external;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -36,6 +37,7 @@ use crate::domain::{BrokerEvent, BrokerEventKind, Key, Signal, TickBatch, Timest
 pub use arrival::{OrderMismatch, Positions, Taken};
 
 use arrival::Arrivals;
+use external::{Outside, OutsideSnapshot};
 
 /// By what exec orders its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,7 @@ pub struct LockstepSnapshot {
     open_orders: u64,
     rows: u64,
     signals: u64,
+    outside: OutsideSnapshot,
 }
 
 /// Rows that may come out.
@@ -137,6 +140,7 @@ pub struct Lockstep {
     finished: bool,
     /// Unused when inputs are taken by key.
     arrivals: Arrivals,
+    outside: Outside,
 }
 
 impl Lockstep {
@@ -174,6 +178,7 @@ impl Lockstep {
             signals_seen: 0,
             finished: false,
             arrivals: Arrivals::at(Key::START, out),
+            outside: Outside::default(),
         }
     }
 
@@ -300,10 +305,15 @@ impl Lockstep {
                 return Next::Starved;
             }
         }
+        let outside = self.outside.next_due().filter(|&due| due <= head.frontier);
         if let Some(event) = self.events.front()
             && event.due <= head.frontier
+            && outside.is_none_or(|due| event.due <= due)
         {
             return self.pop_event();
+        }
+        if outside.is_some() {
+            return self.pop_outside();
         }
         if self.open_orders > 0 && head.frontier > self.horizon {
             let at = head.frontier;
@@ -339,8 +349,9 @@ impl Lockstep {
         if until < Key::END {
             rows.end = rows_through(&run.block, rows.clone(), until);
         }
-        if let Some(event) = self.events.front() {
-            let before = Timestamp::from_nanos(event.due.as_nanos().saturating_sub(1));
+        let due = self.events.front().map(|event| event.due);
+        if let Some(due) = due.into_iter().chain(self.outside.next_due()).min() {
+            let before = Timestamp::from_nanos(due.as_nanos().saturating_sub(1));
             rows.end = rows_until(&run.block, rows.clone(), before);
         }
         if self.open_orders > 0 {
@@ -370,6 +381,14 @@ impl Lockstep {
 
     /// Neither rows nor signals are in hand.
     fn at_rest(&mut self) -> Next {
+        // What comes later stands later.
+        let outside = self.outside.next_due();
+        if let Some(due) = outside {
+            if self.events.front().is_some_and(|event| event.due <= due) {
+                return self.pop_event();
+            }
+            return self.pop_outside();
+        }
         let through = self.ready_through.min(self.waiting_through);
         if through != Key::END || self.has_untaken() {
             return Next::Starved;
@@ -441,6 +460,7 @@ impl Lockstep {
             open_orders: self.open_orders,
             rows: self.rows,
             signals: self.signals_seen,
+            outside: self.outside.snapshot(),
         }
     }
 
@@ -464,6 +484,7 @@ impl Lockstep {
         restored.position = position;
         restored.ready_through = restored.ticks.complete();
         restored.waiting_through = restored.signals.complete();
+        restored.outside = Outside::restored(snapshot.outside, inputs.events);
         if self.merging == Merging::Arrival {
             restored.arrivals = Arrivals::at(position, inputs);
         }

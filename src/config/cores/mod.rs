@@ -5,8 +5,11 @@ mod clean;
 mod compare;
 mod exec;
 mod factors;
+mod orders;
 mod risk;
 mod simulator;
+
+pub use orders::ExchangeConfig;
 
 use super::settings::{Settings, Value};
 use crate::domain::Class;

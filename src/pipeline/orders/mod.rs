@@ -196,6 +196,16 @@ impl Orders {
         self.live.len()
     }
 
+    /// Whether nothing is under way, nor waits.
+    pub fn is_idle(&self) -> bool {
+        self.live.is_empty() && self.recovery.pending.is_empty()
+    }
+
+    /// What the exchange's clock shows, as far as is known.
+    pub fn exchange_now(&self, now: Timestamp) -> Timestamp {
+        self.clock.now(now).unwrap_or(now)
+    }
+
     /// Which use of which slot an order has or had last, for another exchange to refer to.
     pub fn slot_of(&self, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
         self.live.get(signal)?.slot.clone()

@@ -83,7 +83,8 @@ pub struct BrokerCounters {
 }
 
 impl BrokerCounters {
-    fn count(&mut self, kind: &BrokerEventKind) {
+    /// Counts what a broker says.
+    pub fn count(&mut self, kind: &BrokerEventKind) {
         match kind {
             BrokerEventKind::Accepted => self.accepted += 1,
             BrokerEventKind::Filled(_) => self.fills += 1,

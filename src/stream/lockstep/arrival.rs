@@ -21,13 +21,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Merge, Run, SignalBatch};
+use super::external::OUTSIDE;
 use super::{Lockstep, Ready, Waiting};
-use crate::domain::{Key, OrderId, TickBatch, Timestamp};
+use crate::domain::{BrokerEvent, Key, OrderId, TickBatch, Timestamp};
 
 /// Rows or signals of one input that were taken without another input between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
-    /// Tick inputs first, then signal inputs.
+    /// Tick inputs first, then signal inputs; the last number there is stands for brokers outside, whose
+    /// events are counted.
     pub input: u16,
     /// The last that was taken, by its own key.
     pub through: Key,
@@ -39,7 +41,7 @@ impl Taken {
     /// Appends to `steps`, as one with the last of them if it is of the same input.
     pub fn append_to(self, steps: &mut Vec<Self>) {
         match steps.last_mut() {
-            Some(last) if last.input == self.input => *last = self,
+            Some(last) if last.input == self.input && self.input != OUTSIDE => *last = self,
             Some(_) | None => steps.push(self),
         }
     }
@@ -52,11 +54,16 @@ pub struct Positions {
     pub ticks: Vec<Key>,
     /// By signal input.
     pub signals: Vec<Key>,
+    /// Events of brokers outside.
+    pub events: u64,
 }
 
 impl Positions {
     /// Whether everything of `step` has been handled.
     pub fn covers(&self, step: &Taken) -> bool {
+        if step.input == OUTSIDE {
+            return step.through.sequence <= self.events;
+        }
         let position = self.ticks.iter().chain(&self.signals).nth(usize::from(step.input));
         position.is_some_and(|&position| step.through <= position)
     }
@@ -82,11 +89,11 @@ pub struct OrderMismatch {
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     /// The last row taken, by exec's own key.
-    last: Key,
+    pub(super) last: Key,
     /// Steps to be taken before anything else.
     replayed: VecDeque<Taken>,
     /// Steps taken since [`Lockstep::take_steps`]. Bounded by the credit given out.
-    steps: Vec<Taken>,
+    pub(super) steps: Vec<Taken>,
     mismatch: Option<OrderMismatch>,
     /// What has come out.
     pub(super) out: Positions,
@@ -105,8 +112,14 @@ impl Arrivals {
 
 impl Lockstep {
     /// Steps to take before anything else, those that are done left out: what
-    /// [`Lockstep::take_steps`] gave out after the snapshot, in order.
-    pub fn replay(&mut self, steps: impl IntoIterator<Item = Taken>) {
+    /// [`Lockstep::take_steps`] gave out after the snapshot, in order, and the events of brokers outside
+    /// among them.
+    pub fn replay(
+        &mut self,
+        steps: impl IntoIterator<Item = Taken>,
+        events: impl IntoIterator<Item = (u64, BrokerEvent)>,
+    ) {
+        self.replay_events(events);
         let out = &self.arrivals.out;
         let missing = steps.into_iter().filter(|step| !out.covers(step));
         self.arrivals.replayed = missing.collect();
@@ -148,10 +161,18 @@ impl Lockstep {
                 self.note(self.ticks.len() + input, through);
             }
         }
+        self.take_outside();
     }
 
     /// Takes what is there of `step`. Returns whether that was all of it.
     fn take_again(&mut self, step: Taken) -> bool {
+        if step.input == OUTSIDE {
+            if !self.take_event_again(step) {
+                let (through, now) = (Key::START, self.arrivals.now());
+                self.arrivals.mismatch = Some(OrderMismatch { step, through, now });
+            }
+            return true;
+        }
         let input = usize::from(step.input);
         let mut through = Key::START;
         let received;
@@ -197,7 +218,7 @@ impl Lockstep {
 
     /// Whether something is in hand that was not taken yet.
     pub(super) fn has_untaken(&self) -> bool {
-        self.ticks.has_rows() || self.signals.has_rows()
+        self.ticks.has_rows() || self.signals.has_rows() || !self.outside.is_empty()
     }
 
     /// Up to where each input has come out. Where all that an input has said is out, that is as far as

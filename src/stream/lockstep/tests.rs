@@ -272,7 +272,7 @@ impl Exec {
         let (snapshot, brokers, length) = self.stored.clone();
         let position = snapshot.position;
         self.lockstep.restore(snapshot);
-        self.lockstep.replay(self.steps.iter().copied());
+        self.lockstep.replay(self.steps.iter().copied(), []);
         self.brokers = brokers;
         // Rows shipped ahead come again; brokers drop what they have.
         self.brokers.1.retain(|&key| key <= position);
@@ -303,7 +303,7 @@ proptest! {
         prop_assert!(finished);
 
         let mut follower = Exec::new(streams);
-        follower.lockstep.replay(exec.steps.iter().copied());
+        follower.lockstep.replay(exec.steps.iter().copied(), []);
         let finished = (0..3).rev().fold(false, |_, stream| follower.give(stream, usize::MAX));
         prop_assert!(finished);
         prop_assert_eq!(follower.steps, [], "nothing was left to be taken otherwise");
@@ -326,7 +326,7 @@ fn other_data_than_then_is_noticed() {
     let steps = exec.take_steps();
     for other in [&keys[..2], &[keys[0], keys[1], Key::of(31, 0, 3)]] {
         let mut follower = Lockstep::new(Merging::Arrival, LATENCY, 1, 0);
-        follower.replay(steps.clone());
+        follower.replay(steps.clone(), []);
         follower.on_ticks(0, 0, ticks(other, Key::END));
         assert_eq!(follower.mismatch().map(|mismatch| mismatch.step), Some(steps[0]), "{other:?}");
     }
@@ -362,4 +362,127 @@ fn arrival_order_is_another_order() {
     by_arrival.on_ticks(1, 0, ticks(&late, Key::END));
     run(&mut by_arrival, &mut Brokers::default(), &mut seen);
     assert_eq!(seen, ["20/0/1", "20/1/1"]);
+}
+
+/// Inputs of an exec whose brokers are all outside: they say something when the test does.
+struct Spoken {
+    lockstep: Lockstep,
+    seen: Vec<String>,
+    steps: Vec<Taken>,
+    events: Vec<(u64, BrokerEvent)>,
+    stored: (LockstepSnapshot, usize),
+}
+
+impl Spoken {
+    fn new() -> Self {
+        Self {
+            lockstep: Lockstep::new(Merging::Arrival, u64::MAX, 2, 1),
+            seen: Vec::new(),
+            steps: Vec::new(),
+            events: Vec::new(),
+            stored: (LockstepSnapshot::default(), 0),
+        }
+    }
+
+    fn give(&mut self, streams: &[Vec<Key>; 3], stream: usize, count: usize) -> bool {
+        let keys = &streams[stream];
+        let received = match stream {
+            2 => self.lockstep.signals().received(0),
+            input => self.lockstep.ticks().received(input),
+        };
+        let from = keys.partition_point(|&key| key <= received);
+        let (piece, complete) = cut(keys, from, from.saturating_add(count).min(keys.len()));
+        match stream {
+            2 => self.lockstep.on_signals(0, 0, signals(piece, complete)),
+            input => self.lockstep.on_ticks(input, 0, ticks(piece, complete)),
+        };
+        self.go_on()
+    }
+
+    /// Everything that was ever said is said again, and then `number`.
+    fn speak(&mut self, number: u64) {
+        let heard = self.events.len() as u64;
+        for number in (heard.saturating_sub(2)..heard).chain([number]) {
+            self.lockstep.on_outside(said(number));
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) -> bool {
+        self.steps.extend(self.lockstep.take_steps());
+        self.events.extend(self.lockstep.take_events());
+        assert_eq!(self.lockstep.mismatch(), None);
+        loop {
+            let next = self.lockstep.next_step();
+            let text = label(&next);
+            self.seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
+            match next {
+                Next::Rows(..) | Next::Event(_) | Next::Signal(..) => {}
+                Next::Finished => return true,
+                Next::Starved => return false,
+                Next::Advance { .. } | Next::Expire => panic!("no broker is inside"),
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        let (snapshot, length) = self.stored.clone();
+        self.lockstep.restore(snapshot);
+        self.lockstep.replay(self.steps.iter().copied(), self.events.iter().copied());
+        self.seen.truncate(length);
+        self.go_on();
+    }
+}
+
+/// The `number`th thing that is said: of each order, that it is there, and later that it is over.
+fn said(number: u64) -> BrokerEvent {
+    let order = OrderId { key: Key::of(number / 2, 0, number / 2), ordinal: 0 };
+    let closed = BrokerEventKind::Closed { remaining: Quantity::ZERO };
+    BrokerEvent {
+        due: Timestamp::default(),
+        order,
+        ordinal: 0,
+        broker: BrokerId(0),
+        kind: if number.is_multiple_of(2) { BrokerEventKind::Accepted } else { closed },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// What brokers outside say comes out once, and at the same place after any restart.
+    #[test]
+    fn what_brokers_outside_say_is_taken_once_and_at_the_same_place_again(
+        steps in proptest::collection::vec(proptest::collection::vec(0u64..9, 1..40), 2),
+        pieces in proptest::collection::vec((0usize..4, 1usize..9, 0u8..8), 0..80),
+    ) {
+        let (sources, answered) = rows(&steps);
+        let streams = [sources[0].clone(), sources[1].clone(), answered];
+        let mut exec = Spoken::new();
+        for (stream, count, event) in pieces {
+            match stream {
+                3 => exec.speak(exec.events.len() as u64),
+                _ => drop(exec.give(&streams, stream, count)),
+            }
+            match event {
+                5 | 6 if exec.lockstep.is_between_keys() => {
+                    exec.stored = (exec.lockstep.snapshot(), exec.seen.len());
+                }
+                7 => exec.crash(),
+                _ => {}
+            }
+        }
+        let finished = (0..3).fold(false, |_, stream| exec.give(&streams, stream, usize::MAX));
+        prop_assert!(finished);
+
+        let mut follower = Spoken::new();
+        follower.lockstep.replay(exec.steps.iter().copied(), exec.events.iter().copied());
+        let finished =
+            (0..3).rev().fold(false, |_, stream| follower.give(&streams, stream, usize::MAX));
+        prop_assert!(finished);
+        prop_assert_eq!(&follower.seen, &exec.seen);
+        let events = exec.seen.iter().filter(|label| label.starts_with('e')).count();
+        prop_assert_eq!(events, exec.events.len());
+        let total: usize = streams.iter().map(Vec::len).sum();
+        prop_assert_eq!(exec.seen.len(), total + events);
+    }
 }

@@ -1,0 +1,447 @@
+//! A broker outside: takes orders to an exchange, by the order protocol, and says what became of them.
+//!
+//! ```text
+//! router ── BrokerStep ──▶ Orders ─┬─▶ the ledger: intents, and what became of them
+//!                                  ├─▶ the exchange: requests, questions
+//! risk   ◀────── events ───────────┴──── what either of them says
+//! ```
+//!
+//! What it says has no time: exec gives it one, and writes it down, see
+//! [`tickwright_core::stream::Lockstep::on_outside`].
+//!
+//! *Failover.* Its state is part of exec's checkpoint. Whoever goes on from there reads the ledger and the
+//! exchange first, and says everything again that may not have been heard.
+//!
+//! *Delivery.* Orders come in lockstep with risk, see [`crate::kit::exec`]. What goes to the exchange is
+//! sent once.
+
+mod answers;
+mod client;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use tickwright_core::domain::{
+    BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Fill, Histogram, Instrument,
+    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
+    Timestamp,
+};
+use tickwright_core::pipeline::orders::{
+    Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersEffect, OrdersSnapshot, Said,
+    SlotsFound, TradeReport,
+};
+use tickwright_core::pipeline::venue::BrokerCounters;
+
+use crate::broker::BrokerReport;
+use crate::kit::exec::{BrokerDone, BrokerStep, Epoch, Want};
+use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
+use crate::ledger::LedgerClient;
+
+use client::{Client, Credentials};
+
+/// The role of a broker outside: 0 is the primary.
+pub fn role(broker: usize) -> String {
+    format!("exchange_broker/{broker}")
+}
+
+/// Between two looks at what is due.
+const WAKE_EVERY: Duration = Duration::from_millis(20);
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub enum ExchangeBrokerMessage {
+    /// From risk by way of the router: begin this epoch with this state, or with none.
+    Restore(Epoch, Option<Vec<u8>>),
+    /// From the router.
+    Step(BrokerStep),
+    /// From risk: the last word on this order has taken effect.
+    Heard(OrderId),
+    /// What has been done?
+    Report(RpcReplyPort<BrokerReport>),
+    /// What has come back, to the life that asked.
+    Back(u64, Box<Back>),
+    /// Time has passed.
+    Wake,
+}
+
+/// What was asked for has come, or has not.
+#[derive(Debug)]
+pub enum Back {
+    /// From the ledger.
+    Committed(Vec<Result<SlotDone, SlotRefusal>>),
+    /// From the ledger; none, if it gave no answer.
+    Slots(Option<SlotsFound>),
+    /// The ledger cannot tell whether a command was carried out.
+    Confused(String),
+    /// Of a request.
+    Answer(ClientOrderId, u32, Answer),
+    /// Of a question about an order.
+    Found(ClientOrderId, Found),
+    /// The exchange's time, and when it was asked for.
+    Time(Timestamp, Option<Timestamp>),
+    /// Of a symbol, and whether there are no more.
+    Trades(Symbol, Option<(Vec<TradeReport>, bool)>),
+    /// Of one order.
+    TradesOf(ClientOrderId, Option<Vec<TradeReport>>),
+    /// Of a symbol, and whether there are no more.
+    History(Symbol, Option<(Vec<OrderReport>, bool)>),
+    /// Whether a session has begun.
+    Session(bool),
+}
+
+/// Where the exchange is, and whose account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeAddress {
+    /// The base of its REST addresses.
+    pub base_url: String,
+    /// A file with one line, `KEY:SECRET`.
+    pub keys_file: String,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+}
+
+/// What the actor is started with.
+pub struct ExchangeBrokerArguments {
+    /// Which broker.
+    pub broker: BrokerId,
+    /// Where.
+    pub address: ExchangeAddress,
+    /// The protocol.
+    pub orders: OrdersConfig,
+    /// What the other broker is called, if there is another: orders that it refused come here.
+    pub other: Option<OrdersConfig>,
+    /// Which pipeline this is: its signals are used once.
+    pub run: String,
+    /// Names of strategies, by number.
+    pub strategies: Vec<String>,
+    /// What must be agreed on.
+    pub ledger: LedgerClient,
+    /// For what is due.
+    pub clock: Clock,
+    /// Where to register.
+    pub directory: Directory,
+    /// Reaches the router.
+    pub done: Outlet<BrokerDone>,
+    /// Reaches risk.
+    pub said: Outlet<BrokerEvent>,
+    /// Tells risk that this actor has started.
+    pub hello: Outlet<()>,
+}
+
+impl fmt::Debug for ExchangeBrokerArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeBrokerArguments")
+            .field("broker", &self.broker)
+            .field("address", &self.address.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct ExchangeBrokerActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub struct ExchangeBrokerState {
+    myself: ActorRef<ExchangeBrokerMessage>,
+    arguments: ExchangeBrokerArguments,
+    client: Arc<Client>,
+    epoch: Epoch,
+    /// Counts cores: what comes back for an earlier one is dropped.
+    life: u64,
+    core: Orders,
+    /// By exec's number.
+    instruments: BTreeMap<InstrumentIndex, Arc<Instrument>>,
+    by_symbol: BTreeMap<Symbol, (InstrumentIndex, Arc<Instrument>)>,
+    /// Orders whose last word was not heard. Bounded by the live orders that risk allows.
+    orders: BTreeMap<OrderId, Order>,
+    /// Whoever waits until all orders are over.
+    expiring: bool,
+    counters: BrokerCounters,
+    latency: Histogram,
+}
+
+impl Actor for ExchangeBrokerActor {
+    type Msg = ExchangeBrokerMessage;
+    type State = ExchangeBrokerState;
+    type Arguments = ExchangeBrokerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ExchangeBrokerMessage>,
+        arguments: ExchangeBrokerArguments,
+    ) -> Result<ExchangeBrokerState, ActorProcessingErr> {
+        let ExchangeAddress { base_url, keys_file, .. } = &arguments.address;
+        let base: Uri = base_url.parse().map_err(|error| format!("{base_url}: {error}"))?;
+        let client = Arc::new(Client::new(base, Credentials::read(keys_file)?));
+        arguments.directory.register(&role(usize::from(arguments.broker.0)), &myself);
+        myself.send_interval(WAKE_EVERY, || ExchangeBrokerMessage::Wake);
+        // Risk is not there yet at the first start; then it begins the epoch by itself.
+        let _ = arguments.hello.send(());
+        Ok(ExchangeBrokerState {
+            core: Orders::new(arguments.orders.clone(), None),
+            myself,
+            arguments,
+            client,
+            epoch: 0,
+            life: 0,
+            instruments: BTreeMap::new(),
+            by_symbol: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            expiring: false,
+            counters: BrokerCounters::default(),
+            latency: Histogram::default(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ExchangeBrokerMessage>,
+        message: ExchangeBrokerMessage,
+        state: &mut ExchangeBrokerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ExchangeBrokerMessage::Restore(epoch, bytes) => state.restore(epoch, bytes)?,
+            ExchangeBrokerMessage::Step(step) if step.epoch == state.epoch => state.step(&step)?,
+            // Left over from an epoch that has ended.
+            ExchangeBrokerMessage::Step(_) => {}
+            ExchangeBrokerMessage::Heard(order) => state.on_heard(order),
+            ExchangeBrokerMessage::Report(reply) => {
+                let (counters, latency) = (state.counters, state.latency.clone());
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(BrokerReport { counters, latency });
+            }
+            ExchangeBrokerMessage::Back(life, back) if life == state.life => {
+                state.on_back(*back)?
+            }
+            ExchangeBrokerMessage::Back(..) => {}
+            ExchangeBrokerMessage::Wake => {
+                let effects = state.core.on_wake(state.now());
+                state.act(effects);
+            }
+        }
+        state.consider_expired();
+        Ok(())
+    }
+}
+
+/// What survives: this broker's part of exec's checkpoint.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Checkpoint {
+    orders: OrdersSnapshot,
+    placed: Vec<(OrderId, Order)>,
+    instruments: Vec<(InstrumentIndex, Arc<Instrument>)>,
+    counters: BrokerCounters,
+}
+
+impl ExchangeBrokerState {
+    fn now(&self) -> Timestamp {
+        self.arguments.clock.now()
+    }
+
+    fn restore(&mut self, epoch: Epoch, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
+        self.epoch = epoch;
+        self.life += 1;
+        self.expiring = false;
+        self.instruments.clear();
+        self.by_symbol.clear();
+        let mut snapshot = None;
+        (self.orders, self.counters) = (BTreeMap::new(), BrokerCounters::default());
+        if let Some(bytes) = bytes {
+            let checkpoint: Checkpoint = wire::decode(&bytes)?;
+            self.orders = checkpoint.placed.into_iter().collect();
+            self.counters = checkpoint.counters;
+            checkpoint.instruments.into_iter().for_each(|(index, of)| self.list(index, of));
+            snapshot = Some(checkpoint.orders);
+        }
+        self.core = Orders::new(self.arguments.orders.clone(), snapshot);
+        let effects = self.core.start(self.now());
+        self.act(effects);
+        Ok(())
+    }
+
+    fn list(&mut self, index: InstrumentIndex, instrument: Arc<Instrument>) {
+        self.by_symbol.insert(instrument.symbol.clone(), (index, Arc::clone(&instrument)));
+        self.instruments.insert(index, instrument);
+    }
+
+    fn step(&mut self, step: &BrokerStep) -> Result<(), ActorProcessingErr> {
+        for listing in step.listings.iter() {
+            self.list(listing.index, Arc::clone(&listing.instrument));
+        }
+        for (placement, origin_nanos) in &step.placements {
+            self.place(placement)?;
+            if *origin_nanos > 0 {
+                self.latency.record(monotonic_nanos().saturating_sub(*origin_nanos));
+            }
+        }
+        match step.want {
+            Want::Nothing | Want::Verdict => {}
+            Want::Advance(_) => self.answer(None),
+            Want::State => {
+                let checkpoint = Checkpoint {
+                    orders: self.core.snapshot(),
+                    placed: self.orders.iter().map(|(id, order)| (*id, *order)).collect(),
+                    instruments: self
+                        .instruments
+                        .iter()
+                        .map(|(index, of)| (*index, Arc::clone(of)))
+                        .collect(),
+                    counters: self.counters,
+                };
+                self.answer(Some(wire::encode(&checkpoint)));
+            }
+            Want::Expire => self.expiring = true,
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, placement: &Placement) -> Result<(), ActorProcessingErr> {
+        let order = placement.order;
+        let instrument = self.instruments.get(&order.instrument);
+        let instrument = instrument.ok_or("an order for an instrument that was never listed")?;
+        let signal = self.signal_of(&order, instrument);
+        let new = NewOrder {
+            symbol: instrument.symbol.clone(),
+            side: order.side,
+            quantity: order.quantity,
+            limit_price: order.limit_price,
+            refused_by: (placement.attempt > 0).then(|| self.refused_by(&signal)).flatten(),
+            signal,
+        };
+        self.counters.placed += 1;
+        self.orders.insert(order.id, order);
+        let now = self.now();
+        let effects = self.core.place(new, now);
+        self.act(effects);
+        Ok(())
+    }
+
+    fn signal_of(&self, order: &Order, instrument: &Instrument) -> SignalIdentity {
+        let place = usize::from(order.strategy.0);
+        let strategy = self.arguments.strategies.get(place);
+        SignalIdentity {
+            run: self.arguments.run.clone(),
+            strategy: strategy.cloned().unwrap_or_else(|| place.to_string()),
+            symbol: instrument.symbol.clone(),
+            id: order.id,
+        }
+    }
+
+    /// The other broker's refusal of the signal that is on record.
+    fn refused_by(
+        &self,
+        signal: &SignalIdentity,
+    ) -> Option<(tickwright_core::domain::SlotKey, u64)> {
+        let venue = &self.arguments.other.as_ref()?.venue;
+        self.arguments.ledger.local(|ledger| ledger.slots().refused(venue, signal))
+    }
+
+    fn on_heard(&mut self, order: OrderId) {
+        let Some(placed) = self.orders.remove(&order) else { return };
+        if let Some(instrument) = self.instruments.get(&placed.instrument) {
+            let signal = self.signal_of(&placed, instrument);
+            self.core.on_heard(&signal);
+        }
+    }
+
+    fn on_back(&mut self, back: Back) -> Result<(), ActorProcessingErr> {
+        let now = self.now();
+        let core = &mut self.core;
+        let effects = match back {
+            Back::Committed(results) => core.on_committed(&results, now),
+            Back::Slots(slots) => core.on_slots(slots, now),
+            // It is read anew by whoever comes next.
+            Back::Confused(reason) => return Err(reason.into()),
+            Back::Answer(client_id, attempt, answer) => {
+                core.on_answer(&client_id, attempt, answer, now)
+            }
+            Back::Found(client_id, found) => core.on_found(&client_id, &found, now),
+            Back::Time(asked, told) => core.on_time(asked, told, now),
+            Back::Trades(symbol, trades) => {
+                let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
+                core.on_trades(&symbol, trades, now)
+            }
+            Back::TradesOf(client_id, trades) => {
+                core.on_trades_of(&client_id, trades.as_deref(), now)
+            }
+            Back::History(symbol, orders) => {
+                let orders = orders.as_ref().map(|(orders, is_last)| (&orders[..], *is_last));
+                core.on_history(&symbol, orders, now)
+            }
+            Back::Session(is_begun) => core.on_session(is_begun, now),
+        };
+        self.act(effects);
+        Ok(())
+    }
+
+    fn act(&mut self, effects: Vec<OrdersEffect>) {
+        for effect in effects {
+            match effect {
+                OrdersEffect::Tell(signal, said) => self.tell(&signal, said),
+                OrdersEffect::Stray(trade) => {
+                    tracing::warn!(?trade, "the account traded, and nobody here asked for it");
+                }
+                OrdersEffect::Alarm(text) => tracing::error!("{text}"),
+                asked @ (OrdersEffect::Commit(_)
+                | OrdersEffect::ReadSlots
+                | OrdersEffect::Send(_)
+                | OrdersEffect::Query { .. }
+                | OrdersEffect::AskTime
+                | OrdersEffect::Trades { .. }
+                | OrdersEffect::TradesOf { .. }
+                | OrdersEffect::History { .. }
+                | OrdersEffect::Session(_)) => self.ask(asked),
+            }
+        }
+    }
+
+    /// Tells risk.
+    fn tell(&mut self, signal: &SignalIdentity, said: Said) {
+        let Some(order) = self.orders.get(&signal.id).copied() else { return };
+        let kind = match said {
+            Said::Accepted => BrokerEventKind::Accepted,
+            Said::Unknown => BrokerEventKind::Unknown,
+            Said::Refused(refusal) => BrokerEventKind::Refused(refusal),
+            Said::Closed { remaining } => BrokerEventKind::Closed { remaining },
+            Said::Filled(trade) => BrokerEventKind::Filled(Fill {
+                order: order.id,
+                instrument: order.instrument,
+                account: order.account,
+                trade_id: trade.trade,
+                broker: self.arguments.broker,
+                side: trade.side,
+                quantity: trade.quantity,
+                price: trade.price,
+                fee: trade.fee,
+            }),
+        };
+        self.counters.count(&kind);
+        let (due, ordinal, broker) = (Timestamp::default(), 0, self.arguments.broker);
+        let event = BrokerEvent { due, order: order.id, ordinal, broker, kind };
+        // If risk has gone, another epoch begins.
+        let _ = self.arguments.said.send(event);
+    }
+
+    fn answer(&self, state: Option<Vec<u8>>) {
+        let (epoch, broker) = (self.epoch, self.arguments.broker);
+        let done = BrokerDone { epoch, broker, events: Vec::new(), next_arrival: None, state };
+        // If the router has gone, another epoch begins.
+        let _ = self.arguments.done.send(done);
+    }
+
+    /// The data has ended: answers once no order is under way.
+    fn consider_expired(&mut self) {
+        if self.expiring && self.core.is_idle() {
+            self.expiring = false;
+            self.answer(None);
+        }
+    }
+}

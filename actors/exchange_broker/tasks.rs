@@ -1,0 +1,172 @@
+//! What the protocol asks of the ledger and of the exchange, each in a task of its own.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use tickwright_core::domain::{Instrument, Side, Symbol, Timestamp, decimal};
+use tickwright_core::ledger::{Operation, Outcome, Refusal};
+use tickwright_core::pipeline::orders::{OrdersEffect, Request, SlotsFound};
+
+use super::{Back, ExchangeBrokerMessage, ExchangeBrokerState, answers};
+
+/// How many orders or trades are asked for at once.
+const PAGE: usize = 500;
+
+/// How long most voters may take to answer a read.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
+impl ExchangeBrokerState {
+    /// Begins what an effect asks for; what comes of it comes back as a message.
+    pub(super) fn ask(&self, effect: OrdersEffect) {
+        let client = Arc::clone(&self.client);
+        let ledger = self.arguments.ledger.clone();
+        let patience = self.arguments.address.patience;
+        match effect {
+            OrdersEffect::Commit(commands) => self.spawn(async move {
+                match ledger.submit_until_answered(Operation::Slots(commands)).await {
+                    Ok(Outcome::Slots(results)) => Back::Committed(results),
+                    Ok(_) => Back::Confused("the ledger gave a confused answer".into()),
+                    Err(refusal @ Refusal::TooOld) => Back::Confused(refusal.to_string()),
+                    Err(refusal) => Back::Confused(format!("the ledger refuses: {refusal}")),
+                }
+            }),
+            OrdersEffect::ReadSlots => {
+                let venue = self.arguments.orders.venue.clone();
+                self.spawn(async move {
+                    let slots = ledger.read(READ_PATIENCE, |ledger| {
+                        let slots = ledger.slots();
+                        let open = slots.open_of(&venue);
+                        SlotsFound {
+                            cluster: slots.cluster(),
+                            is_reconciled: slots.venue(&venue).is_reconciled,
+                            open: open.map(|(key, slot)| (key.clone(), slot.clone())).collect(),
+                        }
+                    });
+                    Back::Slots(slots.await.ok())
+                });
+            }
+            OrdersEffect::Send(request) => {
+                let Some(instrument) = self.instrument(&request.symbol) else { return };
+                let query = query_of(&request, &instrument);
+                let (client_id, attempt) = (request.client_id, request.attempt);
+                self.spawn(async move {
+                    let path = "/api/v3/order";
+                    let result = client.signed(Method::POST, path, &query, patience).await;
+                    Back::Answer(client_id, attempt, answers::answer(&result, &instrument))
+                });
+            }
+            OrdersEffect::Query { client_id, symbol } => {
+                let Some(instrument) = self.instrument(&symbol) else { return };
+                let query = format!("origClientOrderId={client_id}");
+                let query = self.stamped(&instrument, &query);
+                self.spawn(async move {
+                    let path = "/api/v3/order";
+                    let result = client.signed(Method::GET, path, &query, patience).await;
+                    Back::Found(client_id, answers::found(&result, &instrument))
+                });
+            }
+            OrdersEffect::AskTime => {
+                let asked = self.now();
+                self.spawn(async move {
+                    let told = answers::time(&client.open("/api/v3/time", patience).await);
+                    let told =
+                        told.map(|told| Timestamp::from_nanos(told.saturating_mul(1_000_000)));
+                    Back::Time(asked, told)
+                });
+            }
+            OrdersEffect::Trades { symbol, after } => {
+                let Some(instrument) = self.instrument(&symbol) else { return };
+                let query = format!("fromId={}&limit={PAGE}", after + 1);
+                let query = self.stamped(&instrument, &query);
+                self.spawn(async move {
+                    let path = "/api/v3/myTrades";
+                    let result = client.signed(Method::GET, path, &query, patience).await;
+                    let trades = answers::trades(&result, &instrument);
+                    let trades = trades.map(|trades| (trades.len() < PAGE, trades));
+                    Back::Trades(symbol, trades.map(|(is_last, trades)| (trades, is_last)))
+                });
+            }
+            OrdersEffect::TradesOf { client_id, symbol, order } => {
+                let Some(instrument) = self.instrument(&symbol) else { return };
+                let query = self.stamped(&instrument, &format!("orderId={order}&limit={PAGE}"));
+                self.spawn(async move {
+                    let path = "/api/v3/myTrades";
+                    let result = client.signed(Method::GET, path, &query, patience).await;
+                    Back::TradesOf(client_id, answers::trades(&result, &instrument))
+                });
+            }
+            OrdersEffect::History { symbol, after } => {
+                let Some(instrument) = self.instrument(&symbol) else { return };
+                let query = format!("orderId={}&limit={PAGE}", after + 1);
+                let query = self.stamped(&instrument, &query);
+                self.spawn(async move {
+                    let path = "/api/v3/allOrders";
+                    let result = client.signed(Method::GET, path, &query, patience).await;
+                    let orders = answers::orders(&result, &instrument);
+                    let orders = orders.map(|orders| (orders.len() < PAGE, orders));
+                    Back::History(symbol, orders.map(|(is_last, orders)| (orders, is_last)))
+                });
+            }
+            OrdersEffect::Session(session) => {
+                let stamp = self.stamp();
+                self.spawn(async move {
+                    client.set_session(session);
+                    let path = "/exchange/session";
+                    let result = client.signed(Method::POST, path, &stamp, patience).await;
+                    Back::Session(result.is_ok_and(|response| response.status == 200))
+                });
+            }
+            OrdersEffect::Tell(..) | OrdersEffect::Stray(_) | OrdersEffect::Alarm(_) => {}
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = Back> + Send + 'static) {
+        let (myself, life) = (self.myself.clone(), self.life);
+        tokio::spawn(async move {
+            let back = Box::new(work.await);
+            // Whoever asked may have ended.
+            let _ = myself.cast(ExchangeBrokerMessage::Back(life, back));
+        });
+    }
+
+    fn instrument(&self, symbol: &Symbol) -> Option<Arc<Instrument>> {
+        let found = self.by_symbol.get(symbol);
+        if found.is_none() {
+            tracing::error!(
+                symbol = symbol.as_str(),
+                "an order of a symbol that is not traded here"
+            );
+        }
+        found.map(|(_, instrument)| Arc::clone(instrument))
+    }
+
+    fn stamped(&self, instrument: &Instrument, query: &str) -> String {
+        format!("symbol={}&{query}&{}", answers::name_of(instrument), self.stamp())
+    }
+
+    /// Of a question, which may be answered late.
+    fn stamp(&self) -> String {
+        let now = self.core.exchange_now(self.now()).as_nanos() / 1_000_000;
+        format!("timestamp={now}&recvWindow=10000")
+    }
+}
+
+/// The request, to the letter.
+fn query_of(request: &Request, instrument: &Instrument) -> String {
+    let side = match request.side {
+        Side::Buy => "BUY",
+        Side::Sell => "SELL",
+    };
+    let quantity = decimal::format(request.quantity.0.into(), instrument.quantity_decimals);
+    let price = decimal::format(request.limit_price.0.into(), instrument.price_decimals);
+    format!(
+        "symbol={}&side={side}&type=LIMIT&timeInForce=IOC&quantity={quantity}&price={price}\
+         &newClientOrderId={}&newOrderRespType=RESULT&timestamp={}&recvWindow={}",
+        answers::name_of(instrument),
+        request.client_id,
+        request.made.as_nanos() / 1_000_000,
+        request.window.as_millis(),
+    )
+}

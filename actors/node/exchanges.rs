@@ -1,0 +1,91 @@
+//! Brokers outside, and what reaches them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tickwright_core::config::ExchangeConfig;
+use tickwright_core::domain::{BrokerId, OrderId};
+
+use super::Wiring;
+use crate::broker::{self, BrokerMessage};
+use crate::exchange_broker::{
+    self, ExchangeAddress, ExchangeBrokerActor, ExchangeBrokerArguments, ExchangeBrokerMessage,
+};
+use crate::kit::exec::{BrokerStep, Epoch};
+use crate::kit::{ChildSpec, Outlet};
+use crate::ledger::LedgerClient;
+use crate::risk::{self, RiskMessage};
+use crate::router::{self, RouterMessage};
+
+impl Wiring {
+    /// The exchange that a broker stands for, with what it needs; none, if it is a paper broker.
+    pub(super) fn exchange(&self, broker: u8) -> Option<(ExchangeConfig, LedgerClient)> {
+        let ledger = self.ledger.clone()?;
+        // Drawn once for each start: it counts only where a ledger has no slots yet.
+        let drawn = ledger.draw_number();
+        Some((self.config.exchange(BrokerId(broker), drawn)?, ledger))
+    }
+
+    pub(super) fn exchange_broker(
+        &self,
+        broker: u8,
+        (exchange, ledger): (ExchangeConfig, LedgerClient),
+        progress: &Arc<AtomicU64>,
+    ) -> ChildSpec {
+        let wiring = self.clone();
+        let role = exchange_broker::role(usize::from(broker));
+        let progress = Arc::clone(progress);
+        let other = self.exchange(1 - broker.min(1)).map(|(other, _)| other.orders);
+        let strategies: Vec<String> =
+            self.config.strategies.iter().map(|strategy| strategy.name.clone()).collect();
+        self.stage(
+            role,
+            || ExchangeBrokerActor,
+            progress,
+            move |_| ExchangeBrokerArguments {
+                broker: BrokerId(broker),
+                address: ExchangeAddress {
+                    base_url: exchange.base_url.clone(),
+                    keys_file: exchange.keys_file.clone(),
+                    patience: exchange.answer,
+                },
+                orders: exchange.orders.clone(),
+                other: other.clone(),
+                run: wiring.config.pipeline.run.clone(),
+                strategies: strategies.clone(),
+                ledger: ledger.clone(),
+                clock: wiring.clock.clone(),
+                directory: wiring.directory.clone(),
+                done: wiring.to(router::ROLE, RouterMessage::Done),
+                said: wiring.to(risk::ROLE, RiskMessage::Said),
+                hello: wiring.member_is_back(),
+            },
+        )
+    }
+
+    /// Reaches a broker of either kind.
+    pub(super) fn to_broker(&self, broker: u8) -> Outlet<BrokerStep> {
+        let place = usize::from(broker);
+        match self.exchange(broker) {
+            Some(_) => self.to(&exchange_broker::role(place), ExchangeBrokerMessage::Step),
+            None => self.to(&broker::role(place), BrokerMessage::Step),
+        }
+    }
+
+    /// Begins an epoch at a broker of either kind.
+    pub(super) fn to_restore(&self, broker: u8) -> Outlet<(Epoch, Option<Vec<u8>>)> {
+        let role = broker::role(usize::from(broker));
+        match self.exchange(broker) {
+            Some(_) => {
+                self.to(&role, |(epoch, state)| ExchangeBrokerMessage::Restore(epoch, state))
+            }
+            None => self.to(&role, |(epoch, state)| BrokerMessage::Restore(epoch, state)),
+        }
+    }
+
+    /// Tells a broker outside that the last word on an order has taken effect.
+    pub(super) fn to_heard(&self, broker: u8) -> Option<Outlet<OrderId>> {
+        self.exchange(broker)?;
+        Some(self.to(&exchange_broker::role(usize::from(broker)), ExchangeBrokerMessage::Heard))
+    }
+}
