@@ -354,6 +354,7 @@ impl ExchangeBrokerState {
 
     fn on_back(&mut self, back: Back) -> Result<(), ActorProcessingErr> {
         let now = self.now();
+        tracing::debug!(?back, "order protocol");
         let core = &mut self.core;
         let effects = match back {
             Back::Committed(results) => core.on_committed(&results, now),
@@ -384,6 +385,7 @@ impl ExchangeBrokerState {
 
     fn act(&mut self, effects: Vec<OrdersEffect>) {
         for effect in effects {
+            tracing::debug!(?effect, "order protocol");
             match effect {
                 OrdersEffect::Tell(signal, said) => self.tell(&signal, said),
                 OrdersEffect::Stray(trade) => {

@@ -74,18 +74,21 @@ impl Wiring {
 
     /// Begins an epoch at a broker of either kind.
     pub(super) fn to_restore(&self, broker: u8) -> Outlet<(Epoch, Option<Vec<u8>>)> {
-        let role = broker::role(usize::from(broker));
+        let place = usize::from(broker);
         match self.exchange(broker) {
-            Some(_) => {
-                self.to(&role, |(epoch, state)| ExchangeBrokerMessage::Restore(epoch, state))
+            Some(_) => self.to(&exchange_broker::role(place), |(epoch, state)| {
+                ExchangeBrokerMessage::Restore(epoch, state)
+            }),
+            None => {
+                self.to(&broker::role(place), |(epoch, state)| BrokerMessage::Restore(epoch, state))
             }
-            None => self.to(&role, |(epoch, state)| BrokerMessage::Restore(epoch, state)),
         }
     }
 
     /// Tells a broker outside that the last word on an order has taken effect.
     pub(super) fn to_heard(&self, broker: u8) -> Option<Outlet<OrderId>> {
         self.exchange(broker)?;
-        Some(self.to(&exchange_broker::role(usize::from(broker)), ExchangeBrokerMessage::Heard))
+        let role = exchange_broker::role(usize::from(broker));
+        Some(self.to(&role, ExchangeBrokerMessage::Heard))
     }
 }
