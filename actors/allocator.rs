@@ -256,19 +256,7 @@ fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
     let sessions = ledger.sessions().iter().filter(|(_, session)| !session.opening.is_witness);
     let of = sessions.filter_map(|(id, session)| {
         let opening = &session.opening;
-        let is_same = |profile: &&Profile| {
-            profile.id == opening.node && profile.incarnation == opening.incarnation
-        };
-        let profile = profiles.iter().find(is_same)?;
-        let serves = profile.services.iter();
-        Some(Candidate {
-            node: opening.node.clone(),
-            session: id.0,
-            duties: profile.duties.clone(),
-            weight: 1.0,
-            load: 0.0,
-            serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
-        })
+        Candidate::of(&opening.node, id.0, opening.incarnation, profiles)
     });
     of.collect()
 }

@@ -229,7 +229,7 @@ impl Actor for RiskActor {
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
         let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
         log.tell(Outlet::to_actor(&myself, RiskMessage::ArrivalsStored));
-        let arrivals = Arrivals::new(merging == Merging::Arrival, log);
+        let arrivals = Arrivals { is_used: merging == Merging::Arrival, log, awaited: None };
         let mut state = RiskState {
             myself: myself.clone(),
             checker: RiskChecker::new(limits.clone()),

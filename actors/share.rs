@@ -498,8 +498,7 @@ impl Worker {
             .filter(|(unit, epoch)| !here.contains(unit) && !self.is_in_trouble(*unit, *epoch))
             .collect();
         self.ask_for(&new).await;
-        let new = self.bring_logs(new).await;
-        self.gather(&new).await;
+        let new = self.bring(new).await;
         for (unit, epoch) in new {
             is_changed = true;
             self.begin(unit, epoch).await;

@@ -214,6 +214,8 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     let drained = deed(calc, &drain("exec-1", false), None).unwrap();
     assert!(drained["moved"].as_array().unwrap().contains(&json!("exec")), "{drained}");
     assert_eq!(units(data, "exec-1"), BTreeSet::new());
+    let has_exec = data.status().unwrap()["ledger"]["exec"].as_str().unwrap().to_owned();
+    assert!(units(data, &has_exec).contains("exec") && has_exec != "exec-1", "{has_exec}");
     deed(data, &drain("exec-1", true), None).unwrap();
     until("exec is brought back", || units(data, "exec-1").contains("exec"));
     let undone = deed(data, &drain("calc-1", true), None).unwrap();

@@ -53,6 +53,9 @@ pub struct ArrivalLog {
     shared: Arc<Mutex<Shared>>,
 }
 
+/// What is done once what it follows from is stored.
+type Then = Box<dyn FnOnce() + Send>;
+
 /// What a record's way to the disk came to.
 pub type ArrivalsStored = Result<(), StoreError>;
 
@@ -65,7 +68,7 @@ pub struct Arrived {
     pub events: Vec<(u64, BrokerEvent)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     /// Steps by the number of their record. Bounded by the rows between two checkpoints.
     records: VecDeque<(u64, Arrived)>,
@@ -77,6 +80,8 @@ struct Shared {
     durable: u64,
     /// Told of each record that has reached the disk, or could not.
     stored: Option<Outlet<ArrivalsStored>>,
+    /// What waits for all records before a number. As many as checkpoints are on their way.
+    waiting: VecDeque<(u64, Then)>,
 }
 
 impl fmt::Debug for ArrivalLog {
@@ -121,13 +126,19 @@ impl ArrivalLog {
         Ok(log)
     }
 
-    /// Writes into `to` every step that `from` holds: a run there will follow them.
+    /// Writes into `to` every step of the run in `from`: a run there will follow them. Returns how many there
+    /// are; none, if they were not kept from the beginning.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub fn copy(from: &Store, to: &Store) -> Result<usize, StoreError> {
-        let Arrived { steps, mut events } = Self::open(from, true, None)?.arrived();
+        let log = Self::open(from, true, None)?;
+        // What a checkpoint covered has been forgotten.
+        if log.lock().records.front().is_some_and(|&(first, _)| first > 0) {
+            return Ok(0);
+        }
+        let Arrived { steps, mut events } = log.arrived();
         for (number, steps) in (0u64..).zip(steps.chunks(COPIED_STEPS)) {
             let key = number.to_be_bytes().to_vec();
             // All of them come first: each is looked up by its number.
@@ -204,6 +215,18 @@ impl ArrivalLog {
         self.lock().durable >= number
     }
 
+    /// Does `then` once everything that is written now is stored; never, if it cannot be.
+    pub fn when_durable(&self, then: Then) {
+        let mut shared = self.lock();
+        let number = shared.next;
+        if shared.durable < number {
+            shared.waiting.push_back((number, then));
+            return;
+        }
+        drop(shared);
+        then();
+    }
+
     /// Forgets the steps that a checkpoint covers, which has reached the disk, but for the last record.
     pub fn trim(&self, covered: &Positions) {
         let mut shared = self.lock();
@@ -250,9 +273,13 @@ impl ArrivalLog {
                 // They are written in order.
                 shared.durable = shared.durable.max(number);
             }
+            let durable = shared.durable;
+            let ready = shared.waiting.iter().take_while(|(number, _)| *number <= durable).count();
+            let ready: Vec<(u64, Then)> = shared.waiting.drain(..ready).collect();
             // Whoever asked before this was told that it is not durable, and is told now.
             let stored = shared.stored.clone();
             drop(shared);
+            ready.into_iter().for_each(|(_, then)| then());
             if let Some(stored) = stored.filter(|_| is_told || result.is_err()) {
                 // An actor that has ended looks when it starts again.
                 drop(stored.send(result));
@@ -313,6 +340,27 @@ mod tests {
         assert_eq!(reopened.arrived().steps, [step(0, 7)], "one record stays");
         reopened.append(steps(&[step(1, 8)]));
         assert_eq!(reopened.lock().records.back().unwrap().0, 4, "also now numbers go on");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_record_is_done_once_it_is_stored_everywhere() {
+        let (copies, mut copied) = Outlet::to_channel();
+        let log = ArrivalLog::open(&Store::in_memory(), false, Some(copies)).unwrap();
+        let Ok(LogCopy::Begin(begun)) = copied.try_recv() else { panic!("it begins") };
+        begun(Ok(()));
+        let (told, mut tellings) = Outlet::to_channel();
+        let when_durable = |number: u8| {
+            let told = told.clone();
+            log.when_durable(Box::new(move || drop(told.send(number))));
+        };
+        when_durable(1);
+        assert_eq!(tellings.try_recv(), Ok(1), "nothing is on its way");
+        log.append(vec![step(0, 1)]);
+        when_durable(2);
+        assert!(tellings.try_recv().is_err());
+        let Ok(LogCopy::Append { done, .. }) = copied.try_recv() else { panic!("it is appended") };
+        done(Ok(()));
+        assert_eq!(tellings.try_recv(), Ok(2));
     }
 
     /// Or exec would take what follows in another order than its brokers have seen.

@@ -38,7 +38,7 @@ mod streams;
 mod supervisor;
 pub mod wire;
 
-pub use arrivals::{ARRIVALS_TREE, ArrivalLog, ArrivalsStored, Arrived};
+pub use arrivals::{ARRIVALS_TREE, ArrivalLog, ArrivalsMissing, ArrivalsStored, Arrived};
 pub use chaos::{Chaos, InjectedPanic};
 pub use checkpoints::{CheckpointCopy, Checkpoints, CopyOutlet, Stored, checkpoint_tree, key_of};
 pub use clock::{Clock, monotonic_nanos};

@@ -3,9 +3,10 @@
 use std::sync::PoisonError;
 
 use serde::Serialize;
+use tickwright_core::cluster::Unit;
 use tickwright_core::domain::NodeId;
 
-use super::allocation::{drained, leaving, waiting};
+use super::allocation::{drained, leaving, owners, waiting};
 use super::client::LedgerClient;
 use super::now;
 
@@ -37,6 +38,8 @@ pub struct LedgerView {
     pub drained: Vec<NodeId>,
     /// Nodes that hand over what they have because they leave.
     pub leaving: Vec<NodeId>,
+    /// Who has exec, if there is a pipeline; `ctl shards` says whose the rest is.
+    pub exec: Option<NodeId>,
     /// Parts of the pipeline whose node is not there: they wait for it, or are about to be given to others.
     pub waiting: Vec<String>,
     /// The session that this node holds.
@@ -93,6 +96,7 @@ impl LedgerClient {
             promoted,
             drained: drained.into_iter().collect(),
             leaving: leaving.into_iter().collect(),
+            exec: self.local(owners).remove(&Unit::Exec).map(|(node, _)| node),
             waiting: self.local(waiting),
             session: session.map(|session| session.0),
             log_term: metrics.current_term,

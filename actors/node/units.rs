@@ -288,6 +288,8 @@ impl Units {
             let (store, log) = (&wiring.settings.store, wiring.settings.log.clone());
             let opened = ArrivalLog::open(store, wiring.config.journal.keep_arrivals, log);
             wiring.arrivals = opened.map_err(|error| SpawnErr::StartupFailed(Box::new(error)))?;
+            let copies = wiring.settings.copies.take();
+            wiring.settings.copies = copies.map(|copies| after_arrivals(&wiring.arrivals, copies));
         }
         if let Unit::Source(source) = unit
             && let NodeSource::Venue(venue) = &wiring.sources[usize::from(source)]
@@ -377,6 +379,18 @@ impl Units {
         }
         Ok(report)
     }
+}
+
+/// Where checkpoints of exec go to be kept elsewhere: each after the steps that led to it, for its brokers may
+/// have seen rows that were taken and have not come out. Whoever finds it must find those.
+fn after_arrivals(arrivals: &ArrivalLog, copies: CopyOutlet) -> CopyOutlet {
+    let arrivals = arrivals.clone();
+    Outlet::to_function("copies", move |copy| {
+        let copies = copies.clone();
+        // Whoever keeps copies is there for as long as the unit is.
+        arrivals.when_durable(Box::new(move || drop(copies.send(copy))));
+        Ok(())
+    })
 }
 
 /// Answers a tool that asks risk: `"Report"`, as JSON.

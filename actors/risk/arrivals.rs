@@ -1,35 +1,17 @@
 //! Inputs taken as they arrive: the order is on the disk before an order leaves that follows from it.
 
-use std::fmt;
-
 use ractor::ActorProcessingErr;
 
-use tickwright_core::domain::Key;
-
-use super::checkpoint::Checkpoint;
 use super::{Phase, RiskState};
 use crate::kit::{ArrivalLog, ArrivalsStored, Arrived};
 
 /// The order in which inputs arrive, on its way to the disk.
+#[derive(Debug)]
 pub(super) struct Arrivals {
     pub(super) is_used: bool,
     pub(super) log: ArrivalLog,
     /// What must be durable before the orders in hand may leave.
     pub(super) awaited: Option<u64>,
-    /// A checkpoint that may be stored once everything before this record is durable.
-    pub(super) before_put: Option<(u64, Key, Box<Checkpoint>)>,
-}
-
-impl fmt::Debug for Arrivals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrivals").field("log", &self.log).finish_non_exhaustive()
-    }
-}
-
-impl Arrivals {
-    pub(super) fn new(is_used: bool, log: ArrivalLog) -> Self {
-        Self { is_used, log, awaited: None, before_put: None }
-    }
 }
 
 impl RiskState {
@@ -60,7 +42,6 @@ impl RiskState {
     ) -> Result<(), ActorProcessingErr> {
         result?;
         self.arrivals.log.on_stored();
-        self.put_if_durable();
         if matches!(self.phase, Phase::Writing) {
             self.phase = Phase::Running;
         }

@@ -12,7 +12,7 @@ use crate::kit::exec::Want;
 
 /// What survives: all of exec.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Checkpoint {
+struct Checkpoint {
     lockstep: LockstepSnapshot,
     checked: Checked,
     listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
@@ -34,7 +34,6 @@ impl RiskState {
         self.phase = Phase::Running;
         self.inputs_at.clear();
         self.arrivals.awaited = None;
-        self.arrivals.before_put = None;
         let mut reached = Positions::default();
         let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
             Some((_, checkpoint)) => {
@@ -83,7 +82,7 @@ impl RiskState {
 
     pub(super) fn is_checkpoint_due(&mut self) -> bool {
         let is_due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
-        (is_due || self.handover.is_wanted()) && self.arrivals.before_put.is_none()
+        is_due || self.handover.is_wanted()
     }
 
     /// Begins a checkpoint: asks the others for their parts.
@@ -111,34 +110,16 @@ impl RiskState {
         let key = if is_finished { Key::END } else { self.lockstep.position() };
         self.phase = if is_finished { Phase::Finished } else { Phase::Running };
         if self.arrivals.is_used {
-            // The brokers may have seen rows that were taken and have not come out: whoever finds the
-            // checkpoint must find these steps.
-            let number = self.arrivals.log.flush(is_finished);
+            // The brokers may have seen rows that were taken and have not come out.
+            self.arrivals.log.flush(is_finished);
             self.inputs_at.push_back((key, checkpoint.lockstep.inputs.clone()));
-            if !self.arrivals.log.is_durable(number) {
-                self.arrivals.before_put = Some((number, key, Box::new(checkpoint)));
-                return;
-            }
         }
-        self.put(key, &checkpoint);
-    }
-
-    /// Stores the checkpoint that waited for the order in which inputs were taken.
-    pub(super) fn put_if_durable(&mut self) {
-        let log = &self.arrivals.log;
-        let ready = self.arrivals.before_put.take_if(|(number, ..)| log.is_durable(*number));
-        if let Some((_, key, checkpoint)) = ready {
-            self.put(key, &checkpoint);
-        }
-    }
-
-    fn put(&mut self, key: Key, checkpoint: &Checkpoint) {
         if self.handover.is_due(key) {
-            self.checkpoints.put_last(key, checkpoint);
+            self.checkpoints.put_last(key, &checkpoint);
         } else {
-            self.checkpoints.put(key, checkpoint);
+            self.checkpoints.put(key, &checkpoint);
         }
-        if key == Key::END && self.checkpoints.last() == Key::END {
+        if is_finished && self.checkpoints.last() == Key::END {
             // It was stored by an actor before this one.
             self.announce_finished();
         }

@@ -99,9 +99,22 @@ impl Worker {
         while asked.join_next().await.is_some() {}
     }
 
+    /// Brings here what other nodes keep of units that are about to begin here. Returns those that may.
+    pub(super) async fn bring(&mut self, new: Vec<(Unit, u64)>) -> Vec<(Unit, u64)> {
+        // Exec's checkpoints first: who has it still may put another, and the steps that led to one that was
+        // brought must be in the log.
+        let is_exec = |&(unit, _): &(Unit, u64)| unit == Unit::Exec;
+        let exec: Vec<(Unit, u64)> = new.iter().copied().filter(is_exec).collect();
+        self.gather(&exec).await;
+        let new = self.bring_logs(new).await;
+        let others: Vec<(Unit, u64)> = new.iter().copied().filter(|each| !is_exec(each)).collect();
+        self.gather(&others).await;
+        new
+    }
+
     /// Brings here what cannot be derived again of units that are about to begin here. Returns those of
     /// which it is whole.
-    pub(super) async fn bring_logs(&mut self, new: Vec<(Unit, u64)>) -> Vec<(Unit, u64)> {
+    async fn bring_logs(&mut self, new: Vec<(Unit, u64)>) -> Vec<(Unit, u64)> {
         let mut whole = Vec::new();
         for (unit, epoch) in new {
             let brought = match self.units.log_tree(unit) {
@@ -118,8 +131,8 @@ impl Worker {
         whole
     }
 
-    /// Brings here what other nodes keep of units that are about to begin here.
-    pub(super) async fn gather(&mut self, new: &[(Unit, u64)]) {
+    /// Brings here the checkpoints that other nodes keep of units that are about to begin here.
+    async fn gather(&mut self, new: &[(Unit, u64)]) {
         let trees = |unit: Unit| Units::checkpoint_trees(unit);
         let all: Vec<String> = new.iter().flat_map(|&(unit, _)| trees(unit)).collect();
         if all.is_empty() {

@@ -110,8 +110,7 @@ impl Worker {
             .filter(|(_, trouble)| is_due(trouble))
             .map(|(&unit, trouble)| (unit, trouble.epoch))
             .collect();
-        let due = self.bring_logs(due).await;
-        self.gather(&due).await;
+        let due = self.bring(due).await;
         for (unit, epoch) in due {
             self.troubles.remove(&unit);
             self.begin(unit, epoch).await;

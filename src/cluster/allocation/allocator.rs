@@ -21,8 +21,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Unit;
-use crate::cluster::{Balancer, Balancing, Choice};
-use crate::domain::{NodeId, Span, Timestamp};
+use crate::cluster::{Balancer, Balancing, Choice, Profile};
+use crate::domain::{Incarnation, NodeId, Span, Timestamp};
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +77,29 @@ pub struct Candidate {
     pub load: f64,
     /// The units that it says it runs, and at which epoch.
     pub serves: BTreeMap<Unit, u64>,
+}
+
+impl Candidate {
+    /// The node that has this session in this life, as its profile among `profiles` says; none, if what
+    /// it is there for is not known yet. Its weight and load are the usual ones.
+    pub fn of(
+        node: &NodeId,
+        session: u64,
+        life: Incarnation,
+        profiles: &[Profile],
+    ) -> Option<Self> {
+        let is_same = |profile: &&Profile| profile.id == *node && profile.incarnation == life;
+        let profile = profiles.iter().find(is_same)?;
+        let serves = profile.services.iter();
+        Some(Self {
+            node: node.clone(),
+            session,
+            duties: profile.duties.clone(),
+            weight: 1.0,
+            load: 0.0,
+            serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
+        })
+    }
 }
 
 /// Whose a unit is now.
@@ -296,7 +319,9 @@ impl Allocator {
         look: &Look<'s>,
     ) -> Option<&'s NodeId> {
         let lost = *self.lost.entry(unit).or_insert(look.now);
-        let again = look.situation.there.iter().find(|c| c.node == holding.node);
+        let may_again =
+            |c: &&Candidate| c.node == holding.node && !look.has_given_up(unit, &c.node, c.session);
+        let again = look.situation.there.iter().find(may_again);
         // Somebody has said that it may not keep its units.
         let is_drained = look.is_drained(&holding.node);
         let is_back = again.is_some() && !is_drained;

@@ -57,6 +57,9 @@ pub use words::{
 /// Changes of slots in one commit.
 const COMMIT_MAX: usize = 64;
 
+/// Slots whose next use is guessed.
+const GENERATIONS_MAX: usize = 4_096;
+
 /// Between two questions for the exchange's time while orders are under way.
 const TIME_EVERY: Span = Span::from_secs(1);
 
@@ -155,6 +158,8 @@ pub struct Orders {
     paging: BTreeMap<Symbol, bool>,
     /// Symbols whose trades are to be asked for again, at this time of our own clock.
     paging_again: BTreeMap<Symbol, Timestamp>,
+    /// Where slots are to be asked for next; a wrong guess costs a commit. At most [`GENERATIONS_MAX`].
+    generations: BTreeMap<SlotKey, u64>,
     effects: Vec<OrdersEffect>,
     counters: OrdersCounters,
 }
@@ -177,6 +182,7 @@ impl Orders {
             last_trade: BTreeMap::new(),
             paging: BTreeMap::new(),
             paging_again: BTreeMap::new(),
+            generations: BTreeMap::new(),
             effects: Vec::new(),
             counters: OrdersCounters::default(),
         };
@@ -243,7 +249,8 @@ impl Orders {
             side: order.side,
             level: self.config.levels.of(order.limit_price),
         };
-        self.open_at(order, slot, 0, 0, now);
+        let generation = self.generations.get(&slot).copied().unwrap_or(0);
+        self.open_at(order, slot, generation, 0, now);
     }
 
     /// Asks for the slot at a generation. The first guess may be wrong: the ledger says which it is.
@@ -351,11 +358,22 @@ impl Orders {
             }
             (Stage::Opening, Err(refusal), _) => self.on_not_opened(signal, refusal, now),
             (Stage::Retrying, Err(_), _) => live.stage = Stage::Lost,
-            (Stage::Ending { outcome, said }, Ok(_), None) => self.finish(signal, outcome, said),
+            (Stage::Ending { outcome, said }, Ok(_), None) => {
+                let ended = live.slot.clone();
+                self.note_ended(ended);
+                self.finish(signal, outcome, said);
+            }
             (Stage::Ending { .. }, Err(_), None) => live.stage = Stage::Lost,
             // A mark that the exchange has it, or a quarantine.
             (_, Ok(_) | Err(_), _) => {}
         }
+    }
+
+    fn note_ended(&mut self, slot: Option<(SlotKey, u64)>) {
+        if self.generations.len() >= GENERATIONS_MAX {
+            self.generations.clear();
+        }
+        self.generations.extend(slot.map(|(slot, generation)| (slot, generation + 1)));
     }
 
     /// Its intent is committed: it leaves, unless it could not arrive in time any more.

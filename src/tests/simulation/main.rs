@@ -100,12 +100,13 @@ fn run_all(share: u64) {
     }
     let seeds = number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
-    let (mut events, mut rewinds, mut stale, mut handovers) = (0, 0, 0, 0);
+    let (mut events, mut rewinds, mut stale, mut handovers, mut exec_moves) = (0, 0, 0, 0, 0);
     for seed in (share..seeds).step_by(2) {
         let (world, result) = run(seed, false, &mut undisturbed);
         (events, rewinds) = (events + world.events, rewinds + world.rewinds);
         stale += world.stale_frames;
         handovers += world.handovers;
+        exec_moves += world.exec_moves;
         if let Err(broken) = result {
             println!("seed {seed}: {broken}");
             println!(
@@ -116,7 +117,7 @@ fn run_all(share: u64) {
     }
     println!(
         "{} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused, \
-         {handovers} units handed over",
+         {handovers} units handed over, exec moved {exec_moves} times",
         seeds / 2
     );
     assert!(failed.is_empty(), "seeds {failed:?} failed");
@@ -153,6 +154,31 @@ fn calc_nodes_restarted_one_after_the_other_do_not_stop_the_run() {
             scenario.fixed = Some(faults);
             let mut world = new(seed, scenario.clone());
             assert_eq!(world.run(), Ok(expected), "seed {seed}");
+        }
+    }
+}
+
+/// Exec's node is gone for long, with and without its disk, or stands still for longer than any session,
+/// and then another one.
+#[test]
+fn exec_goes_on_elsewhere() {
+    let mut undisturbed = Undisturbed::default();
+    let fault = |kind, at, lasts| Fault { kind, at: at * MILLISECOND, lasts: lasts * MILLISECOND };
+    for seed in 0..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS) / 20 {
+        let mut scenario = Scenario::of(seed);
+        let exec = scenario.names.len() - 1;
+        let expected = undisturbed.digest(&scenario);
+        let kinds = [
+            Kind::Crash { node: exec, forgets: false },
+            Kind::Crash { node: exec, forgets: true },
+            Kind::Pause(exec),
+        ];
+        for kind in kinds {
+            let after = fault(Kind::Pause(1 + usize::from(seed % 2 == 0)), 17_000, 6_000);
+            scenario.fixed = Some(vec![fault(kind, 5_000 + 50 * (seed % 60), 15_000), after]);
+            let mut world = new(seed, scenario.clone());
+            assert_eq!(world.run(), Ok(expected), "seed {seed}");
+            assert!(world.exec_moves > 0, "seed {seed}: exec stayed where it was");
         }
     }
 }

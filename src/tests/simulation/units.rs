@@ -277,6 +277,10 @@ impl World {
             body,
         };
         self.go_back(node, &mut actor, Key::END);
+        if unit == Unit::Exec {
+            let before = self.exec_at.replace(node);
+            self.exec_moves += u64::from(before.is_some_and(|before| before != node));
+        }
         note!(self, "{unit} begins at {} on {}", actor.position, self.nodes[node].name);
         self.subscribe_all(node, &mut actor);
         let consumers: Vec<Unit> = match &actor.body {

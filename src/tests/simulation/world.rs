@@ -138,6 +138,9 @@ pub(crate) struct World {
     pub(crate) drained: BTreeSet<NodeId>,
     /// How often a unit was handed over by a node that was there.
     pub(crate) handovers: u64,
+    /// Where exec began last, and how often that was another node than before.
+    pub(crate) exec_at: Option<usize>,
+    pub(crate) exec_moves: u64,
     /// Every epoch of every unit, and whose it was.
     pub(crate) owners: BTreeMap<(Unit, u64), NodeId>,
     /// The latest epoch of each producer that each life of a consumer has taken a frame of.
@@ -406,6 +409,8 @@ pub(crate) fn new(seed: u64, scenario: Scenario) -> World {
         founded: Vec::new(),
         drained: BTreeSet::new(),
         handovers: 0,
+        exec_at: None,
+        exec_moves: 0,
         owners: BTreeMap::new(),
         taken: BTreeMap::new(),
         quiet_at,

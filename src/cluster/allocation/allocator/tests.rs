@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::Service;
+use crate::domain::NodeAddress;
 
 const SETTLE: Span = Span::from_millis(10_000);
 
@@ -38,6 +40,26 @@ fn node(name: &str, session: u64) -> Candidate {
         load: 0.0,
         serves: BTreeMap::new(),
     }
+}
+
+#[test]
+fn a_session_is_a_candidate_once_the_profile_of_that_life_is_known() {
+    let service = |role: &str, epoch| Service { role: role.into(), epoch };
+    let profile = |life| Profile {
+        id: "calc-1".into(),
+        incarnation: Incarnation(life),
+        duties: vec!["calc".into()],
+        services: vec![service("shard/3", 7), service("run/calc-1", 0)],
+        address: NodeAddress("127.0.0.1:1".into()),
+        http: String::new(),
+        version: 1,
+    };
+    let of =
+        |life| Candidate::of(&"calc-1".into(), 5, Incarnation(life), &[profile(1), profile(2)]);
+    let found = of(2).unwrap();
+    assert_eq!((found.session, found.duties.as_slice()), (5, ["calc".to_owned()].as_slice()));
+    assert_eq!(found.serves, BTreeMap::from([(Unit::Shard(3), 7)]));
+    assert!(of(3).is_none(), "another life's says nothing");
 }
 
 /// An allocator, and what the ledger and the nodes make of its plans.
@@ -399,7 +421,7 @@ fn a_unit_stays_on_a_drained_node_when_nobody_else_is_there() {
     cluster.step(0);
     cluster.drain("calc-1", true);
     assert_eq!(cluster.step(1), []);
-    assert_eq!(cluster.on("calc-1").len(), 9);
+    assert_eq!(cluster.on("calc-1").len(), 10);
 }
 
 #[test]
@@ -436,14 +458,14 @@ fn balanced_means_that_nobody_has_two_more_than_another() {
         &["calc-1", "calc-2"],
     );
     cluster.step(0);
-    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (5, 4));
+    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (5, 5));
     let lost = cluster.lose("calc-2");
     cluster.step(1);
     cluster.come_back(lost);
     for second in 2..99 {
         assert!(cluster.step(second).len() <= 1);
     }
-    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (5, 4));
+    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (5, 5));
 }
 
 #[test]
@@ -452,7 +474,7 @@ fn weights_say_who_gets_more() {
     let mut cluster = Cluster::new(weighted, &["calc-1", "calc-2"]);
     cluster.there[1].weight = 2.0;
     cluster.step(0);
-    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (3, 6));
+    assert_eq!((cluster.on("calc-1").len(), cluster.on("calc-2").len()), (3, 7));
     assert_eq!(cluster.step(50), []);
 }
 

@@ -92,19 +92,7 @@ fn holdings(ledger: &Ledger) -> BTreeMap<Unit, Holding> {
 fn candidates(ledger: &Ledger, profiles: &[Profile]) -> Vec<Candidate> {
     let of = ledger.sessions().iter().filter_map(|(id, session)| {
         let opening = &session.opening;
-        let is_same = |profile: &&Profile| {
-            profile.id == opening.node && profile.incarnation == opening.incarnation
-        };
-        let profile = profiles.iter().find(is_same)?;
-        let serves = profile.services.iter();
-        Some(Candidate {
-            node: opening.node.clone(),
-            session: id.0,
-            duties: profile.duties.clone(),
-            weight: 1.0,
-            load: 0.0,
-            serves: serves.filter_map(|s| Some((Unit::parse(&s.role)?, s.epoch))).collect(),
-        })
+        Candidate::of(&opening.node, id.0, opening.incarnation, profiles)
     });
     of.collect()
 }
