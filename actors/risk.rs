@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, OrderId, Price, Signal,
-    SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, Price, Signal, SourceId,
+    SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
 use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBatch};
@@ -125,8 +125,8 @@ pub struct RiskArguments {
     pub positions: Outlet<Ledger>,
     /// Begins an epoch at positions.
     pub restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
-    /// Reaches each broker outside: the last word on an order has taken effect.
-    pub heard: Vec<Option<Outlet<OrderId>>>,
+    /// Reaches each broker outside: what it said has taken effect.
+    pub heard: Vec<Option<Outlet<BrokerEvent>>>,
     /// Told once everything has been handled and stored.
     pub finished: Outlet<()>,
 }
@@ -156,7 +156,7 @@ pub struct RiskState {
     restore_router: Outlet<(Epoch, Option<Vec<u8>>)>,
     positions: Outlet<Ledger>,
     restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
-    heard: Vec<Option<Outlet<OrderId>>>,
+    heard: Vec<Option<Outlet<BrokerEvent>>>,
     finished: Outlet<()>,
     checkpoints: Checkpoints,
     /// Up to where each input was done at checkpoints that are not trimmed yet. As many as those.
@@ -455,11 +455,9 @@ impl RiskState {
     }
 
     fn on_event(&mut self, event: BrokerEvent) {
-        if matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. })
-            && let Some(Some(heard)) = self.heard.get(usize::from(event.broker.0))
-        {
+        if let Some(Some(heard)) = self.heard.get(usize::from(event.broker.0)) {
             // One that has ended knows it by its checkpoint.
-            let _ = heard.send(event.order);
+            let _ = heard.send(event);
         }
         if matches!(event.kind, BrokerEventKind::Refused(_)) {
             // Whether it is final is for the router to say.

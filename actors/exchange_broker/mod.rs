@@ -60,8 +60,8 @@ pub enum ExchangeBrokerMessage {
     Restore(Epoch, Option<Vec<u8>>),
     /// From the router.
     Step(BrokerStep),
-    /// From risk: the last word on this order has taken effect.
-    Heard(OrderId),
+    /// From risk: this has taken effect.
+    Heard(BrokerEvent),
     /// What has been done?
     Report(RpcReplyPort<BrokerReport>),
     /// What has come back, to the life that asked.
@@ -112,6 +112,8 @@ pub struct ExchangeBrokerArguments {
     pub broker: BrokerId,
     /// Where.
     pub address: ExchangeAddress,
+    /// Whether a person says that nothing older is under way.
+    pub assume_reconciled: bool,
     /// The protocol.
     pub orders: OrdersConfig,
     /// What the other broker is called, if there is another: orders that it refused come here.
@@ -212,7 +214,7 @@ impl Actor for ExchangeBrokerActor {
             ExchangeBrokerMessage::Step(step) if step.epoch == state.epoch => state.step(&step)?,
             // Left over from an epoch that has ended.
             ExchangeBrokerMessage::Step(_) => {}
-            ExchangeBrokerMessage::Heard(order) => state.on_heard(order),
+            ExchangeBrokerMessage::Heard(event) => state.on_heard(&event),
             ExchangeBrokerMessage::Report(reply) => {
                 let (counters, latency) = (state.counters, state.latency.clone());
                 // A caller that stopped waiting is its own affair.
@@ -344,8 +346,12 @@ impl ExchangeBrokerState {
         self.arguments.ledger.local(|ledger| ledger.slots().refused(venue, signal))
     }
 
-    fn on_heard(&mut self, order: OrderId) {
-        let Some(placed) = self.orders.remove(&order) else { return };
+    fn on_heard(&mut self, event: &BrokerEvent) {
+        self.counters.count(&event.kind);
+        if !matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. }) {
+            return;
+        }
+        let Some(placed) = self.orders.remove(&event.order) else { return };
         if let Some(instrument) = self.instruments.get(&placed.instrument) {
             let signal = self.signal_of(&placed, instrument);
             self.core.on_heard(&signal);
@@ -380,6 +386,10 @@ impl ExchangeBrokerState {
             Back::Session(is_begun) => core.on_session(is_begun, now),
         };
         self.act(effects);
+        if self.core.is_stuck() && self.arguments.assume_reconciled {
+            let effects = self.core.on_released(now);
+            self.act(effects);
+        }
         Ok(())
     }
 
@@ -425,7 +435,6 @@ impl ExchangeBrokerState {
                 fee: trade.fee,
             }),
         };
-        self.counters.count(&kind);
         let (due, ordinal, broker) = (Timestamp::default(), 0, self.arguments.broker);
         let event = BrokerEvent { due, order: order.id, ordinal, broker, kind };
         // If risk has gone, another epoch begins.

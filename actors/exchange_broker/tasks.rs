@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::Method;
 use tickwright_core::domain::{Instrument, Side, Symbol, Timestamp, decimal};
 use tickwright_core::ledger::{Operation, Outcome, Refusal};
-use tickwright_core::pipeline::orders::{OrdersEffect, Request, SlotsFound};
+use tickwright_core::pipeline::orders::{Found, OrdersEffect, Request, SlotsFound};
 
 use super::{Back, ExchangeBrokerMessage, ExchangeBrokerState, answers};
 
@@ -58,7 +58,9 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::Query { client_id, symbol } => {
-                let Some(instrument) = self.instrument(&symbol) else { return };
+                let Some(instrument) = self.instrument(&symbol) else {
+                    return self.later(Back::Found(client_id, Found::Failed));
+                };
                 let query = format!("origClientOrderId={client_id}");
                 let query = self.stamped(&instrument, &query);
                 self.spawn(async move {
@@ -77,7 +79,9 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::Trades { symbol, after } => {
-                let Some(instrument) = self.instrument(&symbol) else { return };
+                let Some(instrument) = self.instrument(&symbol) else {
+                    return self.later(Back::Trades(symbol, None));
+                };
                 let query = format!("fromId={}&limit={PAGE}", after + 1);
                 let query = self.stamped(&instrument, &query);
                 self.spawn(async move {
@@ -89,7 +93,9 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::TradesOf { client_id, symbol, order } => {
-                let Some(instrument) = self.instrument(&symbol) else { return };
+                let Some(instrument) = self.instrument(&symbol) else {
+                    return self.later(Back::TradesOf(client_id, None));
+                };
                 let query = self.stamped(&instrument, &format!("orderId={order}&limit={PAGE}"));
                 self.spawn(async move {
                     let path = "/api/v3/myTrades";
@@ -98,7 +104,9 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::History { symbol, after } => {
-                let Some(instrument) = self.instrument(&symbol) else { return };
+                let Some(instrument) = self.instrument(&symbol) else {
+                    return self.later(Back::History(symbol, None));
+                };
                 let query = format!("orderId={}&limit={PAGE}", after + 1);
                 let query = self.stamped(&instrument, &query);
                 self.spawn(async move {
@@ -131,15 +139,18 @@ impl ExchangeBrokerState {
         });
     }
 
+    /// What is asked of a symbol that is not listed yet, as of an order that was found under way, has no
+    /// answer for now.
+    fn later(&self, back: Back) {
+        let pause = self.arguments.orders.poll;
+        self.spawn(async move {
+            tokio::time::sleep(pause).await;
+            back
+        });
+    }
+
     fn instrument(&self, symbol: &Symbol) -> Option<Arc<Instrument>> {
-        let found = self.by_symbol.get(symbol);
-        if found.is_none() {
-            tracing::error!(
-                symbol = symbol.as_str(),
-                "an order of a symbol that is not traded here"
-            );
-        }
-        found.map(|(_, instrument)| Arc::clone(instrument))
+        self.by_symbol.get(symbol).map(|(_, instrument)| Arc::clone(instrument))
     }
 
     fn stamped(&self, instrument: &Instrument, query: &str) -> String {

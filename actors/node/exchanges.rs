@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tickwright_core::config::ExchangeConfig;
-use tickwright_core::domain::{BrokerId, OrderId};
+use tickwright_core::domain::{BrokerEvent, BrokerId};
 
 use super::Wiring;
 use crate::broker::{self, BrokerMessage};
@@ -49,6 +49,7 @@ impl Wiring {
                     keys_file: exchange.keys_file.clone(),
                     patience: exchange.answer,
                 },
+                assume_reconciled: exchange.assume_reconciled,
                 orders: exchange.orders.clone(),
                 other: other.clone(),
                 run: wiring.config.pipeline.run.clone(),
@@ -85,8 +86,8 @@ impl Wiring {
         }
     }
 
-    /// Tells a broker outside that the last word on an order has taken effect.
-    pub(super) fn to_heard(&self, broker: u8) -> Option<Outlet<OrderId>> {
+    /// Tells a broker outside that what it said has taken effect.
+    pub(super) fn to_heard(&self, broker: u8) -> Option<Outlet<BrokerEvent>> {
         self.exchange(broker)?;
         let role = exchange_broker::role(usize::from(broker));
         Some(self.to(&role, ExchangeBrokerMessage::Heard))

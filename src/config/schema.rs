@@ -343,6 +343,7 @@ pub const KEYS: &[KeySpec] = &[
     switch("broker.<broker>.has_query"),
     switch("broker.<broker>.has_server_time"),
     switch("broker.<broker>.has_exclusive_session"),
+    switch("broker.<broker>.assume_reconciled").operational(),
     count("broker.<broker>.latency_us", "us", 1, DAY_MS * 1_000),
     count("broker.<broker>.latency_jitter_us", "us", 0, DAY_MS * 1_000),
     amount("broker.<broker>.fee_bps", "basis points", -10_000, 10_000).with_decimals(5),

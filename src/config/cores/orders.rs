@@ -15,6 +15,8 @@ pub struct ExchangeConfig {
     pub keys_file: String,
     /// How long an answer is waited for.
     pub answer: Span,
+    /// Whether a person says that nothing older is under way.
+    pub assume_reconciled: bool,
     /// The protocol, for an account of this name.
     pub orders: OrdersConfig,
 }
@@ -60,6 +62,7 @@ impl Config {
             base_url: text("base_url"),
             keys_file: text("keys_file"),
             answer: s.span_ms(&at("answer_ms")),
+            assume_reconciled: s.switch(&at("assume_reconciled")),
             orders,
         })
     }

@@ -212,11 +212,6 @@ impl Orders {
         self.clock.now(now).unwrap_or(now)
     }
 
-    /// Which use of which slot an order has or had last, for another exchange to refer to.
-    pub fn slot_of(&self, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
-        self.live.get(signal)?.slot.clone()
-    }
-
     /// Takes an order.
     pub fn place(&mut self, order: NewOrder, now: Timestamp) -> Vec<OrdersEffect> {
         self.counters.placed += 1;
@@ -527,15 +522,6 @@ impl Orders {
     /// again.
     pub fn on_heard(&mut self, signal: &SignalIdentity) {
         self.over.remove(signal);
-    }
-
-    /// The exchange says of itself how an order stands.
-    pub fn on_report(&mut self, report: &OrderReport, now: Timestamp) -> Vec<OrdersEffect> {
-        let named = self.by_client_id.iter().find(|(id, _)| id.as_str() == report.client_id);
-        if let Some(signal) = named.map(|(_, signal)| signal.clone()) {
-            self.on_seen(&signal, report, now);
-        }
-        self.go_on(now)
     }
 
     /// The exchange told its time.

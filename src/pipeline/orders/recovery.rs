@@ -52,6 +52,8 @@ enum Phase {
     },
     /// A person has to say that nothing older is under way.
     Stuck,
+    /// There are more orders than can be looked through.
+    Full,
     /// What is known is being written down.
     Reconciling,
     Ready,
@@ -84,8 +86,6 @@ pub(super) struct Recovery {
     last_order: BTreeMap<Symbol, u64>,
     /// The last order of each symbol that was looked at.
     looked_at: BTreeMap<Symbol, u64>,
-    /// Whether all that was asked for before was asked for again.
-    pub(super) is_caught_up: bool,
     pub(super) wants_seal: bool,
     pub(super) is_sealing: bool,
     /// Not before this time of our own clock.
@@ -219,8 +219,8 @@ impl Orders {
     fn stuck(&mut self) -> Phase {
         self.effects.push(OrdersEffect::Alarm(format!(
             "{} was never reconciled in this ledger, and it cannot be found out whether older \
-             requests are under way: make sure that nothing else trades on the account, then \
-             reconcile it by hand",
+             requests are under way: make sure that nothing is, then start with assume_reconciled \
+             = true for this broker",
             self.config.venue
         )));
         Phase::Stuck
@@ -394,6 +394,7 @@ impl Orders {
             | Phase::Reading
             | Phase::Sealing { .. }
             | Phase::Stuck
+            | Phase::Full
             | Phase::Reconciling
             | Phase::Ready => {}
         }
@@ -423,7 +424,7 @@ impl Orders {
                     self.config.venue
                 );
                 self.effects.push(OrdersEffect::Alarm(alarm));
-                self.recovery.phase = Phase::Stuck;
+                self.recovery.phase = Phase::Full;
                 return self.go_on(now);
             }
             self.recovery.spent_orders.insert(report.order, tag);
@@ -507,29 +508,13 @@ impl Orders {
 
     /// A trade of an order that is not under way here.
     pub(super) fn on_stray(&mut self, trade: &TradeReport) {
-        let is_spent = self.recovery.spent_orders.contains_key(&trade.order);
-        if is_spent && !self.recovery.is_caught_up {
+        if self.recovery.spent_orders.contains_key(&trade.order) {
             // Whoever asked for the order has not done so again yet.
             self.recovery.unclaimed.entry(trade.order).or_default().push(trade.clone());
             return;
         }
         self.counters.stray_trades += 1;
         self.effects.push(OrdersEffect::Stray(trade.clone()));
-    }
-
-    /// Nothing will be asked for any more that was asked for before: what the account traded besides is
-    /// of nobody here.
-    pub fn on_caught_up(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
-        self.recovery.is_caught_up = true;
-        for trades in std::mem::take(&mut self.recovery.unclaimed).into_values() {
-            trades.iter().for_each(|trade| self.on_stray(trade));
-        }
-        let orphans = self.live.values().filter(|live| live.order.is_none());
-        let said = orphans.flat_map(|live| &live.said).chain(self.over.values().flatten());
-        let trades: Vec<TradeReport> = said.filter_map(|said| said.trade().cloned()).collect();
-        trades.iter().for_each(|trade| self.on_stray(trade));
-        self.over.clear();
-        self.go_on(now)
     }
 
     /// Whether what the exchange has of a symbol is known; otherwise it is asked for.

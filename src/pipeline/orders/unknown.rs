@@ -68,8 +68,8 @@ impl Orders {
         self.counters.quarantined += 1;
         let Some((slot, generation)) = live.slot.clone() else { return };
         self.effects.push(OrdersEffect::Alarm(format!(
-            "slot {slot} is closed: it cannot be found out whether the exchange has order {}; look \
-             there, and release the slot",
+            "slot {slot} stays closed: it cannot be found out whether the exchange has order {}; \
+             look there",
             live.client_id
         )));
         let command = SlotCommand::Quarantine { slot, generation };
@@ -141,10 +141,6 @@ impl Orders {
         }
         // One whose slot has ended was resolved by somebody else.
         let is_repeat = is_repeat && live.slot.is_some();
-        if is_repeat && self.recovery.is_caught_up {
-            // It may still arrive: nobody here will send it again, nor can say that it is over.
-            return self.quarantine(signal);
-        }
         if is_repeat {
             // Whoever asked for it may do so again, and then it can be sent.
             let at = now.after(self.config.poll);
