@@ -355,7 +355,7 @@ mod tests {
         };
         when_durable(1);
         assert_eq!(tellings.try_recv(), Ok(1), "nothing is on its way");
-        log.append(vec![step(0, 1)]);
+        log.append(steps(&[step(0, 1)]));
         when_durable(2);
         assert!(tellings.try_recv().is_err());
         let Ok(LogCopy::Append { done, .. }) = copied.try_recv() else { panic!("it is appended") };
@@ -435,7 +435,7 @@ mod tests {
             }
             count += 1;
         }
-        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().steps().len(), 200);
+        assert_eq!(ArrivalLog::open(&store, false, None).unwrap().arrived().steps.len(), 200);
     }
 
     /// Or a successor would wait for ever for what its predecessor wrote.
