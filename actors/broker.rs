@@ -17,7 +17,9 @@ use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{BrokerId, Instrument, InstrumentIndex};
-use tickwright_core::pipeline::venue::{BrokerCounters, PaperBroker, PaperBrokerConfig};
+use tickwright_core::pipeline::venue::{PaperBroker, PaperBrokerConfig};
+
+pub use crate::kit::exec::BrokerReport;
 
 use crate::kit::exec::{BrokerDone, BrokerStep, Epoch, Listing, Want};
 use crate::kit::{Chaos, Directory, Outlet, monotonic_nanos, wire};
@@ -36,15 +38,6 @@ pub enum BrokerMessage {
     Step(BrokerStep),
     /// What has been done?
     Report(RpcReplyPort<BrokerReport>),
-}
-
-/// What a broker has done.
-#[derive(Clone, Debug)]
-pub struct BrokerReport {
-    /// The counts.
-    pub counters: BrokerCounters,
-    /// From the hand-over of a row to the arrival here of the order that answers it, in nanoseconds.
-    pub latency: Histogram,
 }
 
 /// What the actor is started with.

@@ -26,7 +26,7 @@ const JOINERS: &[&str] =
     &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster", "compare"];
 
 /// The services of a cluster, and who may hold a handle on them.
-const SERVICES: (&[&str], &[&str]) = (&["cluster", "ledger"], &["allocator"]);
+const SERVICES: (&[&str], &[&str]) = (&["cluster", "ledger"], &["allocator", "exchange_broker"]);
 
 #[test]
 fn cores_only_look_down() {

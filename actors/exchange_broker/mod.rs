@@ -38,8 +38,7 @@ use tickwright_core::pipeline::orders::{
 };
 use tickwright_core::pipeline::venue::BrokerCounters;
 
-use crate::broker::BrokerReport;
-use crate::kit::exec::{BrokerDone, BrokerStep, Epoch, Want};
+use crate::kit::exec::{BrokerDone, BrokerReport, BrokerStep, Epoch, Want};
 use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 

@@ -13,11 +13,13 @@
 
 use std::sync::Arc;
 
+use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{
     BrokerEvent, BrokerId, Fill, Instrument, InstrumentIndex, Key, Order, Placement, Price,
     SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::ApprovedOrder;
+use tickwright_core::pipeline::venue::BrokerCounters;
 use tickwright_core::stream::Run;
 
 /// Counts the times the group began anew from its checkpoint.
@@ -131,6 +133,15 @@ pub struct BrokerDone {
     pub next_arrival: Option<Timestamp>,
     /// The broker's state, if it was wanted.
     pub state: Option<Vec<u8>>,
+}
+
+/// What a broker has done.
+#[derive(Clone, Debug)]
+pub struct BrokerReport {
+    /// The counts.
+    pub counters: BrokerCounters,
+    /// From the hand-over of a row to the arrival here of the order that answers it, in nanoseconds.
+    pub latency: Histogram,
 }
 
 /// One line of what has happened, in the final order.

@@ -39,8 +39,8 @@ pub use order::{
 pub use parameters::{ParameterChange, ParameterError};
 pub use position::Position;
 pub use slot::{
-    ClientOrderId, EndedIntent, Intent, PriceLevels, SignalIdentity, SignalTag, Slot, SlotCommand,
-    SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, SlotState, VenueAccount,
+    ClientOrderId, EndedIntent, OrderIntent, PriceLevels, SignalIdentity, SignalTag, Slot,
+    SlotCommand, SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, SlotState, VenueAccount,
 };
 pub use snapshot::Snapshot;
 pub use symbol::{Symbol, SymbolError, SymbolId};

@@ -205,7 +205,7 @@ fn first_bytes(hash: &blake3::Hash) -> u64 {
 
 /// What is meant to be sent, written down before it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
+pub struct OrderIntent {
     /// What asked for it.
     pub signal: SignalIdentity,
     /// Its name at the exchange.
@@ -241,19 +241,19 @@ pub enum SlotState {
     /// A request that may be on its way.
     Intent {
         /// What.
-        intent: Intent,
+        intent: OrderIntent,
         /// How often it may have been sent; from 1.
         attempt: u32,
     },
     /// An order that the exchange has.
     Placed {
         /// What.
-        intent: Intent,
+        intent: OrderIntent,
     },
     /// Nobody can find out whether the exchange has it.
     Quarantine {
         /// What.
-        intent: Intent,
+        intent: OrderIntent,
         /// How often it may have been sent.
         attempt: u32,
     },
@@ -272,7 +272,7 @@ pub struct Slot {
 
 impl Slot {
     /// The intent of an order that is not over.
-    pub const fn intent(&self) -> Option<&Intent> {
+    pub const fn intent(&self) -> Option<&OrderIntent> {
         match &self.state {
             SlotState::Free => None,
             SlotState::Intent { intent, .. }
@@ -334,7 +334,7 @@ pub enum SlotCommand {
         /// The slot's generation.
         generation: u64,
         /// What.
-        intent: Box<Intent>,
+        intent: Box<OrderIntent>,
         /// Why it may be.
         right: SlotRight,
     },

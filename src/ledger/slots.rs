@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    EndedIntent, Intent, OrderId, SignalIdentity, Slot, SlotCommand, SlotDone, SlotKey,
+    EndedIntent, OrderId, OrderIntent, SignalIdentity, Slot, SlotCommand, SlotDone, SlotKey,
     SlotOutcome, SlotRefusal, SlotRight, SlotState, Symbol, VenueAccount,
 };
 
@@ -181,7 +181,7 @@ impl Slots {
         &mut self,
         slot: &SlotKey,
         generation: u64,
-        intent: &Intent,
+        intent: &OrderIntent,
         right: &SlotRight,
     ) -> Result<SlotDone, SlotRefusal> {
         let signal = &intent.signal;

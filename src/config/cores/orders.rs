@@ -98,7 +98,7 @@ mod tests {
     fn what_an_exchange_needs_is_asked_for() {
         for (what, named) in [
             ("merge = \"arrival\"", "pipeline.merge"),
-            ("has_backup = false", "router.has_backup"),
+            ("has_backup = false", "has_backup"),
             ("keys_file = \"keys\"", "keys_file"),
             ("base_url = \"http://127.0.0.1:1\"", "base_url"),
         ] {

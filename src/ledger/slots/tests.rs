@@ -32,7 +32,7 @@ fn tag(number: u64) -> SignalTag {
 }
 
 fn open(slot: &SlotKey, generation: u64, number: u64, right: SlotRight) -> SlotCommand {
-    let intent = Intent {
+    let intent = OrderIntent {
         signal: signal(number),
         client_id: ClientOrderId::new(1, slot, generation, tag(number)),
         quantity: Quantity(1),

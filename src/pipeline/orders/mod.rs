@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    ClientOrderId, Intent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
+    ClientOrderId, OrderIntent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
     SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
@@ -279,7 +279,7 @@ impl Orders {
         };
         let request = self.request(&live, &order, 1, now);
         live.deadline = request.deadline();
-        let intent = Intent {
+        let intent = OrderIntent {
             signal: signal.clone(),
             client_id: live.client_id.clone(),
             quantity: order.quantity,

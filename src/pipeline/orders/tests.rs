@@ -143,7 +143,7 @@ fn a_request_whose_deadline_has_passed_before_its_intent_was_committed_does_not_
 fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
     let slot = SlotKey { venue: venue(), symbol: order(1).symbol, side: Side::Buy, level: 0 };
     let client_id = ClientOrderId::new(7, &slot, 3, order(1).signal.tag());
-    let intent = Intent {
+    let intent = OrderIntent {
         signal: order(1).signal,
         client_id: client_id.clone(),
         quantity: Quantity(10),

@@ -24,8 +24,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "most events are for nobody in particular")]
 
-mod exchange;
 mod executor;
+mod market;
 #[path = "../simulation/random.rs"]
 mod random;
 mod world;

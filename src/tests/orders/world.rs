@@ -13,8 +13,8 @@ use tickwright_core::pipeline::orders::{
     OrdersCounters, OrdersEffect, Said, SlotsFound, TradeReport,
 };
 
-use crate::exchange::{Exchange, Letter};
 use crate::executor::{Checkpoint, Executor, order};
+use crate::market::{Exchange, Letter};
 use crate::random::Random;
 
 const MILLISECOND: u64 = 1_000_000;
