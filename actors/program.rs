@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Config, Kinds};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
@@ -350,7 +350,7 @@ async fn run_here(
             shown.update(&progress_sample(sample));
         }
     };
-    let outcome = run_until(arguments, show, stop(listen_for)).await;
+    let outcome = run_until(arguments, show, stop_by(signals(), listen_for)).await;
     if let Some(shown) = shown {
         shown.finish();
     }
@@ -396,7 +396,7 @@ async fn run_on_nodes(
         (Some(shown), LocalClusterEvent::Line(line)) => shown.line(&line),
         (_, LocalClusterEvent::Started { .. }) | (None, _) => {}
     };
-    let report = run_nodes(arguments, show, stop(listen_for)).await;
+    let report = run_nodes(arguments, show, stop_by(signals(), listen_for)).await;
     if let Some(shown) = shown {
         shown.finish();
     }
@@ -451,11 +451,16 @@ fn input_closed() -> oneshot::Receiver<()> {
     receiver
 }
 
-/// Waits for Ctrl-C, or for the signal by which services are stopped.
-async fn interrupted() -> std::io::Result<()> {
-    let mut terminated = signal(SignalKind::terminate())?;
+/// Ctrl-C, and the signal by which services are stopped: caught from now on.
+fn signals() -> std::io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?])
+}
+
+/// Waits for either.
+async fn interrupted(signals: std::io::Result<[Signal; 2]>) -> std::io::Result<()> {
+    let [mut pressed, mut terminated] = signals?;
     tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = pressed.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
     }
 }
@@ -473,6 +478,11 @@ async fn stop_or(closed: Option<oneshot::Receiver<()>>) {
 
 /// Waits for Ctrl-C or SIGTERM, or until `span` is over. From then on either ends the process at once.
 async fn stop(span: Option<Duration>) {
+    stop_by(signals(), span).await;
+}
+
+/// The same for signals that have been caught since before the work began.
+async fn stop_by(signals: std::io::Result<[Signal; 2]>, span: Option<Duration>) {
     let is_over = async {
         match span {
             Some(span) => tokio::time::sleep(span).await,
@@ -480,7 +490,7 @@ async fn stop(span: Option<Duration>) {
         }
     };
     tokio::select! {
-        interrupted = interrupted() => match interrupted {
+        interrupted = interrupted(signals) => match interrupted {
             Ok(()) => eprintln!("stopping in order; Ctrl-C again ends at once"),
             Err(error) => {
                 tracing::warn!(%error, "Ctrl-C cannot be waited for");
@@ -490,7 +500,7 @@ async fn stop(span: Option<Duration>) {
         () = is_over => {}
     }
     tokio::spawn(async {
-        if interrupted().await.is_ok() {
+        if interrupted(self::signals()).await.is_ok() {
             std::process::exit(i32::from(EXIT_STOPPED));
         }
     });
