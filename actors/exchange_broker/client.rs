@@ -20,6 +20,9 @@ use tokio::time::timeout;
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
+/// How much of an answer that is an error is shown.
+const SHOWN_BYTES: usize = 300;
+
 /// Connections that are kept for the next request.
 const IDLE_MAX: usize = 8;
 
@@ -98,12 +101,14 @@ pub(super) struct Client {
     session: AtomicU64,
     /// At most [`IDLE_MAX`], with when each was used last.
     idle: Mutex<Vec<(SendRequest<Empty<Bytes>>, Instant)>>,
+    /// What went wrong last, so that it is said once and not with every attempt.
+    trouble: Mutex<String>,
 }
 
 impl Client {
     pub(super) fn new(base: Uri, credentials: Credentials) -> Self {
         let (session, idle) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        Self { base, credentials, session, idle }
+        Self { base, credentials, session, idle, trouble: Mutex::default() }
     }
 
     /// From now on requests are of this session.
@@ -128,7 +133,29 @@ impl Client {
         let session = if session > 0 { format!("&session={session}") } else { String::new() };
         let query = format!("{query}{session}");
         let signature = self.credentials.sign(&query);
-        self.send(method, format!("{path}?{query}&signature={signature}"), true, patience).await
+        let target = format!("{path}?{query}&signature={signature}");
+        let result = self.send(method, target, true, patience).await;
+        self.tell_trouble(path, &result);
+        result
+    }
+
+    /// Says what is wrong with the exchange, or with what it is asked: a wrong key, a filter, no answer.
+    fn tell_trouble(&self, path: &str, result: &Result<Response, CallError>) {
+        let text = match result {
+            Ok(response) if response.status == 200 => return,
+            // That there is no such order is an answer.
+            Ok(Response { body, .. }) if body.windows(5).any(|part| part == b"-2013") => return,
+            Ok(Response { status, body }) => {
+                let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
+                format!("answers {status}: {body}")
+            }
+            Err(error) => error.to_string(),
+        };
+        let mut last = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *last != text {
+            tracing::warn!(exchange = %self.base, path, "the exchange: {text}");
+            *last = text;
+        }
     }
 
     /// Sends once, and waits for the whole answer. No longer than half of the time is spent on being

@@ -451,6 +451,7 @@ impl ExchangeBrokerState {
     fn consider_expired(&mut self) {
         if self.expiring && self.core.is_idle() {
             self.expiring = false;
+            tracing::info!(counters = ?self.core.counters(), "no order is under way any more");
             self.answer(None);
         }
     }

@@ -197,11 +197,6 @@ impl Orders {
         &self.counters
     }
 
-    /// Orders that are under way.
-    pub fn live_count(&self) -> usize {
-        self.live.len()
-    }
-
     /// Whether nothing is under way, nor waits.
     pub fn is_idle(&self) -> bool {
         self.live.is_empty() && self.recovery.pending.is_empty()
@@ -411,7 +406,7 @@ impl Orders {
             SlotRefusal::NotReconciled => {
                 let order = self.remove(signal).and_then(|live| live.order);
                 self.recovery.pending.extend(order);
-                self.begin_recovery(now);
+                self.begin_recovery();
             }
             SlotRefusal::NotRefused => self.drop_order(signal, Refusal::Order),
             SlotRefusal::Full { .. } | SlotRefusal::TooLong { .. } => {

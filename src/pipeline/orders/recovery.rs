@@ -109,7 +109,7 @@ impl Recovery {
 impl Orders {
     /// Begins.
     pub fn start(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
-        self.begin_recovery(now);
+        self.begin_recovery();
         self.go_on(now)
     }
 
@@ -170,7 +170,7 @@ impl Orders {
         self.effects.extend(again);
     }
 
-    pub(super) fn begin_recovery(&mut self, _now: Timestamp) {
+    pub(super) fn begin_recovery(&mut self) {
         self.recovery.phase = Phase::Reading;
         self.recovery.histories.clear();
         if !self.is_reading {

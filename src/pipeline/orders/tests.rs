@@ -101,7 +101,7 @@ fn an_order_leaves_after_its_intent_and_its_last_word_comes_after_its_slot_has_e
     assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
     let effects = orders.on_committed(&[DONE], at(30));
     assert_eq!(told(&effects), [Said::Closed { remaining: Quantity(10) }]);
-    assert_eq!(orders.live_count(), 0);
+    assert_eq!(orders.live.len(), 0);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
     let state = SlotState::Intent { intent, attempt: 1 };
     let open = vec![(slot, Slot { generation: 3, state, last: None })];
     let mut orders = ready(Capabilities::BINANCE, open);
-    assert_eq!((orders.live_count(), orders.counters().orphans), (1, 1));
+    assert_eq!((orders.live.len(), orders.counters().orphans), (1, 1));
     // 15 seconds to settle: what its sender was answered is not known.
     let effects = orders.on_time(at(16_000), Some(at(16_000)), at(16_000));
     let symbol = order(1).symbol;
@@ -175,7 +175,7 @@ fn where_nobody_can_find_out_the_slot_is_closed_and_a_person_told() {
     let effects = orders.on_answer(&request.client_id, 1, unknown, at(500));
     assert!(is_committed(&effects, |command| matches!(command, SlotCommand::Quarantine { .. })));
     assert!(effects.iter().any(|effect| matches!(effect, OrdersEffect::Alarm(_))));
-    assert_eq!(orders.live_count(), 1);
+    assert_eq!(orders.live.len(), 1);
 }
 
 #[test]

@@ -750,11 +750,9 @@ impl World {
         for number in 0..self.executors.len() {
             let executor = &self.executors[number];
             let core = executor.core.as_ref().ok_or("an executor is down")?;
-            if core.live_count() > 0 || executor.next < self.scenario.orders {
-                let (live, next) = (core.live_count(), executor.next);
-                return Err(format!(
-                    "(4) executor {number} has {live} orders under way, next is {next}"
-                ));
+            if !core.is_idle() || executor.next < self.scenario.orders {
+                let next = executor.next;
+                return Err(format!("(4) executor {number} has orders under way, next is {next}"));
             }
             for order in (0..self.scenario.orders).map(order) {
                 let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);
