@@ -11,6 +11,7 @@ use serde_json::Value;
 
 mod deeds;
 mod show;
+mod switches;
 
 pub use show::text;
 
@@ -60,6 +61,22 @@ pub enum CtlTask {
         /// Which, by the name it has in the tree.
         actor: String,
     },
+    /// Turn a kill switch on.
+    Kill {
+        /// What it stops.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// Turn a kill switch off again.
+    Rearm {
+        /// What it stops.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// How do kill switches stand?
+    Switches,
     /// A question to a role.
     Ask {
         /// Whom.
@@ -132,6 +149,9 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Drain { node, waits, .. } => return deeds::drain(node, *waits, target),
         CtlTask::Promote { node } => return deeds::promote(node.as_deref(), target),
         CtlTask::KillActor { actor } => return deeds::kill_actor(actor, target),
+        CtlTask::Kill { what, reason } => return switches::kill(what, reason, target),
+        CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
+        CtlTask::Switches => return switches::list(target),
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),

@@ -36,4 +36,5 @@ pub mod run;
 pub mod share;
 pub mod source;
 pub mod strategy;
+pub mod switchboard;
 pub mod telemetry;

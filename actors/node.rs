@@ -31,6 +31,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 mod exchanges;
 mod parameters;
 mod report;
+mod risk_tool;
 mod streams;
 pub(crate) mod units;
 
@@ -58,6 +59,7 @@ use crate::source::SourceError;
 use crate::source::feed::Feed;
 use crate::source::live::LiveConfig;
 use crate::strategy::{self, StrategyActor, StrategyArguments, StrategyMessage};
+use crate::switchboard::{self, SwitchboardActor, SwitchboardArguments};
 use crate::telemetry::{self, Sample, TelemetryActor, TelemetryArguments};
 
 /// What a node is built from.
@@ -548,14 +550,28 @@ impl Wiring {
         let progress: Arc<AtomicU64> = Arc::default();
         self.subtree("exec", self.config.policy(Subtree::Exec), move || {
             // Those who are told before those who tell.
-            vec![
+            let mut children = vec![
                 wiring.positions(&progress),
                 wiring.any_broker(0, &progress),
                 wiring.any_broker(1, &progress),
                 wiring.router(&progress),
                 wiring.risk(&progress, &finished),
-            ]
+            ];
+            children.extend(wiring.switchboard());
+            children
         })
+    }
+
+    /// Where there is no ledger, nobody could turn a switch.
+    fn switchboard(&self) -> Option<ChildSpec> {
+        let arguments = SwitchboardArguments {
+            config: Arc::clone(&self.config),
+            ledger: self.ledger.clone()?,
+            directory: self.directory.clone(),
+            risk: self.to(risk::ROLE, RiskMessage::Switch),
+        };
+        let arguments = move |_| arguments.clone();
+        Some(self.stage(switchboard::ROLE.into(), || SwitchboardActor, Arc::default(), arguments))
     }
 
     /// Tells risk that one of the others has started.

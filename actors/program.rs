@@ -130,6 +130,9 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         }
         CtlCommand::Promote { name, undo: _ } => CtlTask::Promote { node: name },
         CtlCommand::KillActor { actor } => CtlTask::KillActor { actor },
+        CtlCommand::Kill { what, reason } => CtlTask::Kill { what, reason },
+        CtlCommand::Rearm { what, reason } => CtlTask::Rearm { what, reason },
+        CtlCommand::Switches => CtlTask::Switches,
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
     };

@@ -28,11 +28,11 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, Kind, Price, Signal, SourceId,
-    SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, KillSwitch, Kind, Price, Scope,
+    Signal, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
-use tickwright_core::stream::{Lockstep, Merging, Next, Positions, Run, SignalBatch};
+use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run, SignalBatch};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
@@ -68,6 +68,10 @@ pub enum RiskMessage {
     PositionsState(Epoch, Vec<u8>),
     /// A broker outside says something.
     Said(BrokerEvent),
+    /// An operator turns a kill switch. May be said again.
+    Switch(KillSwitch),
+    /// What is stopped just now?
+    Stopped(RpcReplyPort<Vec<Scope>>),
     /// One of router, brokers and positions has started and is blank.
     MemberIsBack,
     /// A checkpoint was written.
@@ -181,6 +185,8 @@ pub struct RiskState {
     sampled_at: Timestamp,
     /// Distinct clean rows since the last checkpoint.
     rows_since: u64,
+    /// Whether a checkpoint is to be put as soon as one can be.
+    is_checkpoint_wanted: bool,
     is_announced: bool,
 }
 
@@ -260,6 +266,7 @@ impl Actor for RiskActor {
             is_router_told: false,
             sampled_at: Timestamp::default(),
             rows_since: 0,
+            is_checkpoint_wanted: false,
             is_announced: false,
         };
         directory.register(ROLE, &myself);
@@ -287,7 +294,12 @@ impl Actor for RiskActor {
             }
             // Left over from an epoch that has ended.
             RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
-            RiskMessage::Said(event) => state.on_said(event)?,
+            RiskMessage::Said(event) => state.on_outside(External::Broker(event))?,
+            RiskMessage::Switch(switch) => state.on_outside(External::Switch(switch))?,
+            RiskMessage::Stopped(reply) => {
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(state.checker.tripped());
+            }
             RiskMessage::MemberIsBack => state.begin_epoch()?,
             RiskMessage::Stored(stored) => state.on_stored(stored)?,
             RiskMessage::ArrivalsStored(result) => state.on_arrivals_stored(result)?,
@@ -373,6 +385,7 @@ impl RiskState {
                 Next::Rows(block, rows) => self.on_rows(&block, rows),
                 Next::Signal(signal, at) => self.on_signal(&signal, at),
                 Next::Event(event) => self.on_event(event),
+                Next::Switch(switch) => self.on_switch(&switch),
                 Next::Advance { to, .. } => {
                     let runs = self.lockstep.ship(to);
                     self.ask(runs, Want::Advance(to));
@@ -448,10 +461,27 @@ impl RiskState {
         self.settings.chaos.strike("risk", 0, self.lockstep.signals_seen());
     }
 
-    /// A broker outside says something.
-    fn on_said(&mut self, event: BrokerEvent) -> Result<(), ActorProcessingErr> {
-        self.lockstep.on_outside(event);
-        self.note_arrivals()
+    /// A word from outside.
+    fn on_outside(&mut self, word: External) -> Result<(), ActorProcessingErr> {
+        self.lockstep.on_outside(word);
+        if self.arrivals.is_used { self.note_arrivals() } else { Ok(()) }
+    }
+
+    /// A kill switch takes effect.
+    fn on_switch(&mut self, switch: &KillSwitch) {
+        // By key, nothing else says when it was turned: whoever goes on does so from here.
+        self.is_checkpoint_wanted |= !self.arrivals.is_used;
+        if !switch.is_on {
+            tracing::warn!(scope = ?switch.scope, "a kill switch is off again");
+            return self.checker.rearm(&switch.scope);
+        }
+        let orders = self.checker.trip(&switch.scope);
+        tracing::warn!(scope = ?switch.scope, orders = orders.len(), "a kill switch is on");
+        for order in orders {
+            if self.checker.cancel(order.id, switch.due).is_ok() {
+                self.inputs.push(RouterInput::Cancel(order.id));
+            }
+        }
     }
 
     fn on_event(&mut self, event: BrokerEvent) {

@@ -17,7 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, BrokerId, Placement, Span, TickBatch, Timestamp,
+    BrokerEvent, BrokerEventKind, BrokerId, OrderId, Placement, Span, TickBatch, Timestamp,
 };
 use tickwright_core::pipeline::router::{Router, RouterConfig, RouterCounters, RouterEffect};
 use tickwright_core::stream::Run;
@@ -186,6 +186,7 @@ impl RouterState {
     fn step(&mut self, step: Step) {
         let Step { epoch, listings, inputs, runs, want } = step;
         let mut placements: [Vec<(Placement, u64)>; BROKERS] = Default::default();
+        let mut cancels: [Vec<OrderId>; BROKERS] = Default::default();
         let mut verdict = Vec::new();
         let mut effects = Vec::new();
         for input in inputs {
@@ -194,6 +195,11 @@ impl RouterState {
                     self.orders += 1;
                     if let Some((broker, placement)) = self.router.route(&approved, at) {
                         self.place(&mut placements, broker, placement, origin_nanos);
+                    }
+                }
+                RouterInput::Cancel(order) => {
+                    if let Some(broker) = self.router.cancel(order) {
+                        cancels[usize::from(broker.0).min(BROKERS - 1)].push(order);
                     }
                 }
                 RouterInput::Event { event, top } => {
@@ -223,12 +229,14 @@ impl RouterState {
         let is_for_all = !runs.is_empty() || !listings.is_empty() || to_brokers != Want::Nothing;
         let (listings, runs) = (Arc::new(listings), Arc::new(runs));
         // The primary last, as whoever is woken last runs next.
-        for (outlet, placements) in self.arguments.brokers.iter().zip(placements).rev() {
-            if !is_for_all && placements.is_empty() {
+        let parts = placements.into_iter().zip(cancels);
+        for (outlet, (placements, cancels)) in self.arguments.brokers.iter().zip(parts).rev() {
+            if !is_for_all && placements.is_empty() && cancels.is_empty() {
                 continue;
             }
             let (listings, runs) = (Arc::clone(&listings), Arc::clone(&runs));
-            let step = BrokerStep { epoch, listings, placements, runs, want: to_brokers };
+            let want = to_brokers;
+            let step = BrokerStep { epoch, listings, placements, cancels, runs, want };
             // A broker that is not there says hello when it is, and another epoch begins.
             let _ = outlet.send(step);
         }

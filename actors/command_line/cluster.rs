@@ -78,6 +78,26 @@ pub enum CtlCommand {
         #[arg(value_name = "ROLE")]
         actor: String,
     },
+    /// Stop orders at once, and until it is re-armed, whatever restarts; what is under way is cancelled
+    Kill {
+        /// all, account:NAME, strategy:NAME or symbol:SYMBOL
+        #[arg(value_name = "WHAT")]
+        what: String,
+        /// Why, for whoever finds it stopped
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Let orders pass again that a kill switch stops
+    Rearm {
+        /// What was stopped, as it was said then
+        #[arg(value_name = "WHAT")]
+        what: String,
+        /// Why
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// How kill switches stand, and who turned them
+    Switches,
     /// Ask a role on any node, and print its answer
     Ask(MessageOptions),
     /// Tell a role on any node something

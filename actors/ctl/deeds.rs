@@ -18,19 +18,19 @@ const RESTART_PATIENCE: Duration = Duration::from_secs(10);
 const STEP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The same target for one step of several.
-fn step(target: &CtlTarget) -> CtlTarget {
+pub(super) fn step(target: &CtlTarget) -> CtlTarget {
     let patience = target.patience.map_or(STEP_PATIENCE, |patience| patience.min(STEP_PATIENCE));
     CtlTarget { patience: Some(patience), ..target.clone() }
 }
 
-fn ask_ledger(target: &CtlTarget, question: &Value) -> Result<Value, CtlError> {
+pub(super) fn ask_ledger(target: &CtlTarget, question: &Value) -> Result<Value, CtlError> {
     exchange_json(target, "POST", "/ask/ledger".into(), &question.to_string())
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

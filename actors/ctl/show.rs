@@ -53,7 +53,15 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             ];
             table(&columns, answer)
         }
-        CtlTask::Drain { .. } | CtlTask::Promote { .. } | CtlTask::KillActor { .. } => {
+        CtlTask::Switches => {
+            let columns = ["what", "is_on", "in_effect", "by", "reason", "seconds_ago"];
+            table(&columns, answer)
+        }
+        CtlTask::Drain { .. }
+        | CtlTask::Promote { .. }
+        | CtlTask::KillActor { .. }
+        | CtlTask::Kill { .. }
+        | CtlTask::Rearm { .. } => {
             format!("{}\n", plain(answer.get("told").unwrap_or(&Value::Null)))
         }
         CtlTask::Ask { .. } | CtlTask::Tell { .. } => {

@@ -24,6 +24,21 @@ struct OrderAnswer {
     status: String,
 }
 
+/// Here the order's own name is the original one; the other is the cancellation's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CancelAnswer {
+    orig_client_order_id: String,
+    #[serde(flatten)]
+    order: OrderAnswer,
+}
+
+impl CancelAnswer {
+    fn named(self) -> OrderAnswer {
+        OrderAnswer { client_order_id: self.orig_client_order_id, ..self.order }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TradeAnswer {
@@ -72,6 +87,19 @@ pub(super) fn found(result: &Result<Response, CallError>, instrument: &Instrumen
     match response.status {
         200 => order(&response.body, instrument).map_or(Found::Failed, Found::Order),
         400 if problem(response).is_some_and(|(code, _)| code == -2013) => Found::Nothing,
+        _ => Found::Failed,
+    }
+}
+
+/// What came of a cancellation: the order as it is now, or that none is open.
+pub(super) fn cancelled(result: &Result<Response, CallError>, instrument: &Instrument) -> Found {
+    let Ok(response) = result else { return Found::Failed };
+    match response.status {
+        200 => serde_json::from_slice::<CancelAnswer>(&response.body)
+            .ok()
+            .and_then(|answer| report(&answer.named(), instrument))
+            .map_or(Found::Failed, Found::Order),
+        400 if problem(response).is_some_and(|(code, _)| code == -2011) => Found::Nothing,
         _ => Found::Failed,
     }
 }

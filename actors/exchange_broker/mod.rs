@@ -82,6 +82,10 @@ pub enum Back {
     Answer(ClientOrderId, u32, Answer),
     /// Of a question about an order.
     Found(ClientOrderId, Found),
+    /// Of a cancellation.
+    Cancelled(ClientOrderId, Found),
+    /// The exchange tells by itself how an order stands.
+    Told(OrderReport),
     /// The exchange's time, and when it was asked for.
     Time(Timestamp, Option<Timestamp>),
     /// Of a symbol, and whether there are no more.
@@ -283,6 +287,9 @@ impl ExchangeBrokerState {
                 self.latency.record(monotonic_nanos().saturating_sub(*origin_nanos));
             }
         }
+        for order in &step.cancels {
+            self.cancel(*order);
+        }
         match step.want {
             Want::Nothing | Want::Verdict => {}
             Want::Advance(_) => self.answer(None),
@@ -323,6 +330,14 @@ impl ExchangeBrokerState {
         let effects = self.core.place(new, now);
         self.act(effects);
         Ok(())
+    }
+
+    fn cancel(&mut self, order: OrderId) {
+        let Some(placed) = self.orders.get(&order) else { return };
+        let Some(instrument) = self.instruments.get(&placed.instrument) else { return };
+        let signal = self.signal_of(placed, instrument);
+        let effects = self.core.cancel(&signal, self.now());
+        self.act(effects);
     }
 
     fn signal_of(&self, order: &Order, instrument: &Instrument) -> SignalIdentity {
@@ -370,6 +385,8 @@ impl ExchangeBrokerState {
                 core.on_answer(&client_id, attempt, answer, now)
             }
             Back::Found(client_id, found) => core.on_found(&client_id, &found, now),
+            Back::Cancelled(client_id, found) => core.on_cancelled(&client_id, &found, now),
+            Back::Told(report) => core.on_told(&report, now),
             Back::Time(asked, told) => core.on_time(asked, told, now),
             Back::Trades(symbol, trades) => {
                 let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
@@ -405,6 +422,7 @@ impl ExchangeBrokerState {
                 | OrdersEffect::ReadSlots
                 | OrdersEffect::Send(_)
                 | OrdersEffect::Query { .. }
+                | OrdersEffect::Cancel { .. }
                 | OrdersEffect::AskTime
                 | OrdersEffect::Trades { .. }
                 | OrdersEffect::TradesOf { .. }

@@ -69,6 +69,18 @@ impl ExchangeBrokerState {
                     Back::Found(client_id, answers::found(&result, &instrument))
                 });
             }
+            OrdersEffect::Cancel { client_id, symbol } => {
+                let Some(instrument) = self.instrument(&symbol) else {
+                    return self.later(Back::Cancelled(client_id, Found::Failed));
+                };
+                let query = format!("origClientOrderId={client_id}");
+                let query = self.stamped(&instrument, &query);
+                self.spawn(async move {
+                    let path = "/api/v3/order";
+                    let result = client.signed(Method::DELETE, path, &query, patience).await;
+                    Back::Cancelled(client_id, answers::cancelled(&result, &instrument))
+                });
+            }
             OrdersEffect::AskTime => {
                 let asked = self.now();
                 self.spawn(async move {
@@ -170,10 +182,11 @@ fn query_of(request: &Request, instrument: &Instrument) -> String {
         Side::Buy => "BUY",
         Side::Sell => "SELL",
     };
+    let lasts = if request.is_resting { "GTC" } else { "IOC" };
     let quantity = decimal::format(request.quantity.0.into(), instrument.quantity_decimals);
     let price = decimal::format(request.limit_price.0.into(), instrument.price_decimals);
     format!(
-        "symbol={}&side={side}&type=LIMIT&timeInForce=IOC&quantity={quantity}&price={price}\
+        "symbol={}&side={side}&type=LIMIT&timeInForce={lasts}&quantity={quantity}&price={price}\
          &newClientOrderId={}&newOrderRespType=RESULT&timestamp={}&recvWindow={}",
         answers::name_of(instrument),
         request.client_id,

@@ -17,8 +17,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::BrokerEvent;
-use tickwright_core::stream::{Positions, Taken};
+use tickwright_core::stream::{External, Positions, Taken};
 
 use super::log_copy::{LogCopy, LogOutlet, append_to_log};
 use super::outlet::Outlet;
@@ -65,7 +64,7 @@ pub struct Arrived {
     /// From which input, up to where.
     pub steps: Vec<Taken>,
     /// What brokers outside said, by number.
-    pub events: Vec<(u64, BrokerEvent)>,
+    pub events: Vec<(u64, External)>,
 }
 
 #[derive(Default)]
@@ -156,7 +155,7 @@ impl ArrivalLog {
         let all = || stored.clone().chain([&shared.pending]);
         Arrived {
             steps: all().flat_map(|arrived| &arrived.steps).copied().collect(),
-            events: all().flat_map(|arrived| &arrived.events).copied().collect(),
+            events: all().flat_map(|arrived| &arrived.events).cloned().collect(),
         }
     }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerId, Fill, Instrument, InstrumentIndex, Key, Order, Placement, Price,
-    SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerId, Fill, Instrument, InstrumentIndex, Key, Order, OrderId, Placement,
+    Price, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::ApprovedOrder;
 use tickwright_core::pipeline::venue::BrokerCounters;
@@ -57,6 +57,8 @@ pub enum RouterInput {
         /// The book of its instrument just then.
         top: TopOfBook,
     },
+    /// This order is not wanted any more.
+    Cancel(OrderId),
 }
 
 /// What risk asks of the router.
@@ -114,6 +116,8 @@ pub struct BrokerStep {
     pub listings: Arc<Vec<Listing>>,
     /// Orders to take, and when the rows that they answer were handed over.
     pub placements: Vec<(Placement, u64)>,
+    /// Orders that are not wanted any more, taken before or with these.
+    pub cancels: Vec<OrderId>,
     /// Rows, in order.
     pub runs: Arc<Vec<Run<TickBatch>>>,
     /// What is wanted besides. A broker gives no verdicts.

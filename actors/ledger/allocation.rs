@@ -182,7 +182,7 @@ impl LedgerClient {
 
     /// Writes what `next` makes of the register at `key`, again if somebody else was faster; nothing, if it
     /// makes nothing of it. Returns whether something was written.
-    async fn change(
+    pub(super) async fn change(
         &self,
         key: &str,
         patience: Duration,

@@ -22,6 +22,7 @@ mod peers;
 mod raft;
 mod service;
 mod storage;
+mod switches;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -41,6 +42,7 @@ pub use allocation::{drained, given_up, leaving, owners};
 pub use client::{LedgerClient, LedgerError, Watch};
 pub use file::FileError;
 pub use peers::{Asked, KIND_LEDGER, KIND_RAFT, PeerError, Peers};
+pub use switches::{SwitchStanding, switches};
 pub use view::LedgerView;
 
 use crate::kit::{Outlet, monotonic_nanos};

@@ -18,6 +18,7 @@ use super::peers::{
     About, Call, KIND_LEDGER, KIND_RAFT, Question, RaftCall, RaftMessage, RaftReply, Said, decode,
     encode,
 };
+use super::switches::switches;
 
 /// What a tool may ask, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -43,6 +44,10 @@ enum ToolCall {
     },
     /// A node is to coordinate, and to be master, whenever it is there; or none in particular.
     Promote { node: Option<NodeId> },
+    /// A kill switch is turned on, or off again.
+    Turn { what: String, is_on: bool, by: String, reason: String },
+    /// How do kill switches stand?
+    Switches,
     /// How is the ledger, seen from this node?
     Status,
 }
@@ -65,6 +70,8 @@ pub(super) async fn serve(
                      {{\"Cas\": {{\"key\": K, \"expected\": VERSION, \"value\": TEXT}}}}, \
                      {{\"Allocate\": {{\"resource\": R, \"owner\": NODE}}}}, \
                      {{\"Drain\": {{\"node\": NODE, \"undo\": false}}}}, \
+                     \"Switches\", {{\"Turn\": {{\"what\": \"all\", \"is_on\": true, \
+                     \"by\": WHO, \"reason\": WHY}}}}, \
                      {{\"Promote\": {{\"node\": NODE}}}} or {{\"Forget\": {{\"node\": NODE}}}}"
                 )
             })?;
@@ -206,6 +213,13 @@ async fn serve_tool(
             };
             let (promoted, coordinator) = client.read(patience, look).await?;
             json!({ "promoted": promoted, "coordinator": coordinator, "term": term })
+        }
+        ToolCall::Turn { what, is_on, by, reason } => {
+            client.turn_switch(&what, is_on, (&by, &reason), patience).await?;
+            json!({ "what": what, "is_on": is_on })
+        }
+        ToolCall::Switches => {
+            serde_json::to_value(client.read(patience, switches).await?).unwrap_or_default()
         }
         ToolCall::Status => serde_json::to_value(client.view()).unwrap_or(Value::Null),
     })

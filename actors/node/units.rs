@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef, SpawnErr};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tickwright_core::cluster::Unit;
 use tickwright_core::config::Subtree;
 use tickwright_core::domain::Key;
@@ -21,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::report::{NodeReport, ask, report_of_exec, sample};
 use super::streams::{StreamEnd, ends};
-use super::{NodeArguments, NodeSource, Wiring};
+use super::{NodeArguments, NodeSource, Wiring, risk_tool};
 use crate::cleaner::{self, CleanerMessage, CleanerReport};
 use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
@@ -260,8 +259,9 @@ impl Units {
         });
         if unit == Unit::Exec {
             let directory = wiring.directory.clone();
+            let config = Arc::clone(&wiring.config);
             // Tools know no epochs.
-            let handler = move |request| answer_tool(&directory, request);
+            let handler = move |request| risk_tool::answer(&directory, &config, request);
             self.transport.network().register(risk::ROLE, None, Arc::new(handler));
         }
         self.running.insert(unit, Running { epoch, supervisor, watch });
@@ -391,36 +391,6 @@ fn after_arrivals(arrivals: &ArrivalLog, copies: CopyOutlet) -> CopyOutlet {
         arrivals.when_durable(Box::new(move || drop(copies.send(copy))));
         Ok(())
     })
-}
-
-/// Answers a tool that asks risk: `"Report"`, as JSON.
-fn answer_tool(directory: &Directory, mut request: Request) -> Result<(), String> {
-    let Some(reply) = request.reply.take() else { return Err("risk is told nothing".into()) };
-    if request.kind != "json" || request.body != b"\"Report\"" {
-        reply.refuse("ask \"Report\"");
-        return Err("not a question for risk".into());
-    }
-    let directory = directory.clone();
-    tokio::spawn(async move {
-        match ask(&directory, risk::ROLE, RiskMessage::Report, telemetry::PATIENCE).await {
-            Ok(StageReport { complete, counts }) => {
-                let denied = counts.denied.iter().filter(|(_, count)| *count > 0);
-                let denied: BTreeMap<&str, u64> =
-                    denied.map(|(code, count)| (code.name(), *count)).collect();
-                let report = json!({
-                    "rows": counts.rows,
-                    "signals": counts.signals,
-                    "approved": counts.approved,
-                    "denied": denied,
-                    "open": counts.open,
-                    "time_ns": complete.frontier.as_nanos(),
-                });
-                reply.answer(report.to_string().into_bytes());
-            }
-            Err(reason) => reply.refuse(reason),
-        }
-    });
-    Ok(())
 }
 
 fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {

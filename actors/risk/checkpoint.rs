@@ -82,11 +82,12 @@ impl RiskState {
 
     pub(super) fn is_checkpoint_due(&mut self) -> bool {
         let is_due = self.checkpoints.is_due(std::mem::take(&mut self.rows_since));
-        is_due || self.handover.is_wanted()
+        is_due || self.handover.is_wanted() || self.is_checkpoint_wanted
     }
 
     /// Begins a checkpoint: asks the others for their parts.
     pub(super) fn gather(&mut self) {
+        self.is_checkpoint_wanted = false;
         let runs = self.lockstep.ship_processed();
         self.send(runs, Want::State);
         self.send_ledger(true);

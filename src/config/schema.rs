@@ -338,6 +338,7 @@ pub const KEYS: &[KeySpec] = &[
     count("broker.<broker>.poll_ms", "ms", 10, DAY_MS).operational(),
     count("broker.<broker>.sends_max", "requests", 1, 1_000),
     count("broker.<broker>.slot_price_steps", "steps", 1, i64::MAX).optional(),
+    count("broker.<broker>.rest_ms", "ms", 1, DAY_MS).optional(),
     choice("broker.<broker>.deduplication", &["all", "open", "none"]),
     switch("broker.<broker>.has_deadline"),
     switch("broker.<broker>.has_query"),

@@ -19,6 +19,7 @@ pub mod parameters;
 mod position;
 mod slot;
 mod snapshot;
+mod switch;
 mod symbol;
 mod time;
 
@@ -43,5 +44,6 @@ pub use slot::{
     SlotCommand, SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, SlotState, VenueAccount,
 };
 pub use snapshot::Snapshot;
+pub use switch::{KillSwitch, Scope};
 pub use symbol::{Symbol, SymbolError, SymbolId};
 pub use time::{Span, Timestamp};

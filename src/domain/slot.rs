@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Free{generation} ── Open ──▶ Intent{attempt, deadline} ── Placed ──▶ Placed ── End ──▶ Free{next}
-//!                                  │  ▲ Retry: attempt + 1             │
-//!                                  └──┴────── Quarantine, for a person to release
+//!                                  │  ▲ Retry: attempt + 1             │  Close ▼ ▲ End
+//!                                  └──┴── Quarantine, for a person     └─ Closing ┘
 //! ```
 //!
 //! A slot is a place for one order at a time: an exchange, an account, a symbol, a side, a price level.
@@ -257,6 +257,11 @@ pub enum SlotState {
         /// How often it may have been sent.
         attempt: u32,
     },
+    /// An order that the exchange has, and that is to be cancelled.
+    Closing {
+        /// What.
+        intent: OrderIntent,
+    },
 }
 
 /// One slot.
@@ -277,6 +282,7 @@ impl Slot {
             SlotState::Free => None,
             SlotState::Intent { intent, .. }
             | SlotState::Placed { intent }
+            | SlotState::Closing { intent }
             | SlotState::Quarantine { intent, .. } => Some(intent),
         }
     }
@@ -371,6 +377,13 @@ pub enum SlotCommand {
     },
     /// Nobody can find out what became of it.
     Quarantine {
+        /// Where.
+        slot: SlotKey,
+        /// The slot's generation.
+        generation: u64,
+    },
+    /// The exchange has it, and it is to be cancelled.
+    Close {
         /// Where.
         slot: SlotKey,
         /// The slot's generation.

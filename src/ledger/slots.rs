@@ -143,6 +143,7 @@ impl Slots {
                     SlotState::Free
                     | SlotState::Intent { .. }
                     | SlotState::Placed { .. }
+                    | SlotState::Closing { .. }
                     | SlotState::Quarantine { .. } => Err(self.conflict(slot)),
                 }
             }
@@ -163,6 +164,14 @@ impl Slots {
                 if let SlotState::Intent { intent, attempt } = state {
                     let (intent, attempt) = (intent.clone(), *attempt);
                     *state = SlotState::Quarantine { intent, attempt };
+                }
+                Ok(SlotDone::Done)
+            }
+            SlotCommand::Close { slot, generation } => {
+                let state = &mut self.at(slot, *generation)?.state;
+                // Of one that is not known to be there, that is found out first.
+                if let SlotState::Placed { intent } = state {
+                    *state = SlotState::Closing { intent: intent.clone() };
                 }
                 Ok(SlotDone::Done)
             }
@@ -234,7 +243,10 @@ impl Slots {
             (SlotState::Free, _) => false,
             (_, None) => true,
             (SlotState::Intent { attempt: last, .. }, Some(attempt)) => *last == attempt,
-            (SlotState::Placed { .. } | SlotState::Quarantine { .. }, Some(_)) => false,
+            (
+                SlotState::Placed { .. } | SlotState::Closing { .. } | SlotState::Quarantine { .. },
+                Some(_),
+            ) => false,
         };
         let intent = slot.intent().filter(|_| is_meant);
         let Some(signal) = intent.map(|intent| intent.signal.clone()) else {
@@ -273,7 +285,7 @@ impl Slots {
         let attempt = self.find(key).map_or(0, |slot| match &slot.state {
             SlotState::Free => 0,
             SlotState::Intent { attempt, .. } | SlotState::Quarantine { attempt, .. } => *attempt,
-            SlotState::Placed { .. } => u32::MAX,
+            SlotState::Placed { .. } | SlotState::Closing { .. } => u32::MAX,
         });
         SlotRefusal::Conflict { generation: self.generation(key), attempt }
     }

@@ -20,7 +20,8 @@
 //! 2. Every order that was placed ends, for risk, with exactly one `Closed`; a refusal that is final
 //!    comes just before it, one that is not is not shown.
 //! 3. Every fill is forwarded, whatever else the router makes of it.
-//! 4. The active broker changes at the `failover_threshold`th definite failure in a row, not before.
+//! 4. An order that was cancelled is offered to nobody else.
+//! 5. The active broker changes at the `failover_threshold`th definite failure in a row, not before.
 
 use std::collections::BTreeMap;
 
@@ -120,6 +121,8 @@ struct InFlight {
     is_accepted: bool,
     /// Whether its outcome is or was unknown: then no refusal counts, and nobody else gets it.
     was_unknown: bool,
+    /// Whether it is not wanted any more: then nobody else gets it either.
+    is_cancelled: bool,
 }
 
 /// The router. A snapshot of it, serialised, continues as the original would.
@@ -174,11 +177,24 @@ impl Router {
         }
         self.consider_return(at.frontier);
         let broker = self.active;
-        let in_flight =
-            InFlight { order, broker, attempt: 0, is_accepted: false, was_unknown: false };
+        let in_flight = InFlight {
+            order,
+            broker,
+            attempt: 0,
+            is_accepted: false,
+            was_unknown: false,
+            is_cancelled: false,
+        };
         self.in_flight.insert(order.id, in_flight);
         self.counters.placed[place_of(broker)] += 1;
         Some((broker, Placement { order, top, at, attempt: 0 }))
+    }
+
+    /// An order is not wanted any more. Returns the broker that has it; none, if it is over.
+    pub fn cancel(&mut self, order: OrderId) -> Option<BrokerId> {
+        let in_flight = self.in_flight.get_mut(&order)?;
+        in_flight.is_cancelled = true;
+        Some(in_flight.broker)
     }
 
     /// Tries the primary again when its time has come.
@@ -254,6 +270,9 @@ impl Router {
         }
         self.count_failure(event.broker, event.due);
         let attempt = in_flight.attempt + 1;
+        if in_flight.is_cancelled {
+            return None;
+        }
         if !self.config.has_backup || attempt >= self.config.attempts_max.min(2) {
             self.counters.given_up += 1;
             return None;

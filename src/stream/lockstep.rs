@@ -32,9 +32,10 @@ use serde::{Deserialize, Serialize};
 
 use super::merge::{rows_through, rows_until};
 use super::{Frame, Merge, Run, SignalBatch};
-use crate::domain::{BrokerEvent, BrokerEventKind, Key, Signal, TickBatch, Timestamp};
+use crate::domain::{BrokerEvent, BrokerEventKind, Key, KillSwitch, Signal, TickBatch, Timestamp};
 
 pub use arrival::{OrderMismatch, Positions, Taken};
+pub use external::External;
 
 use arrival::Arrivals;
 use external::{Outside, OutsideSnapshot};
@@ -57,6 +58,8 @@ pub enum Next {
     Rows(Arc<TickBatch>, Range<usize>),
     /// A broker event takes effect.
     Event(BrokerEvent),
+    /// A kill switch takes effect.
+    Switch(KillSwitch),
     /// A strategy wants something. It is judged, and its order leaves, at the key given.
     Signal(Signal, Key),
     /// Nothing may happen before the brokers have said all that is due up to `to`. All orders before
@@ -286,6 +289,12 @@ impl Lockstep {
 
     /// What is next.
     pub fn next_step(&mut self) -> Next {
+        if self.merging == Merging::Key
+            && self.is_between_keys()
+            && let Some(switch) = self.pop_switch()
+        {
+            return switch;
+        }
         let first = |run: &Run<TickBatch>| run.block.key(&run.block.rows[run.rows.start]);
         let row = self.ready.front().map(|ready| first(&ready.run));
         let signal = self.waiting.front().map(|waiting| waiting.at);

@@ -15,7 +15,9 @@ mod merge;
 mod outflow;
 mod standing;
 
-pub use lockstep::{Lockstep, LockstepSnapshot, Merging, Next, OrderMismatch, Positions, Taken};
+pub use lockstep::{
+    External, Lockstep, LockstepSnapshot, Merging, Next, OrderMismatch, Positions, Taken,
+};
 pub use merge::{Block, Merge, Run, SignalBatch};
 pub use outflow::{Frame, Outflow, Rewind};
 pub use standing::{InflowStanding, OutflowStanding};

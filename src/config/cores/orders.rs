@@ -57,6 +57,7 @@ impl Config {
             attempts_max: u32::try_from(s.count(&at("sends_max"))).unwrap_or(u32::MAX),
             new_cluster,
             poll: s.span_ms(&at("poll_ms")),
+            rests: s.count_or_none(&at("rest_ms")).map(Span::from_millis),
         };
         Some(ExchangeConfig {
             base_url: text("base_url"),

@@ -6,12 +6,60 @@ use super::ByClass;
 use crate::config::Config;
 use crate::config::sections::money;
 use crate::config::settings::{Settings, Value};
-use crate::domain::{Class, Money, Symbol};
+use crate::domain::{AccountId, Class, Money, Scope, StrategyId, Symbol};
 use crate::pipeline::risk::{
     AccountLimits, ClassLimits, MoneyLimits, RateLimit, RiskLimits, TradingState,
 };
 
 impl Config {
+    /// What a kill switch of this name stops: `all`, `account:NAME`, `strategy:NAME` or `symbol:SYMBOL`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, with the names there are.
+    pub fn scope(&self, name: &str) -> Result<Scope, String> {
+        let accounts = || self.accounts.iter().map(|account| account.name.as_str());
+        let strategies = || self.strategies.iter().map(|strategy| strategy.name.as_str());
+        let place = |names: Vec<&str>, what: &str, name: &str| {
+            let place = names.iter().position(|known| *known == name);
+            place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
+                format!("there is no {what} {name:?}; there are: {}", names.join(", "))
+            })
+        };
+        match name.split_once(':') {
+            None if name == "all" => Ok(Scope::All),
+            Some(("account", name)) => {
+                place(accounts().collect(), "account", name).map(|id| Scope::Account(AccountId(id)))
+            }
+            Some(("strategy", name)) => place(strategies().collect(), "strategy", name)
+                .map(|id| Scope::Strategy(StrategyId(id))),
+            Some(("symbol", symbol)) => {
+                Symbol::new(symbol).map(Scope::Symbol).map_err(|error| error.to_string())
+            }
+            _ => Err(format!(
+                "{name:?} is nothing that can be stopped: say all, account:NAME, strategy:NAME or \
+                 symbol:SYMBOL"
+            )),
+        }
+    }
+
+    /// What [`Config::scope`] calls it.
+    pub fn scope_name(&self, scope: &Scope) -> String {
+        let name = |name: Option<&String>, id: u16| name.cloned().unwrap_or_else(|| id.to_string());
+        match scope {
+            Scope::All => "all".into(),
+            Scope::Account(AccountId(id)) => {
+                let account = self.accounts.get(usize::from(*id)).map(|account| &account.name);
+                format!("account:{}", name(account, *id))
+            }
+            Scope::Strategy(StrategyId(id)) => {
+                let strategy = self.strategies.get(usize::from(*id)).map(|strategy| &strategy.name);
+                format!("strategy:{}", name(strategy, *id))
+            }
+            Scope::Symbol(symbol) => format!("symbol:{}", symbol.as_str()),
+        }
+    }
+
     /// What orders are held to. `"none"` is the core's zero: the check is off.
     pub fn risk_limits(&self) -> RiskLimits {
         let s = &self.settings;

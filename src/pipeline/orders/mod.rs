@@ -26,8 +26,10 @@
 //! 4. The fills of an order are said once each, before its last word.
 //! 5. Nothing is opened before the account was reconciled.
 
+mod cancel;
 mod capability;
 mod clock;
+mod live;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -37,14 +39,13 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
 use crate::domain::{
     ClientOrderId, OrderIntent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
     SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
 use clock::ExchangeClock;
+use live::{Live, Stage};
 use recovery::Recovery;
 
 pub use capability::{Capabilities, Deduplication, Resolution};
@@ -68,63 +69,6 @@ const TIME_PAUSE: Span = Span::from_millis(10);
 
 /// How often an order asks for a slot that has moved on before it counts as busy.
 const CONFLICTS_MAX: u32 = 8;
-
-/// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
-    /// Its intent is to be committed.
-    Opening,
-    /// Another attempt is to be committed.
-    Retrying,
-    /// Its request has left.
-    Sent,
-    /// Unknown: nothing is done until the exchange's clock shows this.
-    Waiting { until: Timestamp },
-    /// The exchange is being asked.
-    Asking {
-        /// Whether it would know by now.
-        is_conclusive: bool,
-    },
-    /// It is to be asked again, at this time of our own clock.
-    AskingAgain { is_conclusive: bool, at: Timestamp },
-    /// The exchange has it; it is asked again at this time of our own clock.
-    Placed { poll_at: Timestamp },
-    /// The end of its slot is to be committed.
-    Ending { outcome: SlotOutcome, said: Option<Refusal> },
-    /// Somebody else has changed its slot: the ledger is to be read.
-    Lost,
-    /// Its slot is gone: the account's orders are looked through.
-    Searching,
-    /// Nobody can find out what became of it.
-    Quarantined,
-}
-
-/// An order under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Live {
-    /// What is to be placed; none, if nobody here has asked for it.
-    order: Option<NewOrder>,
-    symbol: Symbol,
-    /// Its slot, and which use of it; none, if it is known from the exchange alone.
-    slot: Option<(SlotKey, u64)>,
-    client_id: ClientOrderId,
-    quantity: Quantity,
-    attempt: u32,
-    deadline: Timestamp,
-    conflicts: u32,
-    /// Whether its name at the exchange is the one that was committed.
-    is_named: bool,
-    stage: Stage,
-    /// The exchange's number of it.
-    exchange_order: Option<u64>,
-    executed: Quantity,
-    filled: Quantity,
-    is_over: bool,
-    /// Whether it was asked for its trades alone.
-    is_asking_trades: bool,
-    /// What has been said of it, to be said again after a restart.
-    said: Vec<Said>,
-}
 
 /// What is committed just now.
 #[derive(Debug)]
@@ -217,6 +161,7 @@ impl Orders {
 
     fn open(&mut self, order: NewOrder, now: Timestamp) {
         let signal = order.signal.clone();
+        let is_unwanted = self.recovery.unwanted.remove(&signal);
         if let Some(said) = self.over.get(&signal) {
             let again = said.iter().map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
             self.effects.extend(again);
@@ -228,10 +173,20 @@ impl Orders {
             let again = live.said.iter();
             let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
             self.effects.extend(again);
+            if is_unwanted {
+                self.give_up(&signal);
+            }
             return;
         }
         if let Some(report) = self.recovery.spent.remove(&signal.tag()) {
-            return self.attach(order, report, now);
+            self.attach(order, report, now);
+            if is_unwanted {
+                self.give_up(&signal);
+            }
+            return;
+        }
+        if is_unwanted {
+            return self.take_back(&order);
         }
         let slot = SlotKey {
             venue: self.config.venue.clone(),
@@ -254,24 +209,8 @@ impl Orders {
     ) {
         let signal = order.signal.clone();
         let client_id = ClientOrderId::new(self.cluster, &slot, generation, signal.tag());
-        let mut live = Live {
-            symbol: order.symbol.clone(),
-            slot: Some((slot.clone(), generation)),
-            client_id,
-            quantity: order.quantity,
-            attempt: 1,
-            deadline: Timestamp::default(),
-            conflicts,
-            is_named: false,
-            stage: Stage::Opening,
-            exchange_order: None,
-            executed: Quantity::ZERO,
-            filled: Quantity::ZERO,
-            is_over: false,
-            is_asking_trades: false,
-            said: Vec::new(),
-            order: None,
-        };
+        let mut live = Live::new(order.symbol.clone(), client_id, order.quantity, Stage::Opening);
+        (live.slot, live.conflicts) = (Some((slot.clone(), generation)), conflicts);
         let request = self.request(&live, &order, 1, now);
         live.deadline = request.deadline();
         let intent = OrderIntent {
@@ -304,6 +243,7 @@ impl Orders {
             limit_price: order.limit_price,
             made: Timestamp::from_nanos(made),
             window: self.config.window,
+            is_resting: self.config.rests.is_some(),
             attempt,
         }
     }
@@ -374,6 +314,13 @@ impl Orders {
             live.stage = Stage::Placed { poll_at: now };
             return;
         }
+        if live.is_unwanted && live.attempt == 1 {
+            // Nothing of it has ever left.
+            return self.end(signal, SlotOutcome::NotPlaced, None);
+        }
+        if live.is_unwanted {
+            return self.retry_or_end(signal, now);
+        }
         let is_late = self.clock.at_least(now).is_some_and(|now| now > request.deadline());
         if is_late && self.config.capabilities.deadline {
             // It has not left, so there is nothing to find out.
@@ -436,6 +383,7 @@ impl Orders {
             return self.say(signal, Said::Accepted);
         }
         live.stage = Stage::Placed { poll_at: now.after(self.config.poll) };
+        live.rests_until = live.rests_until.or(self.config.rests.map(|rests| now.after(rests)));
         if is_news
             && !live.is_over
             && let Some((slot, generation)) = live.slot.clone()
@@ -445,6 +393,9 @@ impl Orders {
         }
         self.say(signal, Said::Accepted);
         self.note_order(&symbol, report.order);
+        if is_news {
+            self.consider_cancel(signal);
+        }
         self.consider_end(signal);
     }
 
@@ -463,7 +414,8 @@ impl Orders {
     fn end(&mut self, signal: &SignalIdentity, outcome: SlotOutcome, said: Option<Refusal>) {
         let Some(live) = self.live.get_mut(signal) else { return };
         live.stage = Stage::Ending { outcome, said };
-        let attempt = (outcome != SlotOutcome::Closed).then_some(live.attempt);
+        let is_certain = matches!(outcome, SlotOutcome::Closed | SlotOutcome::Released);
+        let attempt = (!is_certain).then_some(live.attempt);
         match live.slot.clone() {
             Some((slot, generation)) => {
                 let command = SlotCommand::End { slot, generation, attempt, outcome };
@@ -529,9 +481,12 @@ impl Orders {
         self.is_asking_time = false;
         if let Some(told) = told {
             self.clock.on_time(asked, now, told);
+            // What an earlier session sent may arrive until the exchange has begun the next.
+            let is_sealing = self.recovery.wants_seal
+                || self.recovery.is_sealing
+                || matches!(self.committing, Some(Committing::Seal));
             let due = self.live.iter().filter(|(_, live)| {
-                matches!(live.stage, Stage::Waiting { until } if until <= told)
-                    && !self.recovery.wants_seal
+                matches!(live.stage, Stage::Waiting { until } if until <= told) && !is_sealing
             });
             let due: Vec<SignalIdentity> = due.map(|(signal, _)| signal.clone()).collect();
             for signal in due {
@@ -553,7 +508,9 @@ impl Orders {
             {
                 due.push((signal.clone(), Some(is_conclusive)));
             }
-            if matches!(live.stage, Stage::Placed { poll_at } if poll_at <= now) {
+            let has_rested =
+                !live.is_unwanted && live.rests_until.is_some_and(|until| until <= now);
+            if matches!(live.stage, Stage::Placed { poll_at } if poll_at <= now || has_rested) {
                 due.push((signal.clone(), None));
             }
         }
@@ -576,9 +533,18 @@ impl Orders {
         let poll = self.config.poll;
         let Some(live) = self.live.get_mut(signal) else { return };
         live.stage = Stage::Placed { poll_at: now.after(poll) };
+        live.is_unwanted |= live.rests_until.is_some_and(|until| until <= now);
         if live.is_over {
             return self.consider_end(signal);
         }
+        if self.consider_cancel(signal) {
+            return;
+        }
+        self.query(signal);
+    }
+
+    fn query(&mut self, signal: &SignalIdentity) {
+        let Some(live) = self.live.get(signal) else { return };
         let (client_id, symbol) = (live.client_id.clone(), live.symbol.clone());
         self.effects.push(OrdersEffect::Query { client_id, symbol });
     }
@@ -598,7 +564,7 @@ impl Orders {
             self.effects.push(OrdersEffect::Commit(commands));
         }
         self.consider_time(now);
-        if !self.is_reading && self.live.values().any(|live| live.stage == Stage::Lost) {
+        if !self.is_reading && self.live.values().any(|live| self.is_to_read_for(live, now)) {
             self.read_slots();
         }
         std::mem::take(&mut self.effects)

@@ -5,7 +5,7 @@
 //!                                                                   then, symbol by symbol: History
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ use super::{
     Stage, TradeReport,
 };
 use crate::domain::{
-    ClientOrderId, Quantity, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone,
-    SlotKey, SlotOutcome, SlotRefusal, SlotState, Span, Symbol, Timestamp,
+    ClientOrderId, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone, SlotKey,
+    SlotOutcome, SlotRefusal, SlotState, Span, Symbol, Timestamp,
 };
 
 /// How far ahead of the exchange's clock a request may have been made that it takes later.
@@ -30,6 +30,7 @@ pub struct OrdersSnapshot {
     live: BTreeMap<SignalIdentity, Live>,
     over: BTreeMap<SignalIdentity, Vec<Said>>,
     pending: Vec<NewOrder>,
+    unwanted: BTreeSet<SignalIdentity>,
     last_trade: BTreeMap<Symbol, u64>,
     last_order: BTreeMap<Symbol, u64>,
 }
@@ -75,6 +76,8 @@ pub(super) struct Recovery {
     phase: Phase,
     /// Orders that wait for it. Bounded by the live orders that risk allows.
     pub(super) pending: VecDeque<NewOrder>,
+    /// Which of them are not wanted any more.
+    pub(super) unwanted: BTreeSet<SignalIdentity>,
     /// Orders that the exchange had already, by what had asked for them; at most [`SPENT_MAX`].
     pub(super) spent: BTreeMap<SignalTag, OrderReport>,
     /// The same by the exchange's number.
@@ -126,10 +129,14 @@ impl Orders {
     /// What a successor needs.
     pub fn snapshot(&self) -> OrdersSnapshot {
         let mut pending: Vec<NewOrder> = Vec::new();
+        let mut unwanted = self.recovery.unwanted.clone();
         let mut live = self.live.clone();
-        live.retain(|_, live| match (live.stage, &live.order) {
+        live.retain(|signal, live| match (live.stage, &live.order) {
             (Stage::Opening, Some(order)) => {
                 pending.push(order.clone());
+                if live.is_unwanted {
+                    unwanted.insert(signal.clone());
+                }
                 false
             }
             _ => true,
@@ -140,13 +147,15 @@ impl Orders {
             live,
             over: self.over.clone(),
             pending,
+            unwanted,
             last_trade: self.last_trade.clone(),
             last_order: self.recovery.last_order.clone(),
         }
     }
 
     pub(super) fn restore(&mut self, snapshot: OrdersSnapshot) {
-        let OrdersSnapshot { live, over, pending, last_trade, last_order } = snapshot;
+        let OrdersSnapshot { live, over, pending, unwanted, last_trade, last_order } = snapshot;
+        self.recovery.unwanted = unwanted;
         for (signal, mut live) in live {
             live.stage = Stage::Lost;
             live.is_asking_trades = false;
@@ -191,6 +200,7 @@ impl Orders {
             if is_first {
                 self.adopt_orphans(&open);
             }
+            self.find_released(&open);
             self.find_lost(&open);
         }
         if is_first {
@@ -242,26 +252,43 @@ impl Orders {
                 continue;
             }
             self.counters.orphans += 1;
-            let live = Live {
-                order: None,
-                symbol: key.symbol.clone(),
-                slot: Some((key.clone(), slot.generation)),
-                client_id: intent.client_id.clone(),
-                quantity: intent.quantity,
-                attempt: 1,
-                deadline: intent.deadline,
-                conflicts: 0,
-                is_named: true,
-                stage: Stage::Lost,
-                exchange_order: None,
-                executed: Quantity::ZERO,
-                filled: Quantity::ZERO,
-                is_over: false,
-                is_asking_trades: false,
-                said: Vec::new(),
-            };
+            let (symbol, client_id) = (key.symbol.clone(), intent.client_id.clone());
+            let mut live = Live::new(symbol, client_id, intent.quantity, Stage::Lost);
+            live.slot = Some((key.clone(), slot.generation));
+            live.deadline = intent.deadline;
+            live.is_named = true;
             self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
             self.live.insert(intent.signal.clone(), live);
+        }
+    }
+
+    /// Whether the slot of an order may say something new: it was lost, or somebody may have released it.
+    pub(super) fn is_to_read_for(&self, live: &Live, now: Timestamp) -> bool {
+        match live.stage {
+            Stage::Lost => true,
+            Stage::Quarantined => now >= self.recovery.read_again_at,
+            Stage::Opening
+            | Stage::Retrying
+            | Stage::Sent
+            | Stage::Waiting { .. }
+            | Stage::Asking { .. }
+            | Stage::AskingAgain { .. }
+            | Stage::Placed { .. }
+            | Stage::Ending { .. }
+            | Stage::Searching => false,
+        }
+    }
+
+    /// Orders whose slot was closed for a person to look, and has been released elsewhere.
+    fn find_released(&mut self, open: &[(SlotKey, Slot)]) {
+        for live in self.live.values_mut().filter(|live| live.stage == Stage::Quarantined) {
+            let is_held = open.iter().any(|(_, slot)| {
+                matches!(&slot.state, SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. }
+                    if intent.client_id == live.client_id)
+            });
+            if !is_held {
+                live.stage = Stage::Lost;
+            }
         }
     }
 
@@ -309,6 +336,10 @@ impl Orders {
             }
             SlotState::Placed { .. } => {
                 live.stage = Stage::Placed { poll_at: Timestamp::default() };
+            }
+            SlotState::Closing { .. } => {
+                live.stage = Stage::Placed { poll_at: Timestamp::default() };
+                (live.is_unwanted, live.is_closing) = (true, true);
             }
             SlotState::Quarantine { attempt, .. } => {
                 live.attempt = *attempt;
@@ -478,24 +509,9 @@ impl Orders {
         let Some(client_id) = ClientOrderId::parse(&report.client_id) else { return };
         self.counters.spent += 1;
         let signal = order.signal.clone();
-        let live = Live {
-            symbol: order.symbol.clone(),
-            slot: None,
-            client_id: client_id.clone(),
-            quantity: order.quantity,
-            attempt: 1,
-            deadline: Timestamp::default(),
-            conflicts: 0,
-            is_named: true,
-            stage: Stage::Asking { is_conclusive: true },
-            exchange_order: None,
-            executed: Quantity::ZERO,
-            filled: Quantity::ZERO,
-            is_over: false,
-            is_asking_trades: false,
-            said: Vec::new(),
-            order: Some(order),
-        };
+        let stage = Stage::Asking { is_conclusive: true };
+        let mut live = Live::new(order.symbol.clone(), client_id.clone(), order.quantity, stage);
+        (live.is_named, live.order) = (true, Some(order));
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);

@@ -76,6 +76,25 @@ impl Orders {
         self.queue.push_back((signal.clone(), command, None));
     }
 
+    /// A person has looked at the exchange for an order of a slot that is closed, and makes sure that
+    /// nothing of it is under way: the exchange has it, or never will. Returns none if there is no such order.
+    pub fn release(
+        &mut self,
+        client_id: &ClientOrderId,
+        is_there: bool,
+        now: Timestamp,
+    ) -> Option<Vec<OrdersEffect>> {
+        let signal = self.by_client_id.get(client_id)?.clone();
+        let live = self.live.get(&signal).filter(|live| live.stage == Stage::Quarantined)?;
+        if is_there {
+            self.ask(&signal, false);
+        } else {
+            let said = (!live.is_unwanted).then_some(Refusal::Unavailable);
+            self.end(&signal, SlotOutcome::Released, said);
+        }
+        Some(self.go_on(now))
+    }
+
     pub(super) fn ask(&mut self, signal: &SignalIdentity, is_conclusive: bool) {
         let Some(live) = self.live.get_mut(signal) else { return };
         live.stage = Stage::Asking { is_conclusive };
@@ -124,7 +143,7 @@ impl Orders {
     pub(super) fn retry_or_end(&mut self, signal: &SignalIdentity, now: Timestamp) {
         let Some(live) = self.live.get(signal) else { return };
         let is_repeat = self.is_repeating();
-        let is_wanted = live.order.is_some() && live.slot.is_some();
+        let is_wanted = live.order.is_some() && live.slot.is_some() && !live.is_unwanted;
         if is_wanted && (live.attempt < self.config.attempts_max || is_repeat) {
             let (Some(order), Some((slot, generation))) = (&live.order, live.slot.clone()) else {
                 return;
@@ -139,6 +158,10 @@ impl Orders {
             }
             return;
         }
+        if is_repeat && live.is_unwanted && live.slot.is_some() {
+            // To send it again, which would settle it, is what nobody wants.
+            return self.quarantine(signal);
+        }
         // One whose slot has ended was resolved by somebody else.
         let is_repeat = is_repeat && live.slot.is_some();
         if is_repeat {
@@ -149,6 +172,7 @@ impl Orders {
             }
             return;
         }
-        self.end(signal, SlotOutcome::NotPlaced, Some(Refusal::Unavailable));
+        let said = (!live.is_unwanted).then_some(Refusal::Unavailable);
+        self.end(signal, SlotOutcome::NotPlaced, said);
     }
 }

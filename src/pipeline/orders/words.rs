@@ -31,6 +31,9 @@ pub struct OrdersConfig {
     /// Between two questions about an order that the exchange has, and before one that failed is put
     /// again.
     pub poll: Span,
+    /// How long an order rests at the exchange before it is cancelled; none, if it trades at once or is
+    /// over (immediate or cancel).
+    pub rests: Option<Span>,
 }
 
 impl OrdersConfig {
@@ -46,6 +49,7 @@ impl OrdersConfig {
             attempts_max: 2,
             new_cluster,
             poll: Span::from_millis(500),
+            rests: None,
         }
     }
 }
@@ -84,6 +88,8 @@ pub struct Request {
     pub made: Timestamp,
     /// How long after that the exchange may take it, in whole milliseconds.
     pub window: Span,
+    /// Whether what does not trade at once stays.
+    pub is_resting: bool,
     /// Of which attempt it is. Not sent.
     pub attempt: u32,
 }
@@ -100,7 +106,7 @@ impl Request {
         for text in [self.client_id.as_str(), self.symbol.as_str()] {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
-        hasher.update(&[u8::from(self.side == Side::Sell)]);
+        hasher.update(&[u8::from(self.side == Side::Sell), u8::from(self.is_resting)]);
         hasher.update(&self.quantity.0.to_le_bytes()).update(&self.limit_price.0.to_le_bytes());
         hasher.update(&self.made.as_nanos().to_le_bytes());
         hasher.update(&self.deadline().as_nanos().to_le_bytes());
@@ -199,6 +205,13 @@ pub enum OrdersEffect {
         /// Its symbol.
         symbol: Symbol,
     },
+    /// Have the exchange cancel the order of this name, and call [`super::Orders::on_cancelled`].
+    Cancel {
+        /// Its name.
+        client_id: ClientOrderId,
+        /// Its symbol.
+        symbol: Symbol,
+    },
     /// Ask the exchange for its time.
     AskTime,
     /// Ask for the account's trades in a symbol after this one.
@@ -289,6 +302,10 @@ pub struct OrdersCounters {
     pub orphans: u64,
     /// Slots closed until a person looks.
     pub quarantined: u64,
+    /// Orders that were to be cancelled.
+    pub cancelled: u64,
+    /// What the exchange told of orders by itself.
+    pub told: u64,
     /// Trades of the account that nobody here asked for.
     pub stray_trades: u64,
 }

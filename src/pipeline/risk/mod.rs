@@ -68,7 +68,6 @@ pub use approved::{ApprovedOrder, OpenOrder, OpenStatus};
 pub use denial::{Denial, DenialCode, Measure};
 pub use limits::{AccountLimits, ClassLimits, MoneyLimits, RateLimit, RiskLimits, TradingState};
 pub use state::{CurrencyTotals, RiskState};
-pub use switches::Scope;
 pub use views::Exposure;
 
 use state::{Account, StrategyState, UNDEFINED, Value, side_index};

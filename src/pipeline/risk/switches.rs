@@ -1,23 +1,8 @@
 //! What operators do: kill switches, states.
 
-use serde::{Deserialize, Serialize};
-
 use super::RiskChecker;
 use super::limits::TradingState;
-use crate::domain::{AccountId, Order, StrategyId, Symbol};
-
-/// What a kill switch stops.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Scope {
-    /// Everything.
-    All,
-    /// One account.
-    Account(AccountId),
-    /// One strategy, whichever account it trades for.
-    Strategy(StrategyId),
-    /// One symbol in every account, already defined or not.
-    Symbol(Symbol),
-}
+use crate::domain::{AccountId, Order, Scope, StrategyId};
 
 impl RiskChecker {
     /// Turns a kill switch on; returns the open orders of its scope, which are to be cancelled.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::{
-    AccountId, BrokerId, Class, Key, Kind, Money, Refusal, Session, Side, Span, has,
+    AccountId, BrokerId, Class, Key, Kind, Money, Refusal, Scope, Session, Side, Span, has,
 };
 
 mod limits;

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Merge, Run, SignalBatch};
-use super::external::OUTSIDE;
+use super::external::{External, OUTSIDE};
 use super::{Lockstep, Ready, Waiting};
-use crate::domain::{BrokerEvent, Key, OrderId, TickBatch, Timestamp};
+use crate::domain::{Key, OrderId, TickBatch, Timestamp};
 
 /// Rows or signals of one input that were taken without another input between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl Lockstep {
     pub fn replay(
         &mut self,
         steps: impl IntoIterator<Item = Taken>,
-        events: impl IntoIterator<Item = (u64, BrokerEvent)>,
+        events: impl IntoIterator<Item = (u64, External)>,
     ) {
         self.replay_events(events);
         let out = &self.arrivals.out;

@@ -1,4 +1,4 @@
-//! What brokers outside say: inputs like any other, taken as they arrive.
+//! What comes from outside: words of brokers, kill switches. Inputs like any other, taken as they arrive.
 //!
 //! A broker outside speaks when it likes, and again after a restart. What is new of it gets a number and a
 //! time of exec's own, just after everything that was taken before, and is written down with the other
@@ -9,19 +9,43 @@
 //! 1. An order is accepted, unknown, and ended once each, and a trade of it counts once, however often
 //!    that is said.
 //! 2. Nothing is taken of an order after its end.
+//! 3. A turn of a kill switch is taken once, and never after a later turn of it.
+//!
+//! Where inputs are merged by key, nothing has a time of its own that others could find again: a kill switch
+//! then takes effect at once, between two keys, and it is for the caller to put a checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lockstep, Next, Taken};
-use crate::domain::{BrokerEvent, BrokerEventKind, BrokerId, Key, OrderId, SourceId, Timestamp};
+use super::{Lockstep, Merging, Next, Taken};
+use crate::domain::{
+    BrokerEvent, BrokerEventKind, BrokerId, Key, KillSwitch, OrderId, Scope, SourceId, Timestamp,
+};
 
 /// The input that stands for brokers outside.
 pub(super) const OUTSIDE: u16 = u16::MAX;
 
 /// Orders that have ended, and of which something may still be said again.
 const ENDED_MAX: usize = 65_536;
+
+/// A word from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum External {
+    /// A broker says what became of an order.
+    Broker(BrokerEvent),
+    /// An operator turns a kill switch.
+    Switch(KillSwitch),
+}
+
+impl External {
+    const fn due(&self) -> Timestamp {
+        match self {
+            Self::Broker(event) => event.due,
+            Self::Switch(switch) => switch.due,
+        }
+    }
+}
 
 /// What was taken of each order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +55,8 @@ struct Heard {
     /// At most [`ENDED_MAX`], oldest first.
     ended: VecDeque<(BrokerId, OrderId)>,
     ended_set: BTreeSet<(BrokerId, OrderId)>,
+    /// The last turn of each kill switch, and whether it is on. As many as there are registers of them.
+    switches: BTreeMap<Scope, (u64, bool)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +68,27 @@ struct HeardOrder {
 }
 
 impl Heard {
-    /// Takes in what is said. Returns whether it is new.
-    fn hear(&mut self, event: &BrokerEvent) -> bool {
+    /// Takes in a word. Returns whether it is new.
+    fn hear(&mut self, word: &External) -> bool {
+        match word {
+            External::Broker(event) => self.hear_broker(event),
+            External::Switch(switch) => self.hear_switch(switch),
+        }
+    }
+
+    fn hear_switch(&mut self, switch: &KillSwitch) -> bool {
+        let (version, is_on) = self.switches.get(&switch.scope).copied().unwrap_or_default();
+        let is_later = switch.version > version;
+        if !is_later && (switch.version > 0 || !switch.is_on || is_on) {
+            return false;
+        }
+        let turned = (version.max(switch.version), switch.is_on);
+        self.switches.insert(switch.scope.clone(), turned);
+        // One that was turned on before it was agreed on has had its effect.
+        is_on != switch.is_on
+    }
+
+    fn hear_broker(&mut self, event: &BrokerEvent) -> bool {
         let order = (event.broker, event.order);
         if self.ended_set.contains(&order) {
             return false;
@@ -68,18 +113,18 @@ impl Heard {
     }
 }
 
-/// Events of brokers outside, from their arrival to their turn.
+/// Words from outside, from their arrival to their turn.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
     heard: Heard,
     /// Said, and not taken yet: steps of before come first. Bounded as the live orders.
-    said: VecDeque<BrokerEvent>,
+    said: VecDeque<External>,
     /// Taken, and not out yet.
-    ready: VecDeque<BrokerEvent>,
+    ready: VecDeque<External>,
     /// Of before, by number, to be taken again.
-    replayed: BTreeMap<u64, BrokerEvent>,
+    replayed: BTreeMap<u64, External>,
     /// Taken since [`Lockstep::take_events`].
-    noted: Vec<(u64, BrokerEvent)>,
+    noted: Vec<(u64, External)>,
     /// Taken so far.
     taken: u64,
 }
@@ -101,7 +146,7 @@ impl Outside {
 
     /// When the next of them is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.ready.front().map(|event| event.due)
+        self.ready.front().map(External::due)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,24 +155,39 @@ impl Outside {
 }
 
 impl Lockstep {
-    /// A broker outside says something. When it is due is for exec to say.
-    pub fn on_outside(&mut self, event: BrokerEvent) {
-        self.outside.said.push_back(event);
-        self.take_arrived();
+    /// A word from outside. When it is due is for exec to say.
+    pub fn on_outside(&mut self, word: External) {
+        self.outside.said.push_back(word);
+        if self.merging == Merging::Arrival {
+            self.take_arrived();
+        }
     }
 
-    /// Events of brokers outside that were taken since this was last asked, with their numbers; those
-    /// taken again left out.
-    pub fn take_events(&mut self) -> Vec<(u64, BrokerEvent)> {
+    /// The next kill switch, where inputs are merged by key: there it takes effect between two keys.
+    pub(super) fn pop_switch(&mut self) -> Option<Next> {
+        while let Some(word) = self.outside.said.pop_front() {
+            if let External::Switch(switch) = word
+                && self.outside.heard.hear_switch(&switch)
+            {
+                let due = self.position.frontier;
+                return Some(Next::Switch(KillSwitch { due, ..switch }));
+            }
+        }
+        None
+    }
+
+    /// Words from outside that were taken since this was last asked, with their numbers; those taken again
+    /// left out.
+    pub fn take_events(&mut self) -> Vec<(u64, External)> {
         std::mem::take(&mut self.outside.noted)
     }
 
     /// Events that steps of before refer to.
-    pub(super) fn replay_events(&mut self, events: impl IntoIterator<Item = (u64, BrokerEvent)>) {
+    pub(super) fn replay_events(&mut self, events: impl IntoIterator<Item = (u64, External)>) {
         self.outside.replayed = events.into_iter().collect();
     }
 
-    /// Takes what brokers outside have said.
+    /// Takes what has been said outside.
     pub(super) fn take_outside(&mut self) {
         if self.finished {
             // No order was open then.
@@ -158,21 +218,30 @@ impl Lockstep {
     }
 
     /// Puts an event just after all that was taken.
-    fn take_event(&mut self, number: u64, mut event: BrokerEvent) -> BrokerEvent {
+    fn take_event(&mut self, number: u64, mut word: External) -> External {
         self.outside.taken = number;
         let now = Timestamp::from_nanos(self.arrivals.last.frontier.as_nanos().saturating_add(1));
         self.arrivals.last = at(now);
-        event.due = now;
-        event.ordinal = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
-        self.outside.ready.push_back(event);
-        event
+        match &mut word {
+            External::Broker(event) => {
+                event.due = now;
+                event.ordinal = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
+            }
+            External::Switch(switch) => switch.due = now,
+        }
+        self.outside.ready.push_back(word.clone());
+        word
     }
 
-    /// The next event of a broker outside has its turn.
+    /// The next word from outside has its turn.
     pub(super) fn pop_outside(&mut self) -> Next {
-        let mut event = self.outside.ready.pop_front().expect("the caller saw it");
+        let word = self.outside.ready.pop_front().expect("the caller saw it");
         self.arrivals.out.events += 1;
-        self.position = self.position.max(at(event.due));
+        self.position = self.position.max(at(word.due()));
+        let mut event = match word {
+            External::Broker(event) => event,
+            External::Switch(switch) => return Next::Switch(switch),
+        };
         match &mut event.kind {
             BrokerEventKind::Closed { .. } => {
                 self.open_orders = self.open_orders.saturating_sub(1);

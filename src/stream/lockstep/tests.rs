@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{BrokerId, OrderId, Quantity, Side, StrategyId, SymbolId, Tick};
+use crate::domain::{BrokerId, OrderId, Quantity, Scope, Side, StrategyId, SymbolId, Tick};
 
 const LATENCY: u64 = 7;
 
@@ -15,6 +15,7 @@ fn label(next: &Next) -> String {
             keys.collect::<Vec<_>>().join(" ")
         }
         Next::Event(event) => format!("e{}+{}", event.due.as_nanos(), event.ordinal),
+        Next::Switch(switch) => format!("k{}:{}", switch.due.as_nanos(), switch.is_on),
         Next::Signal(signal, _) => format!("s{}", signal.id.key),
         Next::Advance { .. } | Next::Expire | Next::Finished | Next::Starved => String::new(),
     }
@@ -79,7 +80,7 @@ fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -
             }
             Next::Finished => return true,
             Next::Starved => return false,
-            Next::Rows(..) | Next::Event(_) => {}
+            Next::Rows(..) | Next::Event(_) | Next::Switch(_) => {}
         }
     }
 }
@@ -311,7 +312,7 @@ proptest! {
         // Every row and signal is there once.
         let signals = exec.seen.iter().filter(|label| label.starts_with('s')).count();
         prop_assert_eq!(signals, exec.streams[2].len());
-        let events = exec.seen.iter().filter(|label| label.starts_with('e')).count();
+        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k'])).count();
         prop_assert_eq!(events, signals);
         let total: usize = exec.streams.iter().map(Vec::len).sum();
         prop_assert_eq!(exec.seen.len(), total + events);
@@ -369,7 +370,7 @@ struct Spoken {
     lockstep: Lockstep,
     seen: Vec<String>,
     steps: Vec<Taken>,
-    events: Vec<(u64, BrokerEvent)>,
+    events: Vec<(u64, External)>,
     stored: (LockstepSnapshot, usize),
 }
 
@@ -417,7 +418,7 @@ impl Spoken {
             let text = label(&next);
             self.seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
             match next {
-                Next::Rows(..) | Next::Event(_) | Next::Signal(..) => {}
+                Next::Rows(..) | Next::Event(_) | Next::Signal(..) | Next::Switch(_) => {}
                 Next::Finished => return true,
                 Next::Starved => return false,
                 Next::Advance { .. } | Next::Expire => panic!("no broker is inside"),
@@ -428,22 +429,61 @@ impl Spoken {
     fn crash(&mut self) {
         let (snapshot, length) = self.stored.clone();
         self.lockstep.restore(snapshot);
-        self.lockstep.replay(self.steps.iter().copied(), self.events.iter().copied());
+        self.lockstep.replay(self.steps.iter().copied(), self.events.iter().cloned());
         self.seen.truncate(length);
         self.go_on();
     }
 }
 
-/// The `number`th thing that is said: of each order, that it is there, and later that it is over.
-fn said(number: u64) -> BrokerEvent {
+/// The `number`th thing that is said: of each order, that it is there, and later that it is over; and now
+/// and then a kill switch is turned.
+fn said(number: u64) -> External {
+    if number % 5 == 4 {
+        let is_on = number % 10 == 4;
+        let (scope, version) = (Scope::All, number);
+        return External::Switch(KillSwitch { scope, is_on, version, due: Timestamp::default() });
+    }
     let order = OrderId { key: Key::of(number / 2, 0, number / 2), ordinal: 0 };
     let closed = BrokerEventKind::Closed { remaining: Quantity::ZERO };
-    BrokerEvent {
+    External::Broker(BrokerEvent {
         due: Timestamp::default(),
         order,
         ordinal: 0,
         broker: BrokerId(0),
         kind: if number.is_multiple_of(2) { BrokerEventKind::Accepted } else { closed },
+    })
+}
+
+#[test]
+fn a_turn_of_a_kill_switch_takes_effect_once_and_only_an_agreed_one_turns_it_off() {
+    let turn = |is_on, version| {
+        let due = Timestamp::default();
+        External::Switch(KillSwitch { scope: Scope::All, is_on, version, due })
+    };
+    for merging in [Merging::Key, Merging::Arrival] {
+        let mut lockstep = Lockstep::new(merging, 0, 1, 1);
+        let mut turned = Vec::new();
+        for word in [
+            turn(false, 0),
+            turn(true, 0),
+            turn(true, 0),
+            // What was done already is agreed on.
+            turn(true, 7),
+            turn(false, 6),
+            turn(false, 9),
+            turn(true, 8),
+            turn(true, 0),
+            turn(false, 9),
+        ] {
+            lockstep.on_outside(word);
+            while let Next::Switch(switch) = lockstep.next_step() {
+                turned.push((switch.is_on, switch.version));
+            }
+            // A restart hears no turn again.
+            let snapshot = lockstep.snapshot();
+            lockstep.restore(snapshot);
+        }
+        assert_eq!(turned, [(true, 0), (false, 9), (true, 0)], "{merging:?}");
     }
 }
 
@@ -475,12 +515,12 @@ proptest! {
         prop_assert!(finished);
 
         let mut follower = Spoken::new();
-        follower.lockstep.replay(exec.steps.iter().copied(), exec.events.iter().copied());
+        follower.lockstep.replay(exec.steps.iter().copied(), exec.events.iter().cloned());
         let finished =
             (0..3).rev().fold(false, |_, stream| follower.give(&streams, stream, usize::MAX));
         prop_assert!(finished);
         prop_assert_eq!(&follower.seen, &exec.seen);
-        let events = exec.seen.iter().filter(|label| label.starts_with('e')).count();
+        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k'])).count();
         prop_assert_eq!(events, exec.events.len());
         let total: usize = streams.iter().map(Vec::len).sum();
         prop_assert_eq!(exec.seen.len(), total + events);

@@ -1,6 +1,6 @@
 //! One that has orders to place: the real core, and what its actor would keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tickwright_core::domain::{
     Key, OrderId, Price, Quantity, Side, SignalIdentity, SourceId, Symbol, Timestamp,
@@ -22,6 +22,8 @@ pub(crate) struct Executor {
     /// The next order to place.
     pub(crate) next: usize,
     pub(crate) heard: Heard,
+    /// Orders that it did not want any more in some life.
+    pub(crate) unwanted: BTreeSet<SignalIdentity>,
     pub(crate) session: u64,
     pub(crate) checkpoint: Checkpoint,
 }
@@ -43,6 +45,7 @@ impl Executor {
             offset,
             next: 0,
             heard: Heard::new(),
+            unwanted: BTreeSet::new(),
             session: 0,
             checkpoint: Checkpoint::default(),
         }

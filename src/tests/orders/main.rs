@@ -24,13 +24,17 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "most events are for nobody in particular")]
 
+mod counts;
+mod events;
 mod executor;
+mod judge;
 mod market;
 #[path = "../simulation/random.rs"]
 mod random;
 mod world;
 
-use world::{Counts, World};
+use counts::Counts;
+use world::World;
 
 /// Unless told otherwise.
 const SEEDS: u64 = 1_000;

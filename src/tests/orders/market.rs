@@ -1,4 +1,5 @@
-//! An exchange, as far as the protocol can tell. Orders are taken for a moment only, and then closed.
+//! An exchange, as far as the protocol can tell. Orders are taken for a moment only, and then closed, or
+//! rest until they are cancelled.
 
 use std::collections::BTreeMap;
 
@@ -108,7 +109,8 @@ impl Exchange {
             });
         }
         let lasts = [0, random.range(0, 3_000)][random.index(2)];
-        let over_at = now + lasts * 1_000_000;
+        let over_at =
+            if request.is_resting && left > 0 { u64::MAX } else { now + lasts * 1_000_000 };
         self.taken.push(Taken { request: request.clone(), executor, order, trades, over_at });
         Answer::Accepted(self.report(self.taken.last().unwrap(), now))
     }
@@ -127,6 +129,16 @@ impl Exchange {
     pub(crate) fn find(&self, client_id: &str, now: u64) -> Found {
         let last = self.taken.iter().rfind(|taken| taken.request.client_id.as_str() == client_id);
         last.map_or(Found::Nothing, |taken| Found::Order(self.report(taken, now)))
+    }
+
+    /// Closes an order that is open.
+    pub(crate) fn cancel(&mut self, client_id: &str, now: u64) -> Found {
+        let open = self.taken.iter().rposition(|taken| {
+            taken.request.client_id.as_str() == client_id && taken.over_at > now
+        });
+        let Some(place) = open else { return Found::Nothing };
+        self.taken[place].over_at = now;
+        Found::Order(self.report(&self.taken[place], now))
     }
 
     pub(crate) fn trades(&self, symbol: &Symbol, after: u64) -> (Vec<TradeReport>, bool) {

@@ -1,18 +1,17 @@
 //! Time, messages and faults.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickwright_core::domain::{
-    ClientOrderId, PriceLevels, Quantity, SlotCommand, SlotDone, SlotKey, SlotRefusal, Symbol,
-    Timestamp, VenueAccount,
-};
+use tickwright_core::domain::{PriceLevels, SlotState, Timestamp, VenueAccount};
 use tickwright_core::ledger::Slots;
 use tickwright_core::pipeline::orders::{
-    Answer, Capabilities, Deduplication, Found, NewOrder, OrderReport, Orders, OrdersConfig,
-    OrdersCounters, OrdersEffect, Said, SlotsFound, TradeReport,
+    Answer, Capabilities, Deduplication, Found, OrderReport, Orders, OrdersConfig, OrdersCounters,
+    OrdersEffect, SlotsFound,
 };
 
+use crate::counts::{Counts, add};
+use crate::events::Event;
 use crate::executor::{Checkpoint, Executor, order};
 use crate::market::{Exchange, Letter};
 use crate::random::Random;
@@ -27,7 +26,7 @@ const PATIENCE: u64 = 3 * SECOND;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     executors: usize,
-    orders: usize,
+    pub(crate) orders: usize,
     capabilities: Capabilities,
     levels: PriceLevels,
     /// How long the exchange may take to take a request, in seconds.
@@ -40,6 +39,10 @@ pub(crate) struct Scenario {
     /// In percent, of answers that are an error after the request was taken, and before.
     errors: u64,
     loses_ledger: bool,
+    /// How long orders rest at the exchange, in seconds, unless they are cancelled before.
+    rests: Option<u64>,
+    /// In percent, of orders that somebody does not want any more.
+    unwanted: u64,
 }
 
 impl Scenario {
@@ -66,182 +69,9 @@ impl Scenario {
             // Without a deadline or sessions a person has to say that nothing is under way.
             loses_ledger: (capabilities.deadline || capabilities.exclusive_session)
                 && random.percent(30),
+            rests: random.percent(40).then(|| random.range(1, 60)),
+            unwanted: [0, random.range(0, 40)][random.index(2)],
         }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    /// An order is wanted by everybody.
-    Wanted,
-    Wake,
-    /// To the ledger; of which life of which executor, and of which ledger.
-    Commit {
-        from: (usize, u64),
-        ledger: u64,
-        commands: Vec<SlotCommand>,
-    },
-    Committed {
-        to: (usize, u64),
-        results: Vec<Result<SlotDone, SlotRefusal>>,
-    },
-    Read {
-        from: (usize, u64),
-        ledger: u64,
-    },
-    Slots {
-        to: (usize, u64),
-        slots: Option<SlotsFound>,
-    },
-    /// To the exchange.
-    Letter {
-        from: (usize, u64),
-        letter: Letter,
-    },
-    Answer {
-        to: (usize, u64),
-        client_id: ClientOrderId,
-        attempt: u32,
-        answer: Answer,
-    },
-    Query {
-        from: (usize, u64),
-        client_id: ClientOrderId,
-    },
-    Found {
-        to: (usize, u64),
-        client_id: ClientOrderId,
-        found: Found,
-    },
-    Time {
-        from: (usize, u64),
-        asked: Timestamp,
-    },
-    Told {
-        to: (usize, u64),
-        asked: Timestamp,
-        told: Option<Timestamp>,
-    },
-    Trades {
-        from: (usize, u64),
-        symbol: Symbol,
-        after: u64,
-    },
-    Traded {
-        to: (usize, u64),
-        symbol: Symbol,
-        trades: Option<(Vec<TradeReport>, bool)>,
-    },
-    TradesOf {
-        from: (usize, u64),
-        client_id: ClientOrderId,
-        order: u64,
-    },
-    TradedOf {
-        to: (usize, u64),
-        client_id: ClientOrderId,
-        trades: Option<Vec<TradeReport>>,
-    },
-    History {
-        from: (usize, u64),
-        symbol: Symbol,
-        after: u64,
-    },
-    Past {
-        to: (usize, u64),
-        symbol: Symbol,
-        orders: Option<(Vec<OrderReport>, bool)>,
-    },
-    Session {
-        from: (usize, u64),
-        session: u64,
-    },
-    Begun {
-        to: (usize, u64),
-        session: Option<u64>,
-    },
-    /// A fault.
-    Crash {
-        executor: usize,
-        forgets: bool,
-        down: u64,
-    },
-    Start {
-        executor: usize,
-    },
-    Pause {
-        executor: usize,
-        lasts: u64,
-    },
-    LoseLedger,
-    /// A person has looked, and nothing is under way.
-    Release {
-        executor: usize,
-    },
-    Checkpoint {
-        executor: usize,
-    },
-}
-
-impl Event {
-    /// The executor that has to be awake and in the same life for it.
-    fn to(&self) -> Option<(usize, u64)> {
-        match self {
-            Self::Committed { to, .. }
-            | Self::Slots { to, .. }
-            | Self::Answer { to, .. }
-            | Self::Found { to, .. }
-            | Self::Told { to, .. }
-            | Self::Traded { to, .. }
-            | Self::TradedOf { to, .. }
-            | Self::Past { to, .. }
-            | Self::Begun { to, .. } => Some(*to),
-            _ => None,
-        }
-    }
-}
-
-/// What all seeds together have seen.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    accepted: u64,
-    events: u64,
-    lives: u64,
-    ledgers: u64,
-    core: OrdersCounters,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.events += other.events;
-        self.lives += other.lives;
-        self.ledgers += other.ledgers;
-        let (a, b) = (&mut self.core, &other.core);
-        a.sent += b.sent;
-        a.too_late += b.too_late;
-        a.unknown += b.unknown;
-        a.found += b.found;
-        a.not_found += b.not_found;
-        a.retried += b.retried;
-        a.spent += b.spent;
-        a.slot_busy += b.slot_busy;
-        a.orphans += b.orphans;
-    }
-
-    /// That everything there is to be seen was.
-    pub(crate) fn check(&self) {
-        let core = &self.core;
-        let seen = [
-            core.unknown,
-            core.found,
-            core.not_found,
-            core.retried,
-            core.spent,
-            core.too_late,
-            core.orphans,
-        ];
-        assert!(self.accepted > 0 && seen.iter().all(|&seen| seen > 0), "{self:?}");
     }
 }
 
@@ -255,13 +85,13 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     handled: u64,
-    exchange: Exchange,
-    executors: Vec<Executor>,
-    slots: Slots,
+    pub(crate) exchange: Exchange,
+    pub(crate) executors: Vec<Executor>,
+    pub(crate) slots: Slots,
     ledger: u64,
     wanted: usize,
     lives: u64,
-    counters: OrdersCounters,
+    pub(crate) counters: OrdersCounters,
 }
 
 impl World {
@@ -336,7 +166,8 @@ impl World {
         // Each attempt: its deadline, the time to settle, two round trips and a second; after the last
         // fault a message may be under way for a minute, and a lost ledger be settled.
         let attempt = self.scenario.window + 15 + 2;
-        let end = calm + (62 + 3 * attempt) * SECOND;
+        let rests = self.scenario.rests.unwrap_or(0);
+        let end = calm + (62 + 3 * attempt + rests) * SECOND;
         while let Some(((at, _), event)) = self.events.pop_first() {
             if at > end {
                 break;
@@ -368,6 +199,14 @@ impl World {
             let at = self.random.range(0, calm * 5 / 4);
             self.after(at, Event::Wanted);
         }
+        for number in 0..self.scenario.orders {
+            for executor in 0..self.executors.len() {
+                if self.random.percent(self.scenario.unwanted) {
+                    let at = self.random.range(0, calm * 5 / 4);
+                    self.after(at, Event::Unwanted { executor, number });
+                }
+            }
+        }
         for _ in 0..self.random.range(0, 12) {
             let at = self.random.range(0, calm);
             let executor = self.random.index(self.executors.len());
@@ -384,6 +223,10 @@ impl World {
         if self.scenario.loses_ledger {
             let at = self.random.range(0, calm);
             self.after(at, Event::LoseLedger);
+        }
+        for executor in 0..self.executors.len() {
+            // The last letter may be under way for a minute.
+            self.after(calm + (62 + executor as u64) * SECOND, Event::Look { executor });
         }
         self.after(0, Event::Wake);
     }
@@ -440,6 +283,16 @@ impl World {
                 });
                 Ok(())
             }
+            Event::Cancel { from, client_id } => {
+                let found = self.exchange.cancel(client_id.as_str(), self.now);
+                self.say(|| format!("exchange: cancels {client_id}: {found:?}"));
+                if let Found::Order(report) = &found {
+                    self.push(report);
+                }
+                let to = from;
+                self.reply(found, Found::Failed, |found| Event::Cancelled { to, client_id, found });
+                Ok(())
+            }
             Event::Time { from, asked } => {
                 let told = Some(self.exchange.clock(self.now));
                 self.reply(told, None, |told| Event::Told { to: from, asked, told });
@@ -478,6 +331,13 @@ impl World {
             Event::Found { to, client_id, found } => {
                 self.deliver(to, |core, now| core.on_found(&client_id, &found, now))
             }
+            Event::Cancelled { to, client_id, found } => {
+                self.deliver(to, |core, now| core.on_cancelled(&client_id, &found, now))
+            }
+            Event::Pushed { executor, report } => {
+                self.with(executor, |core, now| core.on_told(&report, now))
+            }
+            Event::Unwanted { executor: number, number: order } => self.cancel(number, order),
             Event::Told { to, asked, told } => {
                 self.deliver(to, |core, now| core.on_time(asked, told, now))
             }
@@ -529,6 +389,7 @@ impl World {
                 Ok(())
             }
             Event::Release { executor } => self.with(executor, |core, now| core.on_released(now)),
+            Event::Look { executor } => self.look(executor),
             Event::Checkpoint { executor } => {
                 if self.executors[executor].paused_until <= self.now {
                     self.executors[executor].save();
@@ -563,6 +424,7 @@ impl World {
             capabilities: self.scenario.capabilities,
             window: Duration::from_secs(self.scenario.window),
             settle: Duration::from_secs(2),
+            rests: self.scenario.rests.map(Duration::from_secs),
             ..OrdersConfig::new(venue(), new_cluster)
         };
         let executor = &mut self.executors[number];
@@ -575,6 +437,44 @@ impl World {
         executor.core = Some(Orders::new(config, checkpoint.orders));
         self.with(number, |core, now| core.start(now))?;
         self.place_wanted(number)
+    }
+
+    /// Somebody does not want an order any more, if it has placed it.
+    fn cancel(&mut self, number: usize, wanted: usize) -> Result<(), String> {
+        let executor = &mut self.executors[number];
+        let is_there = executor.core.is_some() && executor.paused_until <= self.now;
+        if !is_there || executor.next <= wanted {
+            return Ok(());
+        }
+        let signal = order(wanted).signal;
+        executor.unwanted.insert(signal.clone());
+        self.say(|| format!("executor {number} does not want order {wanted} any more"));
+        self.with(number, |core, now| core.cancel(&signal, now))
+    }
+
+    /// Somebody looks at the exchange for what nobody could find out, once nothing can be under way.
+    fn look(&mut self, number: usize) -> Result<(), String> {
+        let venue = venue();
+        let open = self.slots.open_of(&venue).filter_map(|(_, slot)| match &slot.state {
+            SlotState::Quarantine { intent, .. } => Some(intent.client_id.clone()),
+            _ => None,
+        });
+        for client_id in open.collect::<Vec<_>>() {
+            let is_there = self.exchange.find(client_id.as_str(), self.now) != Found::Nothing;
+            self.with(number, |core, now| {
+                core.release(&client_id, is_there, now).unwrap_or_default()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the exchange tells everybody by itself. It may be lost, or come late.
+    fn push(&mut self, report: &OrderReport) {
+        for executor in 0..self.executors.len() {
+            if let Some(delay) = self.delay() {
+                self.after(delay, Event::Pushed { executor, report: report.clone() });
+            }
+        }
     }
 
     fn place_wanted(&mut self, number: usize) -> Result<(), String> {
@@ -659,6 +559,11 @@ impl World {
                 let failed = Event::Found { to, client_id: id, found: Found::Failed };
                 self.ask(Event::Query { from, client_id }, failed);
             }
+            OrdersEffect::Cancel { client_id, .. } => {
+                let (to, id) = (from, client_id.clone());
+                let failed = Event::Cancelled { to, client_id: id, found: Found::Failed };
+                self.ask(Event::Cancel { from, client_id }, failed);
+            }
             OrdersEffect::AskTime => {
                 let failed = Event::Told { to: from, asked: clock, told: None };
                 self.ask(Event::Time { from, asked: clock }, failed);
@@ -722,6 +627,9 @@ impl World {
             answer = self.exchange.take(letter, from.0, self.now, &mut self.random);
         }
         self.say(|| format!("exchange: {letter:?}: {answer:?}, error: {is_error}"));
+        if let Answer::Accepted(report) = &answer {
+            self.push(&report.clone());
+        }
         if is_error {
             answer = unknown;
         }
@@ -730,86 +638,8 @@ impl World {
             self.after(delay, Event::Answer { to: from, client_id, attempt, answer });
         }
     }
-
-    /// What must hold at every moment.
-    fn judge(&self) -> Result<(), String> {
-        let ids = self.exchange.count(|taken| taken.request.client_id.clone());
-        if let Some((id, count)) = ids.iter().find(|(_, count)| **count > 1) {
-            return Err(format!("(1) {id} was accepted {count} times"));
-        }
-        let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
-        let signals = self.exchange.count(|taken| tag(&taken.request.client_id));
-        if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {
-            return Err(format!("(2) a signal has {count} orders"));
-        }
-        Ok(())
-    }
-
-    /// What must hold once faults have been over for long enough.
-    fn judge_end(&mut self) -> Result<(), String> {
-        for number in 0..self.executors.len() {
-            let executor = &self.executors[number];
-            let core = executor.core.as_ref().ok_or("an executor is down")?;
-            if !core.is_idle() || executor.next < self.scenario.orders {
-                let next = executor.next;
-                return Err(format!("(4) executor {number} has orders under way, next is {next}"));
-            }
-            for order in (0..self.scenario.orders).map(order) {
-                let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);
-                let last = said.last().filter(|said| said.is_last());
-                let last =
-                    last.ok_or_else(|| format!("(4) nothing of {:?}: {said:?}", order.signal))?;
-                self.compare(number, &order, said, last)?;
-            }
-        }
-        for executor in &self.executors {
-            if let Some(core) = &executor.core {
-                add(&mut self.counters, core.counters());
-            }
-        }
-        let left: BTreeSet<&SlotKey> = self.slots.open().map(|(key, _)| key).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("(4) slots are held: {left:?}")) }
-    }
-
-    /// What was said of an order, beside what the exchange did.
-    fn compare(
-        &self,
-        executor: usize,
-        order: &NewOrder,
-        said: &[Said],
-        last: &Said,
-    ) -> Result<(), String> {
-        let tag = order.signal.tag();
-        let is_of = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str()) == Some(tag);
-        let taken = self.exchange.taken.iter().find(|taken| is_of(&taken.request.client_id));
-        let is_anothers = taken.is_some_and(|taken| taken.executor != executor);
-        if is_anothers && matches!(last, Said::Refused(_)) {
-            // Of two at once, one may give up what the other then places.
-            return Ok(());
-        }
-        let mut trades: Vec<&TradeReport> = said.iter().filter_map(Said::trade).collect();
-        trades.sort_by_key(|trade| trade.trade);
-        let expected: Vec<&TradeReport> =
-            taken.into_iter().flat_map(|taken| &taken.trades).collect();
-        let executed: i64 = expected.iter().map(|trade| trade.quantity.0).sum();
-        let remaining = Quantity(order.quantity.0 - executed);
-        let is_right = match last {
-            Said::Closed { remaining: said } => taken.is_some() && *said == remaining,
-            Said::Accepted | Said::Unknown | Said::Filled(_) | Said::Refused(_) => taken.is_none(),
-        };
-        if trades != expected || !is_right {
-            return Err(format!("(3) {said:?} was said, and the exchange has {taken:?}"));
-        }
-        Ok(())
-    }
 }
 
 fn venue() -> VenueAccount {
     VenueAccount { exchange: "x".into(), account: "a".into() }
-}
-
-fn add(to: &mut OrdersCounters, of: &OrdersCounters) {
-    let mut counts = Counts { core: *to, ..Counts::default() };
-    counts.add(&Counts { core: *of, ..Counts::default() });
-    *to = counts.core;
 }

@@ -1,0 +1,92 @@
+//! What must hold.
+
+use std::collections::BTreeSet;
+
+use tickwright_core::domain::{ClientOrderId, Quantity, SlotKey};
+use tickwright_core::pipeline::orders::{NewOrder, Said, TradeReport};
+
+use crate::counts::add;
+use crate::executor::order;
+use crate::world::World;
+
+impl World {
+    /// What must hold at every moment.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        let ids = self.exchange.count(|taken| taken.request.client_id.clone());
+        if let Some((id, count)) = ids.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("(1) {id} was accepted {count} times"));
+        }
+        let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
+        let signals = self.exchange.count(|taken| tag(&taken.request.client_id));
+        if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("(2) a signal has {count} orders"));
+        }
+        Ok(())
+    }
+
+    /// What must hold once faults have been over for long enough.
+    pub(crate) fn judge_end(&mut self) -> Result<(), String> {
+        for number in 0..self.executors.len() {
+            let executor = &self.executors[number];
+            let core = executor.core.as_ref().ok_or("an executor is down")?;
+            if !core.is_idle() || executor.next < self.scenario.orders {
+                let next = executor.next;
+                return Err(format!("(4) executor {number} has orders under way, next is {next}"));
+            }
+            for order in (0..self.scenario.orders).map(order) {
+                let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);
+                let last = said.last().filter(|said| said.is_last());
+                let last =
+                    last.ok_or_else(|| format!("(4) nothing of {:?}: {said:?}", order.signal))?;
+                self.compare(number, &order, said, last)?;
+            }
+        }
+        for executor in &self.executors {
+            if let Some(core) = &executor.core {
+                add(&mut self.counters, core.counters());
+            }
+        }
+        let left: BTreeSet<&SlotKey> = self.slots.open().map(|(key, _)| key).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("(4) slots are held: {left:?}")) }
+    }
+
+    /// What was said of an order, beside what the exchange did.
+    fn compare(
+        &self,
+        executor: usize,
+        order: &NewOrder,
+        said: &[Said],
+        last: &Said,
+    ) -> Result<(), String> {
+        let tag = order.signal.tag();
+        let is_of = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str()) == Some(tag);
+        let taken = self.exchange.taken.iter().find(|taken| is_of(&taken.request.client_id));
+        let is_anothers = taken.is_some_and(|taken| taken.executor != executor);
+        if is_anothers && matches!(last, Said::Refused(_)) {
+            // Of two at once, one may give up what the other then places.
+            return Ok(());
+        }
+        let is_unwanted = self.executors[executor].unwanted.contains(&order.signal);
+        let untouched = Said::Closed { remaining: order.quantity };
+        if is_unwanted && is_anothers && *last == untouched && !said.contains(&Said::Accepted) {
+            // It was given up here before it had left, and another has placed it.
+            return Ok(());
+        }
+        let mut trades: Vec<&TradeReport> = said.iter().filter_map(Said::trade).collect();
+        trades.sort_by_key(|trade| trade.trade);
+        let expected: Vec<&TradeReport> =
+            taken.into_iter().flat_map(|taken| &taken.trades).collect();
+        let executed: i64 = expected.iter().map(|trade| trade.quantity.0).sum();
+        let remaining = Quantity(order.quantity.0 - executed);
+        let is_right = match last {
+            Said::Closed { remaining: said } => {
+                (taken.is_some() || is_unwanted) && *said == remaining
+            }
+            Said::Accepted | Said::Unknown | Said::Filled(_) | Said::Refused(_) => taken.is_none(),
+        };
+        if trades != expected || !is_right {
+            return Err(format!("(3) {said:?} was said, and the exchange has {taken:?}"));
+        }
+        Ok(())
+    }
+}
