@@ -31,7 +31,7 @@ pub(super) fn kill(what: &str, reason: &str, target: &CtlTarget) -> Result<Value
     let order = json!({ "what": what, "by": user(), "reason": reason });
     let heard = ask_risk(&target, &json!({ "Kill": order }));
     if let Err(CtlError::Refused(reason)) = &heard
-        && reason.contains("there are: account")
+        && reason.starts_with("cannot stop")
     {
         return heard;
     }

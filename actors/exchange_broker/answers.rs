@@ -14,7 +14,7 @@ struct Problem {
     msg: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OrderAnswer {
     order_id: u64,
@@ -124,6 +124,43 @@ fn report(answer: &OrderAnswer, instrument: &Instrument) -> Option<OrderReport> 
         executed: Quantity(executed),
         is_over,
     })
+}
+
+/// How an order stands, as the exchange tells it by itself.
+#[derive(Debug)]
+pub struct ToldOrder {
+    /// What the exchange calls the instrument.
+    pub(super) name: String,
+    order: OrderAnswer,
+}
+
+impl ToldOrder {
+    /// The same as the order protocol knows it; none, if it is not understood.
+    pub(super) fn report(&self, instrument: &Instrument) -> Option<OrderReport> {
+        report(&self.order, instrument)
+    }
+}
+
+/// What of a message on an account's stream is about an order.
+pub(super) fn told(message: &[u8]) -> Option<ToldOrder> {
+    let value: Value = serde_json::from_slice(message).ok()?;
+    if value["e"] != "executionReport" {
+        return None;
+    }
+    let text = |name: &str| Some(value[name].as_str()?.to_owned());
+    // Of a cancellation `c` is its own name, and `C` the order's.
+    let original = text("C").filter(|name| !name.is_empty());
+    let client_order_id = match original {
+        Some(original) => original,
+        None => text("c")?,
+    };
+    let order = OrderAnswer {
+        order_id: value["i"].as_u64()?,
+        client_order_id,
+        executed_qty: text("z")?,
+        status: text("X")?,
+    };
+    Some(ToldOrder { name: text("s")?, order })
 }
 
 /// Orders, oldest first; none, if that is not what was said.

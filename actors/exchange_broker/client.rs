@@ -92,6 +92,11 @@ impl Credentials {
     }
 }
 
+/// The beginning of an answer.
+pub(super) fn shown(body: &Bytes) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)])
+}
+
 /// An account at an exchange.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -121,6 +126,16 @@ impl Client {
         self.send(Method::GET, path.to_owned(), false, patience).await
     }
 
+    /// Asks for what is the account's and needs no signature.
+    pub(super) async fn keyed(
+        &self,
+        method: Method,
+        target: &str,
+        patience: Duration,
+    ) -> Result<Response, CallError> {
+        self.send(method, target.to_owned(), true, patience).await
+    }
+
     /// Asks for what only the account may: `query` is text that needs no escapes.
     pub(super) async fn signed(
         &self,
@@ -146,8 +161,7 @@ impl Client {
             // That there is no such order is an answer.
             Ok(Response { body, .. }) if body.windows(5).any(|part| part == b"-2013") => return,
             Ok(Response { status, body }) => {
-                let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
-                format!("answers {status}: {body}")
+                format!("answers {status}: {}", shown(body))
             }
             Err(error) => error.to_string(),
         };

@@ -17,6 +17,7 @@
 
 mod answers;
 mod client;
+mod stream;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -38,10 +39,13 @@ use tickwright_core::pipeline::orders::{
 };
 use tickwright_core::pipeline::venue::BrokerCounters;
 
+use tokio::task::JoinSet;
+
 use crate::kit::exec::{BrokerDone, BrokerReport, BrokerStep, Epoch, Want};
 use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
+use answers::ToldOrder;
 use client::{Client, Credentials};
 
 /// The role of a broker outside: 0 is the primary.
@@ -65,6 +69,8 @@ pub enum ExchangeBrokerMessage {
     Report(RpcReplyPort<BrokerReport>),
     /// What has come back, to the life that asked.
     Back(u64, Box<Back>),
+    /// The exchange tells by itself how an order stands.
+    Told(ToldOrder),
     /// Time has passed.
     Wake,
 }
@@ -84,8 +90,6 @@ pub enum Back {
     Found(ClientOrderId, Found),
     /// Of a cancellation.
     Cancelled(ClientOrderId, Found),
-    /// The exchange tells by itself how an order stands.
-    Told(OrderReport),
     /// The exchange's time, and when it was asked for.
     Time(Timestamp, Option<Timestamp>),
     /// Of a symbol, and whether there are no more.
@@ -103,6 +107,8 @@ pub enum Back {
 pub struct ExchangeAddress {
     /// The base of its REST addresses.
     pub base_url: String,
+    /// The base of the addresses of its streams; none, if orders are only asked about.
+    pub stream_url: Option<String>,
     /// A file with one line, `KEY:SECRET`.
     pub keys_file: String,
     /// How long an answer is waited for.
@@ -158,6 +164,8 @@ pub struct ExchangeBrokerState {
     myself: ActorRef<ExchangeBrokerMessage>,
     arguments: ExchangeBrokerArguments,
     client: Arc<Client>,
+    /// Ends with the actor.
+    _listening: JoinSet<()>,
     epoch: Epoch,
     /// Counts cores: what comes back for an earlier one is dropped.
     life: u64,
@@ -183,11 +191,17 @@ impl Actor for ExchangeBrokerActor {
         myself: ActorRef<ExchangeBrokerMessage>,
         arguments: ExchangeBrokerArguments,
     ) -> Result<ExchangeBrokerState, ActorProcessingErr> {
-        let ExchangeAddress { base_url, keys_file, .. } = &arguments.address;
+        let ExchangeAddress { base_url, keys_file, stream_url, patience } = &arguments.address;
         let base: Uri = base_url.parse().map_err(|error| format!("{base_url}: {error}"))?;
         let client = Arc::new(Client::new(base, Credentials::read(keys_file)?));
         arguments.directory.register(&role(usize::from(arguments.broker.0)), &myself);
         myself.send_interval(WAKE_EVERY, || ExchangeBrokerMessage::Wake);
+        let mut listening = JoinSet::new();
+        if let Some(url) = stream_url.clone() {
+            let (client, actor, patience) = (Arc::clone(&client), myself.clone(), *patience);
+            let hear = move |told| actor.cast(ExchangeBrokerMessage::Told(told)).is_ok();
+            listening.spawn(stream::listen(client, url, patience, hear));
+        }
         // Risk is not there yet at the first start; then it begins the epoch by itself.
         let _ = arguments.hello.send(());
         Ok(ExchangeBrokerState {
@@ -195,6 +209,7 @@ impl Actor for ExchangeBrokerActor {
             myself,
             arguments,
             client,
+            _listening: listening,
             epoch: 0,
             life: 0,
             instruments: BTreeMap::new(),
@@ -227,6 +242,7 @@ impl Actor for ExchangeBrokerActor {
                 state.on_back(*back)?
             }
             ExchangeBrokerMessage::Back(..) => {}
+            ExchangeBrokerMessage::Told(told) => state.on_told(&told),
             ExchangeBrokerMessage::Wake => {
                 let effects = state.core.on_wake(state.now());
                 state.act(effects);
@@ -386,7 +402,6 @@ impl ExchangeBrokerState {
             }
             Back::Found(client_id, found) => core.on_found(&client_id, &found, now),
             Back::Cancelled(client_id, found) => core.on_cancelled(&client_id, &found, now),
-            Back::Told(report) => core.on_told(&report, now),
             Back::Time(asked, told) => core.on_time(asked, told, now),
             Back::Trades(symbol, trades) => {
                 let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
@@ -407,6 +422,15 @@ impl ExchangeBrokerState {
             self.act(effects);
         }
         Ok(())
+    }
+
+    fn on_told(&mut self, told: &ToldOrder) {
+        let mut listed = self.instruments.values();
+        let instrument = listed.find(|instrument| answers::name_of(instrument) == told.name);
+        if let Some(report) = instrument.and_then(|instrument| told.report(instrument)) {
+            let effects = self.core.on_told(&report, self.now());
+            self.act(effects);
+        }
     }
 
     fn act(&mut self, effects: Vec<OrdersEffect>) {

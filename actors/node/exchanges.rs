@@ -46,6 +46,7 @@ impl Wiring {
                 broker: BrokerId(broker),
                 address: ExchangeAddress {
                     base_url: exchange.base_url.clone(),
+                    stream_url: exchange.stream_url.clone(),
                     keys_file: exchange.keys_file.clone(),
                     patience: exchange.answer,
                 },

@@ -478,7 +478,7 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
 }
 
 #[cfg(not(feature = "wss"))]
-async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+pub(crate) async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
     let connect = tokio_tungstenite::connect_async_with_config(address, Some(limits), true);
     Ok(connect.await?.0)
 }
@@ -507,7 +507,7 @@ pub(super) fn tls() -> std::sync::Arc<rustls::ClientConfig> {
 }
 
 #[cfg(feature = "wss")]
-async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
+pub(crate) async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
     use tokio_tungstenite::Connector;
 
     let connector = Some(Connector::Rustls(tls()));

@@ -330,6 +330,7 @@ pub const KEYS: &[KeySpec] = &[
     choice("broker.<broker>.kind", &["paper", "exchange"]),
     text("broker.<broker>.exchange", NAME),
     text("broker.<broker>.base_url", LIVE_REST_URL).optional().operational(),
+    text("broker.<broker>.stream_url", LIVE_URL).optional().operational(),
     text("broker.<broker>.keys_file", PATH).optional().operational(),
     count("broker.<broker>.answer_ms", "ms", 10, DAY_MS).operational(),
     count("broker.<broker>.window_ms", "ms", 10, 60_000),

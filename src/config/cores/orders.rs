@@ -11,6 +11,8 @@ use crate::pipeline::orders::{Capabilities, Deduplication, OrdersConfig};
 pub struct ExchangeConfig {
     /// The base of its REST addresses.
     pub base_url: String,
+    /// The base of the addresses of its streams; none, if orders are only asked about.
+    pub stream_url: Option<String>,
     /// A file with one line, `KEY:SECRET`.
     pub keys_file: String,
     /// How long an answer is waited for.
@@ -61,6 +63,7 @@ impl Config {
         };
         Some(ExchangeConfig {
             base_url: text("base_url"),
+            stream_url: s.find(&at("stream_url")).and_then(Value::text).map(str::to_owned),
             keys_file: text("keys_file"),
             answer: s.span_ms(&at("answer_ms")),
             assume_reconciled: s.switch(&at("assume_reconciled")),

@@ -23,7 +23,7 @@ impl Config {
         let place = |names: Vec<&str>, what: &str, name: &str| {
             let place = names.iter().position(|known| *known == name);
             place.and_then(|place| u16::try_from(place).ok()).ok_or_else(|| {
-                format!("there is no {what} {name:?}; there are: {}", names.join(", "))
+                format!("cannot stop {what} {name:?}; there are: {}", names.join(", "))
             })
         };
         match name.split_once(':') {
@@ -33,11 +33,11 @@ impl Config {
             }
             Some(("strategy", name)) => place(strategies().collect(), "strategy", name)
                 .map(|id| Scope::Strategy(StrategyId(id))),
-            Some(("symbol", symbol)) => {
-                Symbol::new(symbol).map(Scope::Symbol).map_err(|error| error.to_string())
-            }
+            Some(("symbol", symbol)) => Symbol::new(symbol)
+                .map(Scope::Symbol)
+                .map_err(|error| format!("cannot stop {symbol:?}: {error}")),
             _ => Err(format!(
-                "{name:?} is nothing that can be stopped: say all, account:NAME, strategy:NAME or \
+                "cannot stop {name:?}: say all, account:NAME, strategy:NAME or \
                  symbol:SYMBOL"
             )),
         }

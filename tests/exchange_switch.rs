@@ -1,0 +1,100 @@
+//! A kill switch before an exchange: orders that rest there are cancelled, none follow, whoever has exec, and
+//! only a person lets them pass again.
+
+#![allow(dead_code, reason = "helpers for several test files")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+mod exchanges;
+#[path = "exchanges/market.rs"]
+mod market;
+mod processes;
+
+use market::Market;
+use processes::{Node, until};
+use serde_json::Value;
+use tickwright::ctl::CtlTask;
+
+/// A minute of rows at the speed they are read at.
+const ROWS: usize = 6_000;
+
+const NAMES: [(&str, &str); 3] =
+    [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
+
+fn nodes(market: &Market) -> Vec<Node> {
+    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    let (seeds, config) = (seeds.join(","), market.scratch.path("cluster.toml"));
+    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
+        node.options.extend(["--config".to_owned(), config.display().to_string()]);
+        for (key, value) in [
+            ("cluster.seeds", seeds.as_str()),
+            ("node.roles", roles),
+            ("pipeline.input", "files"),
+            ("pipeline.data", market.data.to_str().unwrap()),
+            ("allocation.nodes_min", "3"),
+        ] {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    nodes
+}
+
+fn risk(node: &Node, question: &str) -> Option<Value> {
+    node.ask(&CtlTask::Ask { role: "risk".into(), body: format!("{question:?}") }, None).ok()
+}
+
+/// Orders that the exchange has accepted, and those that it has cancelled.
+fn counts(market: &Market) -> (usize, usize) {
+    let events = market.events();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).count();
+    let cancelled = events.iter().filter(|event| event["status"] == "CANCELED").count();
+    (of("order"), cancelled)
+}
+
+fn denied_by_switch(node: &Node) -> u64 {
+    let report = risk(node, "Report").unwrap_or_default();
+    report["denied"]["kill_switch"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stopped_is_cancelled_and_stays_stopped_whoever_has_exec() {
+    // Nothing trades: what is not cancelled rests.
+    let market = Market::open(5, ROWS, ("0.01", "90000"), "rest_ms = 600000\n").await;
+    let mut nodes = nodes(&market);
+    until("orders rest at the exchange", || counts(&market).0 >= 3);
+
+    let kill = |what: &str| CtlTask::Kill { what: what.into(), reason: "a test".into() };
+    let unknown = nodes[0].ask(&kill("strategy:nobody"), None).unwrap_err().to_string();
+    assert!(unknown.contains("cannot stop strategy \"nobody\"; there are: "), "{unknown}");
+    let rearm = |what: &str| CtlTask::Rearm { what: what.into(), reason: "all is well".into() };
+    let not_stopped = nodes[0].ask(&rearm("all"), None).unwrap_err().to_string();
+    assert!(not_stopped.contains("all is not stopped"), "{not_stopped}");
+
+    let killed = nodes[0].ask(&kill("all"), None).unwrap();
+    assert_eq!((&killed["is_agreed"], &killed["in_effect"]), (&true.into(), &true.into()));
+    until("what rested is cancelled", || {
+        let (accepted, cancelled) = counts(&market);
+        accepted == cancelled
+    });
+    let stopped_at = counts(&market).0;
+    until("signals are denied", || denied_by_switch(&nodes[0]) > 3);
+    assert_eq!(counts(&market).0, stopped_at);
+
+    // Whoever has exec is lost, with its disk, and another goes on.
+    nodes.remove(2);
+    until("exec is elsewhere, and stopped", || {
+        risk(&nodes[0], "Stopped").is_some_and(|stopped| stopped == Value::from(vec!["all"]))
+    });
+    let denied = denied_by_switch(&nodes[0]);
+    until("it denies", || denied_by_switch(&nodes[0]) > denied);
+    assert_eq!(counts(&market).0, stopped_at, "stopped is stopped");
+
+    let switches = nodes[1].ask(&CtlTask::Switches, None).unwrap();
+    assert_eq!(switches[0]["what"], "all");
+    assert_eq!((&switches[0]["is_on"], &switches[0]["in_effect"]), (&true.into(), &true.into()));
+    let rearmed = nodes[1].ask(&rearm("all"), None).unwrap();
+    assert_eq!(rearmed["in_effect"], true, "{rearmed}");
+    until("orders go out again", || counts(&market).0 > stopped_at);
+}

@@ -1,0 +1,109 @@
+//! A pipeline's market: a simulated exchange with an account that is rich, and rows to trade on.
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::common::{Scratch, csv_market};
+use crate::exchanges::{Exchange, KEY, SECRET};
+
+const SYMBOLS: [(&str, &str); 4] = [("SHA", "RED"), ("F0", "S1"), ("F0", "S2"), ("F0", "S3")];
+
+/// A simulated exchange, and what is to be traded there.
+pub(crate) struct Market {
+    pub(crate) scratch: Scratch,
+    pub(crate) exchange: Exchange,
+    pub(crate) data: PathBuf,
+}
+
+impl Market {
+    /// With so many rows at the speed they are read at, before this best bid and ask, and with `more` of
+    /// `[broker.primary]`.
+    pub(crate) async fn open(seed: u64, rows: usize, (bid, ask): (&str, &str), more: &str) -> Self {
+        let symbols = SYMBOLS.map(|(base, quote)| {
+            format!("{base}/{quote}:price=10000:tick=0.01:step=1:notional_min=2")
+        });
+        let symbols = symbols.join(",");
+        let rich =
+            ["SHA", "RED", "F0", "S1", "S2", "S3"].map(|asset| format!("{asset}=1000000000"));
+        let mut options = vec!["--symbols", &symbols];
+        rich.iter().for_each(|balance| options.extend(["--balance", balance]));
+        let exchange = Exchange::start(&options);
+        for (base, quote) in SYMBOLS {
+            let symbol = format!("{base}{quote}");
+            let book = json!({
+                "symbol": symbol, "bid": bid, "bid_quantity": "1000000",
+                "ask": ask, "ask_quantity": "1000000",
+            });
+            exchange.command("/exchange/market", book).await;
+        }
+        let scratch = Scratch::new();
+        let data = csv_market(scratch.directory.path(), 1, rows, seed).remove(0);
+        let keys = scratch.file("keys", format!("{KEY}:{SECRET}\n"));
+        let address = exchange.address;
+        let config = format!(
+            "[pipeline]\nmerge = \"arrival\"\nspeed = \"real\"\n\
+             [router]\nhas_backup = false\n\
+             [broker.primary]\nkind = \"exchange\"\nexchange = \"sim\"\n\
+             base_url = \"http://{address}\"\nstream_url = \"ws://{address}\"\nkeys_file = {keys:?}\n\
+             answer_ms = 1500\nsettle_ms = 500\nsettle_after_error_ms = 1000\npoll_ms = 200\n{more}\
+             [instruments.class.generic]\ntick_size = 0.01\n"
+        );
+        scratch.file("cluster.toml", config);
+        Self { scratch, exchange, data }
+    }
+
+    pub(crate) fn run(&self, chaos: &str) -> Value {
+        let config = self.scratch.path("cluster.toml");
+        let mut arguments =
+            vec!["run", "--nodes", "3", "--data", self.data.to_str().unwrap(), "--config"];
+        arguments.push(config.to_str().unwrap());
+        if !chaos.is_empty() {
+            arguments.extend(["--chaos", chaos]);
+        }
+        let ended = self.scratch.run(&arguments);
+        assert_eq!(ended.code(), 0, "{ended:?}\n{}", self.logs());
+        assert!(!self.logs().contains(SECRET), "a secret is in a log");
+        self.scratch.report()
+    }
+
+    /// What the nodes said last.
+    fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.scratch.path("data/logs")).into_iter().flatten();
+        let texts = files.flatten().filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        let mut last = String::new();
+        for text in texts {
+            let lines: Vec<&str> = text.lines().collect();
+            last += &lines[lines.len().saturating_sub(40)..].join("\n");
+        }
+        last
+    }
+
+    /// Everything that the exchange has written down.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.exchange.log()).unwrap();
+        // The last line may be on its way.
+        let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        entries.flat_map(|entry| entry["events"].as_array().cloned().unwrap()).collect()
+    }
+
+    /// That it has accepted nothing twice, and that `report` has of orders and fills what it has.
+    pub(crate) fn judge(&self, report: &Value) {
+        let events = self.events();
+        let (mut ids, mut signals) = (BTreeSet::new(), BTreeSet::new());
+        for order in events.iter().filter(|event| event["event"] == "order") {
+            let id = order["client_id"].as_str().unwrap().to_owned();
+            let signal = id.rsplit('-').next().unwrap().to_owned();
+            assert!(signals.insert(signal), "two orders of one signal: {id}");
+            assert!(ids.insert(id.clone()), "{id} was accepted twice");
+        }
+        assert!(ids.len() > 3, "only {} orders", ids.len());
+        let fills = events.iter().filter(|event| event["event"] == "fill").count();
+        assert_eq!(report["fills"], fills, "exec has heard of every fill once");
+        assert_eq!(report["orders"]["placed"], ids.len(), "{}", report["orders"]);
+        assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
+        println!("{} orders, {fills} fills: {}", ids.len(), report["orders"]);
+    }
+}
