@@ -77,6 +77,18 @@ pub enum CtlTask {
     },
     /// How do kill switches stand?
     Switches,
+    /// Look through the accounts at exchanges.
+    Reconcile {
+        /// Whether positions are to take over what others' orders have traded.
+        adopt: bool,
+    },
+    /// A person has looked for an order that nobody could find out about.
+    Release {
+        /// Its name.
+        client_id: String,
+        /// Whether the exchange has it.
+        is_there: bool,
+    },
     /// A question to a role.
     Ask {
         /// Whom.
@@ -152,6 +164,10 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Kill { what, reason } => return switches::kill(what, reason, target),
         CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
         CtlTask::Switches => return switches::list(target),
+        CtlTask::Reconcile { adopt } => return deeds::reconcile(*adopt, target),
+        CtlTask::Release { client_id, is_there } => {
+            return deeds::release(client_id, *is_there, target);
+        }
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),

@@ -133,6 +133,10 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Kill { what, reason } => CtlTask::Kill { what, reason },
         CtlCommand::Rearm { what, reason } => CtlTask::Rearm { what, reason },
         CtlCommand::Switches => CtlTask::Switches,
+        CtlCommand::Reconcile { adopt } => CtlTask::Reconcile { adopt },
+        CtlCommand::Release { client_id, there, not_there: _ } => {
+            CtlTask::Release { client_id, is_there: there }
+        }
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
     };

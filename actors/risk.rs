@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, KillSwitch, Kind, Price, Scope,
-    Signal, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, KillSwitch, Kind, Price,
+    Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
 use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run, SignalBatch};
@@ -70,6 +70,8 @@ pub enum RiskMessage {
     Said(BrokerEvent),
     /// An operator turns a kill switch. May be said again.
     Switch(KillSwitch),
+    /// What is held, by symbol, over all accounts, and with how many decimals?
+    Held(RpcReplyPort<Vec<(Symbol, Quantity, u8)>>),
     /// What is stopped just now?
     Stopped(RpcReplyPort<Vec<Scope>>),
     /// One of router, brokers and positions has started and is blank.
@@ -296,6 +298,13 @@ impl Actor for RiskActor {
             RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
             RiskMessage::Said(event) => state.on_outside(External::Broker(event))?,
             RiskMessage::Switch(switch) => state.on_outside(External::Switch(switch))?,
+            RiskMessage::Held(reply) => {
+                let held = state.checker.exposures().map(|(index, exposure)| {
+                    let of = state.checker.instrument(index);
+                    (of.symbol.clone(), exposure.position.quantity, of.quantity_decimals)
+                });
+                let _ = reply.send(held.collect());
+            }
             RiskMessage::Stopped(reply) => {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.checker.tripped());

@@ -98,6 +98,24 @@ pub enum CtlCommand {
     },
     /// How kill switches stand, and who turned them
     Switches,
+    /// Look through the accounts at exchanges, beside what is known here
+    Reconcile {
+        /// Have positions take over what was traded by orders that nobody here asked for
+        #[arg(long)]
+        adopt: bool,
+    },
+    /// Say what became of an order that nobody could find out about, once you have looked at the exchange
+    Release {
+        /// Its client order id, as `reconcile` shows it
+        #[arg(value_name = "CLIENT_ID")]
+        client_id: String,
+        /// The exchange has it
+        #[arg(long, required_unless_present = "not_there", conflicts_with = "not_there")]
+        there: bool,
+        /// The exchange has it not, and nothing of it is under way any more
+        #[arg(long)]
+        not_there: bool,
+    },
     /// Ask a role on any node, and print its answer
     Ask(MessageOptions),
     /// Tell a role on any node something

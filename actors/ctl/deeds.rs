@@ -123,6 +123,30 @@ pub(super) fn promote(node: Option<&str>, target: &CtlTarget) -> Result<Value, C
     Ok(done)
 }
 
+/// Longest that looking through accounts may take, unless the user says otherwise.
+const RECONCILE_PATIENCE: Duration = Duration::from_secs(50);
+
+pub(super) fn reconcile(adopt: bool, target: &CtlTarget) -> Result<Value, CtlError> {
+    let patience = Some(target.patience.unwrap_or(RECONCILE_PATIENCE));
+    let target = CtlTarget { patience, ..target.clone() };
+    let question = json!({ "Reconcile": { "adopt": adopt } });
+    exchange_json(&target, "POST", "/ask/risk".into(), &question.to_string())
+}
+
+pub(super) fn release(
+    client_id: &str,
+    is_there: bool,
+    target: &CtlTarget,
+) -> Result<Value, CtlError> {
+    let question = json!({ "Release": { "client_id": client_id, "is_there": is_there } });
+    let mut done = exchange_json(target, "POST", "/ask/risk".into(), &question.to_string())?;
+    done["told"] = match is_there {
+        true => format!("{client_id} is asked for again, and brought to its end").into(),
+        false => format!("the slot of {client_id} is free for the next order").into(),
+    };
+    Ok(done)
+}
+
 pub(super) fn kill_actor(actor: &str, target: &CtlTarget) -> Result<Value, CtlError> {
     let target = step(target);
     let node = match &target.on {

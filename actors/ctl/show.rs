@@ -57,7 +57,9 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             let columns = ["what", "is_on", "in_effect", "by", "reason", "seconds_ago"];
             table(&columns, answer)
         }
-        CtlTask::Drain { .. }
+        CtlTask::Reconcile { .. } => reconciled(answer),
+        CtlTask::Release { .. }
+        | CtlTask::Drain { .. }
         | CtlTask::Promote { .. }
         | CtlTask::KillActor { .. }
         | CtlTask::Kill { .. }
@@ -85,6 +87,44 @@ fn table(columns: &[&str], rows: &Value) -> String {
             line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
+    }
+    text
+}
+
+/// What was found of each account, and done.
+fn reconciled(answer: &Value) -> String {
+    let mut text = String::new();
+    for account in items(answer.get("accounts").unwrap_or(&Value::Null)) {
+        let is_complete = account.get("is_complete") == Some(&Value::Bool(true));
+        let name = plain(account.get("account").unwrap_or(&Value::Null));
+        let doubt = if is_complete { "" } else { "; not everything was answered in time" };
+        text.push_str(&format!("{name}: orders under way{doubt}\n"));
+        let columns = [
+            "symbol",
+            "client_id",
+            "slot",
+            "exchange_order",
+            "asked_for",
+            "executed",
+            "told",
+            "doing",
+        ];
+        text.push_str(&table(&columns, account.get("orders").unwrap_or(&Value::Null)));
+        text.push_str("\nwhat the account has traded, bought less sold\n");
+        let mut rows = account.get("traded").cloned().unwrap_or_default();
+        for row in rows.as_array_mut().into_iter().flatten() {
+            let symbol = plain(row.get("symbol").unwrap_or(&Value::Null));
+            row["held"] = answer["held"].get(&symbol).cloned().unwrap_or_else(|| "0".into());
+        }
+        let columns = ["symbol", "ours", "others", "adopted", "missing", "held", "done"];
+        text.push_str(&table(&columns, &rows));
+        let lacks = |row: &&Value| !matches!(row["missing"].as_str(), Some(text) if text.trim_matches(['0', '.']).is_empty());
+        if items(&rows).any(|row| lacks(&row)) {
+            text.push_str(
+                "\npositions lack what others' orders have traded; `tickwright ctl reconcile --adopt` \
+                 takes it over\n",
+            );
+        }
     }
     text
 }

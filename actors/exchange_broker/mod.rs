@@ -17,6 +17,7 @@
 
 mod answers;
 mod client;
+mod reconcile;
 mod stream;
 mod tasks;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 use hyper::Uri;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
+use serde_json::Value;
 use tickwright_core::domain::{
     BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Fill, Histogram, Instrument,
     InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
@@ -47,6 +49,8 @@ use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
 use client::{Client, Credentials};
+pub use reconcile::RECONCILE_PATIENCE;
+use reconcile::Reconciling;
 
 /// The role of a broker outside: 0 is the primary.
 pub fn role(broker: usize) -> String {
@@ -67,6 +71,11 @@ pub enum ExchangeBrokerMessage {
     Heard(BrokerEvent),
     /// What has been done?
     Report(RpcReplyPort<BrokerReport>),
+    /// From an operator: look through the whole account, and have positions take over what others have
+    /// traded, if that is wanted.
+    Reconcile(bool, RpcReplyPort<Result<Value, String>>),
+    /// From an operator, who has looked: the exchange has this order, or never will.
+    Release(String, bool, RpcReplyPort<Result<Value, String>>),
     /// What has come back, to the life that asked.
     Back(u64, Box<Back>),
     /// The exchange tells by itself how an order stands.
@@ -177,6 +186,9 @@ pub struct ExchangeBrokerState {
     orders: BTreeMap<OrderId, Order>,
     /// Whoever waits until all orders are over.
     expiring: bool,
+    reconciling: Option<Reconciling>,
+    /// How often positions have taken over what others had traded.
+    adoptions: u64,
     counters: BrokerCounters,
     latency: Histogram,
 }
@@ -216,6 +228,8 @@ impl Actor for ExchangeBrokerActor {
             by_symbol: BTreeMap::new(),
             orders: BTreeMap::new(),
             expiring: false,
+            reconciling: None,
+            adoptions: 0,
             counters: BrokerCounters::default(),
             latency: Histogram::default(),
         })
@@ -238,6 +252,10 @@ impl Actor for ExchangeBrokerActor {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(BrokerReport { counters, latency });
             }
+            ExchangeBrokerMessage::Reconcile(adopts, reply) => state.reconcile(adopts, reply),
+            ExchangeBrokerMessage::Release(client_id, is_there, reply) => {
+                let _ = reply.send(state.release(&client_id, is_there));
+            }
             ExchangeBrokerMessage::Back(life, back) if life == state.life => {
                 state.on_back(*back)?
             }
@@ -248,6 +266,7 @@ impl Actor for ExchangeBrokerActor {
                 state.act(effects);
             }
         }
+        state.consider_reconciled();
         state.consider_expired();
         Ok(())
     }
@@ -260,6 +279,7 @@ struct Checkpoint {
     placed: Vec<(OrderId, Order)>,
     instruments: Vec<(InstrumentIndex, Arc<Instrument>)>,
     counters: BrokerCounters,
+    adoptions: u64,
 }
 
 impl ExchangeBrokerState {
@@ -275,10 +295,12 @@ impl ExchangeBrokerState {
         self.by_symbol.clear();
         let mut snapshot = None;
         (self.orders, self.counters) = (BTreeMap::new(), BrokerCounters::default());
+        self.adoptions = 0;
         if let Some(bytes) = bytes {
             let checkpoint: Checkpoint = wire::decode(&bytes)?;
             self.orders = checkpoint.placed.into_iter().collect();
             self.counters = checkpoint.counters;
+            self.adoptions = checkpoint.adoptions;
             checkpoint.instruments.into_iter().for_each(|(index, of)| self.list(index, of));
             snapshot = Some(checkpoint.orders);
         }
@@ -319,6 +341,7 @@ impl ExchangeBrokerState {
                         .map(|(index, of)| (*index, Arc::clone(of)))
                         .collect(),
                     counters: self.counters,
+                    adoptions: self.adoptions,
                 };
                 self.answer(Some(wire::encode(&checkpoint)));
             }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::config::Config;
-use tickwright_core::domain::Scope;
+use tickwright_core::domain::{Scope, decimal};
 
 use super::report::ask;
 use crate::cluster::Request;
+use crate::exchange_broker::{self, ExchangeBrokerMessage, RECONCILE_PATIENCE};
 use crate::kit::{Directory, StageReport};
 use crate::risk::{self, RiskMessage};
+use crate::router;
 use crate::switchboard::{self, Order, SwitchboardMessage};
 use crate::telemetry;
 
@@ -23,6 +25,10 @@ enum Call {
     Report,
     /// What is stopped just now?
     Stopped,
+    /// Look through the accounts at exchanges.
+    Reconcile { adopt: bool },
+    /// A person has looked for an order that nobody could find out about.
+    Release { client_id: String, is_there: bool },
     /// Stop this at once, agreed on or not.
     Kill { what: String, by: String, reason: String },
 }
@@ -37,7 +43,7 @@ pub(super) fn answer(
     let call = match serde_json::from_slice(&request.body) {
         Ok(call) if request.kind == "json" => call,
         _ => {
-            reply.refuse("ask \"Report\", \"Stopped\" or {\"Kill\": {\"what\": .., \"by\": .., \"reason\": ..}}");
+            reply.refuse("ask \"Report\", \"Stopped\", {\"Reconcile\": {\"adopt\": false}} or {\"Kill\": {\"what\": .., \"by\": .., \"reason\": ..}}");
             return Err("not a question for risk".into());
         }
     };
@@ -73,6 +79,19 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;
             Ok(stopped.iter().map(|scope: &Scope| config.scope_name(scope)).collect())
         }
+        Call::Reconcile { adopt } => reconcile(directory, adopt).await,
+        Call::Release { client_id, is_there } => {
+            let mut refused = String::new();
+            for role in exchanges(directory)? {
+                let release =
+                    |reply| ExchangeBrokerMessage::Release(client_id.clone(), is_there, reply);
+                match ask(directory, &role, release, patience).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err(reason) => refused = reason,
+                }
+            }
+            Err(refused)
+        }
         Call::Kill { what, by, reason } => {
             let kill = |reply| {
                 let (what, by, reason) = (what.clone(), by.clone(), reason.clone());
@@ -82,4 +101,32 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
             Ok(json!({ "heard": what }))
         }
     }
+}
+
+/// The roles of brokers outside.
+fn exchanges(directory: &Directory) -> Result<Vec<String>, String> {
+    let roles = (0..router::BROKERS).map(exchange_broker::role);
+    let roles: Vec<String> = roles.filter(|role| directory.serving(role).is_some()).collect();
+    if roles.is_empty() {
+        return Err("no broker is an exchange: see broker.primary.kind".into());
+    }
+    Ok(roles)
+}
+
+/// What is found of each account, beside what is held here.
+async fn reconcile(directory: &Directory, adopts: bool) -> Result<Value, String> {
+    let mut accounts = Vec::new();
+    for role in exchanges(directory)? {
+        let reconcile = |reply| ExchangeBrokerMessage::Reconcile(adopts, reply);
+        let patience = RECONCILE_PATIENCE + telemetry::PATIENCE;
+        accounts.push(ask(directory, &role, reconcile, patience).await??);
+    }
+    let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;
+    let held: BTreeMap<String, String> = held
+        .into_iter()
+        .map(|(symbol, quantity, decimals)| {
+            (symbol.as_str().to_owned(), decimal::format(quantity.0.into(), decimals))
+        })
+        .collect();
+    Ok(json!({ "accounts": accounts, "held": held }))
 }

@@ -89,18 +89,27 @@ impl Market {
         entries.flat_map(|entry| entry["events"].as_array().cloned().unwrap()).collect()
     }
 
-    /// That it has accepted nothing twice, and that `report` has of orders and fills what it has.
-    pub(crate) fn judge(&self, report: &Value) {
+    /// That it has accepted nothing twice: no name, and no signal. Returns the names.
+    pub(crate) fn judge_twice(&self) -> BTreeSet<String> {
         let events = self.events();
         let (mut ids, mut signals) = (BTreeSet::new(), BTreeSet::new());
         for order in events.iter().filter(|event| event["event"] == "order") {
             let id = order["client_id"].as_str().unwrap().to_owned();
+            if !id.starts_with("tw-") {
+                continue;
+            }
             let signal = id.rsplit('-').next().unwrap().to_owned();
             assert!(signals.insert(signal), "two orders of one signal: {id}");
             assert!(ids.insert(id.clone()), "{id} was accepted twice");
         }
+        ids
+    }
+
+    /// The same, and that `report` has of orders and fills what it has.
+    pub(crate) fn judge(&self, report: &Value) {
+        let ids = self.judge_twice();
         assert!(ids.len() > 3, "only {} orders", ids.len());
-        let fills = events.iter().filter(|event| event["event"] == "fill").count();
+        let fills = self.events().iter().filter(|event| event["event"] == "fill").count();
         assert_eq!(report["fills"], fills, "exec has heard of every fill once");
         assert_eq!(report["orders"]["placed"], ids.len(), "{}", report["orders"]);
         assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));

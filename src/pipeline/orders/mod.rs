@@ -31,13 +31,14 @@ mod capability;
 mod clock;
 mod live;
 mod recovery;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trades;
 mod unknown;
 mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::{
     ClientOrderId, OrderIntent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
@@ -50,6 +51,7 @@ use recovery::Recovery;
 
 pub use capability::{Capabilities, Deduplication, Resolution};
 pub use recovery::OrdersSnapshot;
+pub use standing::{OrderStanding, TradedStanding};
 pub use words::{
     Answer, Found, NewOrder, OrderReport, OrdersConfig, OrdersCounters, OrdersEffect, Request,
     Said, SlotsFound, TradeReport,
@@ -98,6 +100,10 @@ pub struct Orders {
     is_reading: bool,
     /// The last trade said, by symbol.
     last_trade: BTreeMap<Symbol, u64>,
+    /// Trades beyond those that were told with their order alone. Bounded as `live`.
+    ahead: BTreeSet<(Symbol, u64)>,
+    /// What the account has traded.
+    traded: BTreeMap<Symbol, TradedStanding>,
     /// Symbols whose trades are being asked for, and whether they must be again.
     paging: BTreeMap<Symbol, bool>,
     /// Symbols whose trades are to be asked for again, at this time of our own clock.
@@ -124,6 +130,8 @@ impl Orders {
             committing: None,
             is_reading: false,
             last_trade: BTreeMap::new(),
+            ahead: BTreeSet::new(),
+            traded: BTreeMap::new(),
             paging: BTreeMap::new(),
             paging_again: BTreeMap::new(),
             generations: BTreeMap::new(),
@@ -346,6 +354,13 @@ impl Orders {
             }
             SlotRefusal::Conflict { .. } => {
                 self.counters.slot_busy += 1;
+                let held = live.slot.clone();
+                let holds = |other: &Live| other.slot == held && other.stage != Stage::Opening;
+                if !self.live.values().any(holds) {
+                    // By an order that was opened after the slots were read, and whose executor is no more.
+                    self.recovery.adopts = true;
+                    self.recovery.read_again_at = now;
+                }
                 self.drop_order(signal, Refusal::Order);
             }
             // By somebody else, or by an earlier life of this one: what became of it?

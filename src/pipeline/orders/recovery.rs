@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said, SlotsFound,
-    Stage, TradeReport,
+    Stage, TradeReport, TradedStanding,
 };
 use crate::domain::{
     ClientOrderId, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone, SlotKey,
@@ -32,6 +32,8 @@ pub struct OrdersSnapshot {
     pending: Vec<NewOrder>,
     unwanted: BTreeSet<SignalIdentity>,
     last_trade: BTreeMap<Symbol, u64>,
+    ahead: BTreeSet<(Symbol, u64)>,
+    traded: BTreeMap<Symbol, TradedStanding>,
     last_order: BTreeMap<Symbol, u64>,
 }
 
@@ -85,15 +87,19 @@ pub(super) struct Recovery {
     /// Their trades. Bounded as they are.
     unclaimed: BTreeMap<u64, Vec<TradeReport>>,
     histories: BTreeMap<Symbol, History>,
+    /// What is to be looked through besides what orders need.
+    pub(super) to_look: Vec<Symbol>,
     /// The last order of each symbol that was placed from here: what comes later is not in a snapshot.
     last_order: BTreeMap<Symbol, u64>,
     /// The last order of each symbol that was looked at.
     looked_at: BTreeMap<Symbol, u64>,
     pub(super) wants_seal: bool,
     pub(super) is_sealing: bool,
+    /// Whether what is found under way is brought to an end, besides at a start.
+    pub(super) adopts: bool,
     /// Not before this time of our own clock.
     pub(super) ask_time_at: Timestamp,
-    read_again_at: Timestamp,
+    pub(super) read_again_at: Timestamp,
 }
 
 impl Recovery {
@@ -149,12 +155,17 @@ impl Orders {
             pending,
             unwanted,
             last_trade: self.last_trade.clone(),
+            ahead: self.ahead.clone(),
+            traded: self.traded.clone(),
             last_order: self.recovery.last_order.clone(),
         }
     }
 
     pub(super) fn restore(&mut self, snapshot: OrdersSnapshot) {
-        let OrdersSnapshot { live, over, pending, unwanted, last_trade, last_order } = snapshot;
+        let OrdersSnapshot { live, over, pending, unwanted, last_trade, ahead, traded, last_order } =
+            snapshot;
+        self.ahead = ahead;
+        self.traded = traded;
         self.recovery.unwanted = unwanted;
         for (signal, mut live) in live {
             live.stage = Stage::Lost;
@@ -197,7 +208,7 @@ impl Orders {
         let is_first = self.recovery.phase == Phase::Reading;
         if let Some(cluster) = cluster {
             self.cluster = cluster;
-            if is_first {
+            if is_first || std::mem::take(&mut self.recovery.adopts) {
                 self.adopt_orphans(&open);
             }
             self.find_released(&open);
@@ -267,26 +278,42 @@ impl Orders {
         match live.stage {
             Stage::Lost => true,
             Stage::Quarantined => now >= self.recovery.read_again_at,
+            // What was found under way may have ended just before it was read.
+            Stage::AskingAgain { .. } => live.order.is_none() && now >= self.recovery.read_again_at,
             Stage::Opening
             | Stage::Retrying
             | Stage::Sent
             | Stage::Waiting { .. }
             | Stage::Asking { .. }
-            | Stage::AskingAgain { .. }
             | Stage::Placed { .. }
             | Stage::Ending { .. }
             | Stage::Searching => false,
         }
     }
 
-    /// Orders whose slot was closed for a person to look, and has been released elsewhere.
+    /// Orders that wait for a person, or for somebody to ask for them, and whose slot holds them no more.
     fn find_released(&mut self, open: &[(SlotKey, Slot)]) {
-        for live in self.live.values_mut().filter(|live| live.stage == Stage::Quarantined) {
-            let is_held = open.iter().any(|(_, slot)| {
-                matches!(&slot.state, SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. }
-                    if intent.client_id == live.client_id)
-            });
-            if !is_held {
+        for live in self.live.values_mut() {
+            let waits = match live.stage {
+                Stage::Quarantined => true,
+                Stage::AskingAgain { .. } => live.order.is_none(),
+                Stage::Opening
+                | Stage::Retrying
+                | Stage::Sent
+                | Stage::Waiting { .. }
+                | Stage::Asking { .. }
+                | Stage::Placed { .. }
+                | Stage::Ending { .. }
+                | Stage::Lost
+                | Stage::Searching => false,
+            };
+            let is_held = |(_, slot): &(SlotKey, Slot)| match &slot.state {
+                SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
+                    intent.client_id == live.client_id
+                }
+                SlotState::Free | SlotState::Placed { .. } | SlotState::Closing { .. } => false,
+            };
+            if waits && !open.iter().any(is_held) {
                 live.stage = Stage::Lost;
             }
         }
@@ -351,7 +378,7 @@ impl Orders {
     /// An order whose slot has ended, or never began: only the exchange knows what became of it.
     fn search(&mut self, signal: &SignalIdentity) {
         let Some(live) = self.live.get_mut(signal) else { return };
-        if std::mem::take(&mut live.is_named) {
+        if live.is_named {
             live.slot = None;
             return self.ask(signal, true);
         }
@@ -517,6 +544,8 @@ impl Orders {
         self.say(&signal, Said::Accepted);
         self.recovery.spent_orders.remove(&report.order);
         for trade in self.recovery.unclaimed.remove(&report.order).unwrap_or_default() {
+            // It was another's until now.
+            self.count_traded(&trade, -1, 0);
             self.on_fill(&signal, &trade);
         }
         self.on_seen(&signal, &report, now);
@@ -526,10 +555,12 @@ impl Orders {
     pub(super) fn on_stray(&mut self, trade: &TradeReport) {
         if self.recovery.spent_orders.contains_key(&trade.order) {
             // Whoever asked for the order has not done so again yet.
+            self.count_traded(trade, 1, 0);
             self.recovery.unclaimed.entry(trade.order).or_default().push(trade.clone());
             return;
         }
         self.counters.stray_trades += 1;
+        self.count_traded(trade, 1, 0);
         self.effects.push(OrdersEffect::Stray(trade.clone()));
     }
 
@@ -559,7 +590,8 @@ impl Orders {
             let venue = self.config.venue.clone();
             self.effects.push(OrdersEffect::Commit(vec![SlotCommand::Reconciled { venue }]));
         }
-        let is_to_read = matches!(self.recovery.phase, Phase::Reading | Phase::Stuck);
+        let is_to_read = matches!(self.recovery.phase, Phase::Reading | Phase::Stuck)
+            || self.recovery.adopts && self.is_ready();
         if is_to_read
             && self.committing.is_none()
             && !self.is_reading
@@ -574,6 +606,7 @@ impl Orders {
         let mut symbols: Vec<Symbol> = searched.map(|live| live.symbol.clone()).collect();
         // An order's trades may be of before this life.
         symbols.extend(self.live.values().map(|live| live.symbol.clone()));
+        symbols.extend(self.recovery.to_look.iter().cloned());
         symbols.sort();
         symbols.dedup();
         for symbol in symbols {

@@ -41,6 +41,10 @@ impl Orders {
             if trade.trade <= last {
                 continue;
             }
+            if self.ahead.remove(&(symbol.clone(), trade.trade)) {
+                self.last_trade.insert(symbol.clone(), trade.trade);
+                continue;
+            }
             match self.live_of(trade.order) {
                 Some(signal) => {
                     self.on_fill(&signal, trade);
@@ -69,15 +73,27 @@ impl Orders {
         self.go_on(now)
     }
 
-    pub(super) fn on_fill(&mut self, signal: &SignalIdentity, trade: &TradeReport) {
-        let Some(live) = self.live.get_mut(signal) else { return };
+    /// Returns whether the trade is new.
+    pub(super) fn on_fill(&mut self, signal: &SignalIdentity, trade: &TradeReport) -> bool {
+        let Some(live) = self.live.get_mut(signal) else { return false };
         let is_said = |said: &Said| matches!(said, Said::Filled(of) if of.trade == trade.trade);
         if live.said.iter().any(is_said) {
-            return;
+            return false;
         }
         live.filled.0 += trade.quantity.0;
         live.executed = live.executed.max(live.filled);
         self.say(signal, Said::Filled(trade.clone()));
+        self.count_traded(trade, 0, 1);
+        true
+    }
+
+    /// Counts a trade so often as others' and as ours.
+    pub(super) fn count_traded(&mut self, trade: &TradeReport, others: i64, ours: i64) {
+        let traded = self.traded.entry(trade.symbol.clone()).or_default();
+        let signed = trade.side.signed(trade.quantity).0;
+        traded.others.0 = traded.others.0.saturating_add(signed.saturating_mul(others));
+        traded.ours.0 = traded.ours.0.saturating_add(signed.saturating_mul(ours));
+        traded.price = trade.price;
     }
 
     /// Asks for trades that were looked at before their order was known here: somebody else had placed
@@ -107,7 +123,17 @@ impl Orders {
                 live.is_asking_trades = false;
             }
             for trade in trades.unwrap_or_default() {
-                self.on_fill(&signal, trade);
+                let symbol = &trade.symbol;
+                let last = self.last_trade.get(symbol).copied().unwrap_or(0);
+                if !self.on_fill(&signal, trade) {
+                    continue;
+                }
+                if trade.trade <= last {
+                    // It was looked at when nobody knew whose it was.
+                    self.count_traded(trade, -1, 0);
+                } else {
+                    self.ahead.insert((symbol.clone(), trade.trade));
+                }
             }
             if trades.is_some() {
                 self.consider_end(&signal);

@@ -1,6 +1,6 @@
 //! What came of a request, and how that is found out when nobody knows.
 
-use super::{Answer, Found, Orders, OrdersEffect, Resolution, Said, Stage};
+use super::{Answer, Found, Live, Orders, OrdersEffect, Resolution, Said, Stage};
 use crate::domain::{ClientOrderId, Refusal, SignalIdentity, SlotCommand, SlotOutcome, Timestamp};
 
 use super::clock::ExchangeClock;
@@ -76,8 +76,9 @@ impl Orders {
         self.queue.push_back((signal.clone(), command, None));
     }
 
-    /// A person has looked at the exchange for an order of a slot that is closed, and makes sure that
-    /// nothing of it is under way: the exchange has it, or never will. Returns none if there is no such order.
+    /// A person has looked at the exchange for an order that nobody can find out about, or that nobody here
+    /// asks for where only sending it again would tell, and makes sure that nothing of it is under way: the
+    /// exchange has it, or never will. Returns none if there is no such order.
     pub fn release(
         &mut self,
         client_id: &ClientOrderId,
@@ -85,7 +86,19 @@ impl Orders {
         now: Timestamp,
     ) -> Option<Vec<OrdersEffect>> {
         let signal = self.by_client_id.get(client_id)?.clone();
-        let live = self.live.get(&signal).filter(|live| live.stage == Stage::Quarantined)?;
+        let waits = |live: &&Live| match live.stage {
+            Stage::Quarantined => true,
+            Stage::Asking { .. } | Stage::AskingAgain { .. } => live.order.is_none(),
+            Stage::Opening
+            | Stage::Retrying
+            | Stage::Sent
+            | Stage::Waiting { .. }
+            | Stage::Placed { .. }
+            | Stage::Ending { .. }
+            | Stage::Lost
+            | Stage::Searching => false,
+        };
+        let live = self.live.get(&signal).filter(waits)?;
         if is_there {
             self.ask(&signal, false);
         } else {

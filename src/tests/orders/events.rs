@@ -135,6 +135,10 @@ pub(crate) enum Event {
     Release {
         executor: usize,
     },
+    /// An operator has everything looked at again.
+    Reconcile {
+        executor: usize,
+    },
     /// A person looks for what nobody could find out.
     Look {
         executor: usize,

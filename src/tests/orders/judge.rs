@@ -33,6 +33,17 @@ impl World {
                 let next = executor.next;
                 return Err(format!("(4) executor {number} has orders under way, next is {next}"));
             }
+            if !core.is_reconciled() {
+                return Err(format!("(5) executor {number} has not come to know the account"));
+            }
+            for (symbol, traded) in core.traded() {
+                let all = self.exchange.taken.iter().flat_map(|taken| &taken.trades);
+                let of = all.filter(|trade| trade.symbol == *symbol);
+                let net: i64 = of.map(|trade| trade.side.signed(trade.quantity).0).sum();
+                if traded.ours.0 + traded.others.0 != net {
+                    return Err(format!("(5) {traded:?} of {symbol:?}, where {net} was traded"));
+                }
+            }
             for order in (0..self.scenario.orders).map(order) {
                 let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);
                 let last = said.last().filter(|said| said.is_last());

@@ -13,6 +13,9 @@
 //! 4. Once faults have stopped every order comes to its end, within its deadline, the time to settle, two
 //!    round trips and a second, for each attempt.
 //!
+//! 5. What each has seen traded, by its own orders and by others', is what the account has traded, once it
+//!    has looked at everything again.
+//!
 //! A failure prints its seed. `TICKWRIGHT_SEED=17 cargo test -p tickwright-core --test orders` runs that
 //! one alone and tells what happened; `TICKWRIGHT_SEEDS=10000` runs so many.
 

@@ -162,12 +162,7 @@ impl World {
 
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.plan();
-        let calm = 1_000 * SECOND + self.scenario.calm_at;
-        // Each attempt: its deadline, the time to settle, two round trips and a second; after the last
-        // fault a message may be under way for a minute, and a lost ledger be settled.
-        let attempt = self.scenario.window + 15 + 2;
-        let rests = self.scenario.rests.unwrap_or(0);
-        let end = calm + (62 + 3 * attempt + rests) * SECOND;
+        let end = 1_000 * SECOND + self.end();
         while let Some(((at, _), event)) = self.events.pop_first() {
             if at > end {
                 break;
@@ -187,6 +182,15 @@ impl World {
         }
         self.now = end;
         self.judge_end()
+    }
+
+    /// When everything is to be over.
+    fn end(&self) -> u64 {
+        // Each attempt: its deadline, the time to settle, two round trips and a second; after the last
+        // fault a message may be under way for a minute, and a lost ledger be settled.
+        let attempt = self.scenario.window + 15 + 2;
+        let rests = self.scenario.rests.unwrap_or(0);
+        self.scenario.calm_at + (62 + 3 * attempt + rests) * SECOND
     }
 
     fn plan(&mut self) {
@@ -212,7 +216,8 @@ impl World {
             let executor = self.random.index(self.executors.len());
             let lasts = self.random.range(1, 40_000) * MILLISECOND;
             let lasts = lasts.min(calm - at);
-            let fault = match self.random.range(0, 6) {
+            let fault = match self.random.range(0, 7) {
+                6 => Event::Reconcile { executor },
                 0 | 1 => Event::Pause { executor, lasts },
                 2 => Event::Crash { executor, forgets: true, down: lasts / 8 },
                 3 => Event::Crash { executor, forgets: false, down: lasts / 8 },
@@ -225,8 +230,10 @@ impl World {
             self.after(at, Event::LoseLedger);
         }
         for executor in 0..self.executors.len() {
-            // The last letter may be under way for a minute.
+            // The last letter may be under way for a minute, and the last intent of who is no more.
+            self.after(calm + 61 * SECOND, Event::Reconcile { executor });
             self.after(calm + (62 + executor as u64) * SECOND, Event::Look { executor });
+            self.after(self.end() - 10 * SECOND, Event::Reconcile { executor });
         }
         self.after(0, Event::Wake);
     }
@@ -390,6 +397,10 @@ impl World {
             }
             Event::Release { executor } => self.with(executor, |core, now| core.on_released(now)),
             Event::Look { executor } => self.look(executor),
+            Event::Reconcile { executor } => {
+                let symbols = [order(0).symbol, order(1).symbol].into();
+                self.with(executor, |core, now| core.reconcile_again(symbols, now))
+            }
             Event::Checkpoint { executor } => {
                 if self.executors[executor].paused_until <= self.now {
                     self.executors[executor].save();
@@ -456,7 +467,9 @@ impl World {
     fn look(&mut self, number: usize) -> Result<(), String> {
         let venue = venue();
         let open = self.slots.open_of(&venue).filter_map(|(_, slot)| match &slot.state {
-            SlotState::Quarantine { intent, .. } => Some(intent.client_id.clone()),
+            SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
+                Some(intent.client_id.clone())
+            }
             _ => None,
         });
         for client_id in open.collect::<Vec<_>>() {

@@ -1,0 +1,160 @@
+//! What is kept is lost in mid-run, on every node at once: all journals and checkpoints, or the ledger. The
+//! exchange accepts nothing twice all the same, and positions are brought to what it has.
+
+#![allow(dead_code, reason = "helpers for several test files")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+mod exchanges;
+#[path = "exchanges/market.rs"]
+mod market;
+mod processes;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use market::Market;
+use processes::{Node, until};
+use serde_json::Value;
+use tickwright::ctl::CtlTask;
+
+/// A minute of rows at the speed they are read at.
+const ROWS: usize = 6_000;
+
+const NAMES: [(&str, &str); 3] =
+    [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
+
+fn nodes(market: &Market) -> Vec<Node> {
+    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    let (seeds, config) = (seeds.join(","), market.scratch.path("cluster.toml"));
+    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
+        node.options.extend(["--config".to_owned(), config.display().to_string()]);
+        for (key, value) in [
+            ("cluster.seeds", seeds.as_str()),
+            ("node.roles", roles),
+            ("pipeline.input", "files"),
+            ("pipeline.data", market.data.to_str().unwrap()),
+            ("allocation.nodes_min", "3"),
+        ] {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    nodes
+}
+
+fn ask_risk(node: &Node, question: &Value) -> Option<Value> {
+    let task = CtlTask::Ask { role: "risk".into(), body: question.to_string() };
+    node.ask(&task, None).ok()
+}
+
+fn accepted(market: &Market) -> usize {
+    market.events().iter().filter(|event| event["event"] == "order").count()
+}
+
+/// What the account has bought less what it has sold, by the exchange's name of each symbol.
+fn net(market: &Market) -> BTreeMap<String, f64> {
+    let mut net = BTreeMap::new();
+    for fill in market.events().iter().filter(|event| event["event"] == "fill") {
+        let quantity: f64 = fill["quantity"].as_str().unwrap().parse().unwrap();
+        let of = net.entry(fill["symbol"].as_str().unwrap().to_owned()).or_insert(0.0);
+        *of += if fill["buyer"].is_null() { -quantity } else { quantity };
+    }
+    net.retain(|_, quantity| *quantity != 0.0);
+    net
+}
+
+/// What exec holds, by the same names.
+fn held(answer: &Value) -> BTreeMap<String, f64> {
+    let held = answer["held"].as_object().unwrap().iter();
+    let held = held.map(|(symbol, quantity)| {
+        let name = symbol.split('.').next().unwrap().to_owned();
+        (name, quantity.as_str().unwrap().parse().unwrap())
+    });
+    held.filter(|(_, quantity)| *quantity != 0.0).collect()
+}
+
+/// Everything of the directory but `kept`.
+fn wipe(directory: &Path, kept: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut gone = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if kept(&name) {
+            continue;
+        }
+        if entry.path().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        } else {
+            fs::remove_file(entry.path()).unwrap();
+        }
+        gone.push(name);
+    }
+    gone
+}
+
+/// Trades, loses what is not `kept` everywhere, and trades on.
+async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
+    // Below where the data is: who buys trades.
+    let market = Market::open(seed, ROWS, ("9900", "9901"), "").await;
+    let mut nodes = nodes(&market);
+    until("orders are accepted", || accepted(&market) >= 5);
+    nodes.iter_mut().for_each(Node::kill);
+    let before = accepted(&market);
+    for node in &nodes {
+        let gone = wipe(&node.directory.path().join("data"), &kept);
+        println!("{} loses {gone:?}", node.name);
+        assert!(!gone.is_empty());
+    }
+    for node in &mut nodes {
+        node.start();
+    }
+    until("orders are accepted again", || accepted(&market) >= before + 3);
+
+    // Everything stands still, so that it can be compared.
+    let kill = CtlTask::Kill { what: "all".into(), reason: "to compare".into() };
+    let killed = nodes[0].ask_within(Duration::from_secs(10), &kill, None).unwrap();
+    assert_eq!(killed["in_effect"], true, "{killed}");
+    until("no order is open", || {
+        ask_risk(&nodes[0], &"Report".into()).is_some_and(|report| report["open"] == 0)
+    });
+    // Somebody trades by hand.
+    let order = "symbol=SHARED&side=BUY&type=LIMIT&timeInForce=IOC&quantity=3&price=9999\
+                 &recvWindow=60000";
+    let (status, _, answer) = market.exchange.signed("POST", "/api/v3/order", order).await.unwrap();
+    assert_eq!((status, &answer["executedQty"]), (200, &"3".into()), "{answer}");
+    let reconcile = |adopt| {
+        let task = CtlTask::Reconcile { adopt };
+        nodes[0].ask_within(Duration::from_secs(30), &task, None).unwrap()
+    };
+    let found = reconcile(false);
+    assert!(held(&found) != net(&market), "what was traded by hand is not held yet");
+    let found = reconcile(true);
+    println!("{}", tickwright::ctl::text(&CtlTask::Reconcile { adopt: true }, &found));
+    assert_eq!(found["accounts"][0]["is_complete"], true, "{found}");
+    until("positions are what the account has traded", || held(&reconcile(false)) == net(&market));
+    for row in reconcile(false)["accounts"][0]["traded"].as_array().unwrap() {
+        let missing: f64 = row["missing"].as_str().unwrap().parse().unwrap();
+        assert_eq!(missing, 0.0, "{row}");
+    }
+    assert!(net(&market).len() > 1, "{:?}", net(&market));
+    market.judge_twice();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journals_and_checkpoints_of_every_node_are_lost() {
+    lose(21, |name| name != "journal").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_of_every_node_is_lost() {
+    lose(22, |name| !name.starts_with("ledger")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_lost() {
+    lose(23, |_| false).await;
+}
