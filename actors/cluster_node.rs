@@ -114,12 +114,12 @@ pub async fn run_node(
     let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
-        // Whoever remembers a cluster does not found its ledger: others may hold that, and come later.
-        let is_first_time = memory.members().is_empty();
+        // Others of a cluster that is remembered may hold its ledger, and come later.
+        let remembered: Vec<NodeId> = memory.members().into_keys().collect();
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
         serve_ledger(config, &services, &copy);
-        let began = (&copy, is_first_time);
+        let began = (&copy, remembered);
         match live(task, services, events, began, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
@@ -141,7 +141,7 @@ async fn live(
     task: &NodeTask,
     mut services: ClusterServices,
     mut events: Events,
-    (copy, is_first_time): (&LedgerCopy, bool),
+    (copy, remembered): (&LedgerCopy, Vec<NodeId>),
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -226,7 +226,7 @@ async fn live(
             },
         };
         let is_member = services.view().borrow().is_member;
-        let founds = event == ClusterEvent::Founded && is_first_time;
+        let founds = (event == ClusterEvent::Founded).then(|| remembered.clone());
         let enters = matches!(event, ClusterEvent::Founded | ClusterEvent::Joined { .. });
         match event {
             ClusterEvent::Founded => tell(format!("{} founded cluster {}", own.id, own.cluster)),

@@ -49,7 +49,7 @@ pub(super) async fn start_ledger(
     config: &Config,
     services: &ClusterServices,
     copy: &LedgerCopy,
-    founds: bool,
+    founds: Option<Vec<NodeId>>,
     events: Outlet<LedgerEvent>,
 ) -> Result<LedgerService, NodeError> {
     let (own, cluster) = (services.introduction(), &config.cluster);

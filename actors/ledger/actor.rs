@@ -56,7 +56,8 @@ pub(super) enum LedgerMessage {
 pub(super) struct LedgerArguments {
     pub(super) client: LedgerClient,
     pub(super) settings: LedgerSettings,
-    pub(super) founds: bool,
+    /// If this node may found it: who is remembered of an earlier cluster.
+    pub(super) founds: Option<Vec<NodeId>>,
     pub(super) events: Outlet<LedgerEvent>,
 }
 
@@ -91,8 +92,8 @@ impl Actor for LedgerActor {
         arguments: LedgerArguments,
     ) -> Result<LedgerState, ActorProcessingErr> {
         let LedgerArguments { client, settings, founds, events } = arguments;
-        if founds {
-            tokio::spawn(found(client.clone(), settings.clone()));
+        if let Some(remembered) = founds {
+            tokio::spawn(found(client.clone(), settings.clone(), remembered));
         }
         let expiry = Expiry::new(settings.timings.session_ttl);
         myself.send_interval(expiry.pace(), || LedgerMessage::Look);

@@ -1,8 +1,9 @@
 //! How a ledger begins, and what happens where two meet.
 //!
-//! Whoever founds a cluster founds its ledger, with itself as the only voter; but not if it remembers
-//! an earlier one, whose ledger others may hold, nor if anyone in that cluster has a copy already, as when all nodes start again and the first one has lost its disk. If the
-//! others come only later, two ledgers meet. The one with a single voter gives way: it was founded in
+//! Whoever founds a cluster founds its ledger, with itself as the only voter; but not if anyone in that cluster
+//! has a copy already, as when all nodes start again and the first one has lost its disk. If it remembers an
+//! earlier cluster, it waits until all members of that are there and none has a copy: then the ledger is
+//! lost everywhere, and begins anew. If the others come only later, two ledgers meet. The one with a single voter gives way: it was founded in
 //! ignorance of the other. Its copy is set aside, and its node begins another life, and joins.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use openraft::error::RaftError;
 use tickwright_core::domain::NodeId;
+use tokio::time::Instant;
 
 use super::client::LedgerClient;
 use super::peers::{About, Call, Said};
@@ -21,8 +23,11 @@ use super::{LedgerSettings, draw};
 /// How often nodes that do not answer are asked whether there is a ledger.
 const ROUNDS_MAX: u32 = 6;
 
-/// Founds a ledger, unless there is one.
-pub(super) async fn found(client: LedgerClient, settings: LedgerSettings) {
+/// Between two words about who is missing.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Founds a ledger, unless there is one, or one of those remembered may have one.
+pub(super) async fn found(client: LedgerClient, settings: LedgerSettings, remembered: Vec<NodeId>) {
     match client.0.raft.is_initialized().await {
         Ok(false) => {}
         // It has a copy, and only starts again.
@@ -33,6 +38,9 @@ pub(super) async fn found(client: LedgerClient, settings: LedgerSettings) {
         }
     }
     let patience = settings.timings.heartbeat;
+    if !remembered.is_empty() && !is_lost(&client, &remembered, patience).await {
+        return;
+    }
     for _ in 0..ROUNDS_MAX {
         let asked = client.0.mesh.peers.linked();
         let mut answered = 0;
@@ -59,6 +67,41 @@ pub(super) async fn found(client: LedgerClient, settings: LedgerSettings) {
         Ok(()) => tracing::info!("the ledger is founded"),
         Err(RaftError::APIError(error)) => tracing::warn!(%error, "the ledger was founded before"),
         Err(error) => tracing::error!(%error, "the ledger cannot be founded"),
+    }
+}
+
+/// Waits until all who are remembered are there; returns whether none of them has a copy.
+async fn is_lost(client: &LedgerClient, remembered: &[NodeId], patience: Duration) -> bool {
+    let mut told = Instant::now();
+    loop {
+        let mut missing = Vec::new();
+        for node in remembered {
+            match ask(client, node, patience).await {
+                Some(there) if there.ledger != 0 => return false,
+                Some(_) => {}
+                None => missing.push(node.0.as_str()),
+            }
+        }
+        if client.0.mesh.own.ledger() != 0 {
+            return false;
+        }
+        if missing.is_empty() {
+            tracing::error!(
+                "no member has the ledger any more: it is founded anew. What was agreed on is lost; units \
+                 are given out again, accounts at exchanges are reconciled before anything is opened, and \
+                 kill switches have to be turned on again"
+            );
+            return true;
+        }
+        if told.elapsed() > TELL_EVERY {
+            told = Instant::now();
+            tracing::warn!(
+                missing = missing.join(", "),
+                "whoever is there has no ledger, and those missing may: start them, or, if they are lost for \
+                 good, delete `cluster/known.json` of the first seed's data and start it again"
+            );
+        }
+        tokio::time::sleep(patience).await;
     }
 }
 

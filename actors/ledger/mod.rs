@@ -222,7 +222,8 @@ impl LedgerCopy {
         self.slot.get().map(LedgerClient::view)
     }
 
-    /// Starts to take part, once this node is in a cluster; with `founds`, as the first of all.
+    /// Starts to take part, once this node is in a cluster; with `founds`, as the first of all, who remembers
+    /// these members of an earlier cluster.
     ///
     /// # Errors
     ///
@@ -231,7 +232,7 @@ impl LedgerCopy {
         &self,
         settings: LedgerSettings,
         peers: Arc<dyn Peers>,
-        founds: bool,
+        founds: Option<Vec<NodeId>>,
         events: Outlet<LedgerEvent>,
     ) -> Result<LedgerService, LedgerStartError> {
         let timings = settings.timings;

@@ -112,7 +112,8 @@ impl Node {
         let way = Arc::new(Way { world: Arc::clone(&self.world), own: self.id.clone() });
         let (events, received) = Outlet::to_channel();
         self.events = received;
-        self.service = Some(copy.start(settings, way, founds, events).await.unwrap());
+        self.service =
+            Some(copy.start(settings, way, founds.then(Vec::new), events).await.unwrap());
     }
 
     async fn stop(&mut self) {
