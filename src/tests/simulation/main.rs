@@ -19,7 +19,7 @@
 //! 4. Exec takes what it takes in an undisturbed run: nothing lost, nothing twice, in order.
 //! 5. Once faults are over links come back, all agree within 2 heartbeats and 3 round trips, every unit
 //!    has one owner, and the run comes to its end.
-//! 6. Histories of registers are linearizable, and no command takes effect twice.
+//! 6. Histories of registers and of order slots are linearizable, and no command takes effect twice.
 //! 7. What outflows keep and what waits for exec stays within its bounds.
 
 #![allow(

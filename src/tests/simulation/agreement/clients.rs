@@ -1,19 +1,57 @@
-//! Programs that use the registers, and write down what they see.
+//! Programs that use the registers and the order slots, and write down what they see.
+//!
+//! A slot is a register whose versions are known beforehand: free at generation `g` is 2g, with an order
+//! 2g + 1. To open it and to end its order are then writes that expect a version.
 
-use tickwright_core::domain::Span;
+use tickwright_core::domain::{
+    ClientOrderId, Key, OrderId, OrderIntent, Price, Quantity, Side, SignalIdentity, SlotCommand,
+    SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp, VenueAccount,
+};
 use tickwright_core::ledger::{Command, Operation, OperationId, Outcome, Refusal};
 
 use super::{Asking, Why};
 use crate::history::{Entry, Saw};
 use crate::world::{Broken, What, World};
 
+/// Slots are numbered from here.
+const SLOTS: u64 = 100;
+
+/// Opens a slot that is expected to be free, or ends the order that it is expected to hold.
+fn change(register: u64, expected: u64, serial: u64) -> Operation {
+    let venue = VenueAccount { exchange: "x".into(), account: "a".into() };
+    let symbol = Symbol::new("A.X").unwrap();
+    let level = i64::try_from(register).unwrap();
+    let slot = SlotKey { venue: venue.clone(), symbol: symbol.clone(), side: Side::Buy, level };
+    let generation = expected / 2;
+    let command = if expected.is_multiple_of(2) {
+        // Each of a run of its own, so that its signal is new.
+        let (run, id) = (serial.to_string(), OrderId { key: Key::START, ordinal: 1 });
+        let signal = SignalIdentity { run, strategy: "s".into(), symbol, id };
+        let intent = OrderIntent {
+            client_id: ClientOrderId::new(1, &slot, generation, signal.tag()),
+            signal,
+            quantity: Quantity(1),
+            limit_price: Price(1),
+            deadline: Timestamp::default(),
+            request: [0; 32],
+        };
+        let right = SlotRight::NewSignal;
+        SlotCommand::Open { slot, generation, intent: Box::new(intent), right }
+    } else {
+        SlotCommand::End { slot, generation, attempt: None, outcome: SlotOutcome::Closed }
+    };
+    Operation::Slots(vec![SlotCommand::Reconciled { venue }, command])
+}
+
 impl World {
     /// A program on this node reads a register, or writes it.
     pub(crate) fn client_due(&mut self, node: usize) {
         let wait = self.random.range(200, 1_500);
         self.after(node, Span::from_millis(wait), What::ClientDue);
-        let register = self.random.range(0, 3);
-        let is_write = self.random.percent(60);
+        let is_slot = self.random.percent(30);
+        let register =
+            if is_slot { SLOTS + self.random.range(0, 2) } else { self.random.range(0, 3) };
+        let is_write = is_slot || self.random.percent(60);
         let serial = self.random.draw();
         if !self.run_of(node).join.is_done() || self.run_of(node).agreement.is_busy {
             return;
@@ -32,7 +70,10 @@ impl World {
         let value = is_write.then(|| serial.to_le_bytes().to_vec());
         let command = value.clone().map(|value| Command {
             id: Some(id),
-            operation: Operation::Cas { key: name, expected, value: Some(value) },
+            operation: match is_slot {
+                true => change(register, expected, serial),
+                false => Operation::Cas { key: name, expected, value: Some(value) },
+            },
         });
         let entry = self.service.history.len();
         let saw = Saw::Nothing;
@@ -65,6 +106,13 @@ impl World {
         let saw = match outcome {
             Asking::Answered(Ok(Outcome::Written { version })) => Saw::Written(version),
             Asking::Answered(Err(Refusal::Conflict { version, .. })) => Saw::Version(version),
+            Asking::Answered(Ok(Outcome::Slots(results))) => match results.last() {
+                Some(Ok(SlotDone::Done)) => Saw::Written(self.service.history[entry].expected + 1),
+                Some(Err(SlotRefusal::Conflict { generation, attempt })) => {
+                    Saw::Version(2 * generation + u64::from(*attempt > 0))
+                }
+                other => return Err(format!("(6) a slot said {other:?}")),
+            },
             Asking::Answered(other) => return Err(format!("(6) a register said {other:?}")),
             Asking::NotDone | Asking::Unknown | Asking::Index(_) => Saw::Nothing,
         };
