@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::world::Broken;
 
+/// Order slots are numbered from here; below are registers.
+pub(crate) const SLOTS: u64 = 100;
+
 /// One operation of a user.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -39,6 +42,29 @@ impl Entry {
             Saw::Written(version) | Saw::Version(version) | Saw::Value(version, _) => Some(version),
         }
     }
+}
+
+/// Versions of slots follow each other, so every change that was seen is somebody's: one that was done, or
+/// whose answer was lost. A change that was done and then called refused is nobody's.
+fn check_slots(history: &[Entry]) -> Result<(), Broken> {
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    for entry in history.iter().filter(|entry| entry.register >= SLOTS) {
+        let seen = last.entry(entry.register).or_default();
+        *seen = entry.version().unwrap_or(0).max(*seen);
+    }
+    for (register, last) in last {
+        for version in 0..last {
+            let is_it = |entry: &&Entry| {
+                entry.register == register
+                    && entry.expected == version
+                    && matches!(entry.saw, Saw::Written(_) | Saw::Nothing)
+            };
+            if !history.iter().any(|entry| is_it(&entry)) {
+                return Err(format!("(6) nobody brought slot {register} past version {version}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn check(history: &[Entry]) -> Result<(), Broken> {
@@ -76,6 +102,7 @@ pub(crate) fn check(history: &[Entry]) -> Result<(), Broken> {
             return Err(format!("(6) a value was read before it was written: {entry:?}"));
         }
     }
+    check_slots(history)?;
     // What one saw before another asked, the other must have seen as well.
     let mut answered: Vec<&Entry> = history.iter().filter(|of| of.answered.is_some()).collect();
     answered.sort_by_key(|entry| entry.answered);

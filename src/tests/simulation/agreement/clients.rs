@@ -10,11 +10,8 @@ use tickwright_core::domain::{
 use tickwright_core::ledger::{Command, Operation, OperationId, Outcome, Refusal};
 
 use super::{Asking, Why};
-use crate::history::{Entry, Saw};
+use crate::history::{Entry, SLOTS, Saw};
 use crate::world::{Broken, What, World};
-
-/// Slots are numbered from here.
-const SLOTS: u64 = 100;
 
 /// Opens a slot that is expected to be free, or ends the order that it is expected to hold.
 fn change(register: u64, expected: u64, serial: u64) -> Operation {
