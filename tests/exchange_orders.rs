@@ -9,43 +9,14 @@ mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 
-use common::draw;
-use market::Market;
-use serde_json::{Value, json};
+use market::{Market, faults};
+use serde_json::Value;
 
 /// Fifteen seconds of rows at the speed they are read at.
 const ROWS: usize = 1_500;
 
 /// What befalls the nodes, in turn.
 const CHAOS: [&str; 4] = ["", "kill:exec-1@50%", "pause:exec-1@40%:5s", "restart:exec-1@60%:2s"];
-
-/// Faults that the exchange may have while it takes orders.
-fn faults(chance: &mut u64) -> Vec<Value> {
-    let order = "POST /api/v3/order";
-    let seed = draw(chance);
-    let all = [
-        json!({ "kind": "error_after", "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "error_before", "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "silence_after", "endpoint": order, "probability": 0.2, "seed": seed }),
-        json!({ "kind": "silence_before", "endpoint": order, "probability": 0.2, "seed": seed }),
-        json!({ "kind": "drop_after", "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "drop_before", "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "delay_before", "ms": 1_800, "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "delay_after", "ms": 1_800, "endpoint": order, "probability": 0.3, "seed": seed }),
-        json!({ "kind": "rate_limit", "endpoint": order, "count": 3, "skip": 5 }),
-        json!({ "kind": "clock", "ms": 30_000 }),
-        json!({ "kind": "clock", "ms": -30_000 }),
-        json!({ "kind": "drop_after", "endpoint": "GET /api/v3/order", "probability": 0.3, "seed": seed }),
-        json!({ "kind": "silence_before", "endpoint": "GET /api/v3/myTrades", "probability": 0.3, "seed": seed }),
-    ];
-    let count = 1 + usize::try_from(draw(chance) % 3).unwrap();
-    let mut picked = Vec::new();
-    for _ in 0..count {
-        let at = usize::try_from(draw(chance) % all.len() as u64).unwrap();
-        picked.push(all[at].clone());
-    }
-    picked
-}
 
 async fn one(number: u64) {
     let mut chance = number.wrapping_mul(0x9e37_79b9).wrapping_add(7);

@@ -5,11 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "exchanges/desk.rs"]
+mod desk;
 mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 mod processes;
 
+use desk::{ask_risk, nodes};
 use market::Market;
 use processes::{Node, until};
 use serde_json::Value;
@@ -21,30 +24,6 @@ const ROWS: usize = 6_000;
 const NAMES: [(&str, &str); 3] =
     [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
 
-fn nodes(market: &Market) -> Vec<Node> {
-    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
-    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
-    let (seeds, config) = (seeds.join(","), market.scratch.path("cluster.toml"));
-    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
-        node.options.extend(["--config".to_owned(), config.display().to_string()]);
-        for (key, value) in [
-            ("cluster.seeds", seeds.as_str()),
-            ("node.roles", roles),
-            ("pipeline.input", "files"),
-            ("pipeline.data", market.data.to_str().unwrap()),
-            ("allocation.nodes_min", "3"),
-        ] {
-            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
-        }
-        node.start();
-    }
-    nodes
-}
-
-fn risk(node: &Node, question: &str) -> Option<Value> {
-    node.ask(&CtlTask::Ask { role: "risk".into(), body: format!("{question:?}") }, None).ok()
-}
-
 /// Orders that the exchange has accepted, and those that it has cancelled.
 fn counts(market: &Market) -> (usize, usize) {
     let events = market.events();
@@ -54,7 +33,7 @@ fn counts(market: &Market) -> (usize, usize) {
 }
 
 fn denied_by_switch(node: &Node) -> u64 {
-    let report = risk(node, "Report").unwrap_or_default();
+    let report = ask_risk(node, &"Report".into()).unwrap_or_default();
     report["denied"]["kill_switch"].as_u64().unwrap_or(0)
 }
 
@@ -62,7 +41,7 @@ fn denied_by_switch(node: &Node) -> u64 {
 async fn what_is_stopped_is_cancelled_and_stays_stopped_whoever_has_exec() {
     // Nothing trades: what is not cancelled rests.
     let market = Market::open(5, ROWS, ("0.01", "90000"), "rest_ms = 600000\n").await;
-    let mut nodes = nodes(&market);
+    let mut nodes = nodes(&market, &NAMES, |_| Vec::new());
     until("orders rest at the exchange", || counts(&market).0 >= 3);
 
     let kill = |what: &str| CtlTask::Kill { what: what.into(), reason: "a test".into() };
@@ -85,7 +64,8 @@ async fn what_is_stopped_is_cancelled_and_stays_stopped_whoever_has_exec() {
     // Whoever has exec is lost, with its disk, and another goes on.
     nodes.remove(2);
     until("exec is elsewhere, and stopped", || {
-        risk(&nodes[0], "Stopped").is_some_and(|stopped| stopped == Value::from(vec!["all"]))
+        ask_risk(&nodes[0], &"Stopped".into())
+            .is_some_and(|stopped| stopped == Value::from(vec!["all"]))
     });
     let denied = denied_by_switch(&nodes[0]);
     until("it denies", || denied_by_switch(&nodes[0]) > denied);

@@ -5,19 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "exchanges/desk.rs"]
+mod desk;
 mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 mod processes;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use desk::{ask_risk, assert_positions, held, net, nodes};
 use market::Market;
 use processes::{Node, until};
-use serde_json::Value;
 use tickwright::ctl::CtlTask;
 
 /// A minute of rows at the speed they are read at.
@@ -26,55 +27,8 @@ const ROWS: usize = 6_000;
 const NAMES: [(&str, &str); 3] =
     [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
 
-fn nodes(market: &Market) -> Vec<Node> {
-    let mut nodes: Vec<Node> = NAMES.iter().map(|(name, _)| Node::new(name)).collect();
-    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
-    let (seeds, config) = (seeds.join(","), market.scratch.path("cluster.toml"));
-    for (node, (_, roles)) in nodes.iter_mut().zip(NAMES) {
-        node.options.extend(["--config".to_owned(), config.display().to_string()]);
-        for (key, value) in [
-            ("cluster.seeds", seeds.as_str()),
-            ("node.roles", roles),
-            ("pipeline.input", "files"),
-            ("pipeline.data", market.data.to_str().unwrap()),
-            ("allocation.nodes_min", "3"),
-        ] {
-            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
-        }
-        node.start();
-    }
-    nodes
-}
-
-fn ask_risk(node: &Node, question: &Value) -> Option<Value> {
-    let task = CtlTask::Ask { role: "risk".into(), body: question.to_string() };
-    node.ask(&task, None).ok()
-}
-
 fn accepted(market: &Market) -> usize {
     market.events().iter().filter(|event| event["event"] == "order").count()
-}
-
-/// What the account has bought less what it has sold, by the exchange's name of each symbol.
-fn net(market: &Market) -> BTreeMap<String, f64> {
-    let mut net = BTreeMap::new();
-    for fill in market.events().iter().filter(|event| event["event"] == "fill") {
-        let quantity: f64 = fill["quantity"].as_str().unwrap().parse().unwrap();
-        let of = net.entry(fill["symbol"].as_str().unwrap().to_owned()).or_insert(0.0);
-        *of += if fill["buyer"].is_null() { -quantity } else { quantity };
-    }
-    net.retain(|_, quantity| *quantity != 0.0);
-    net
-}
-
-/// What exec holds, by the same names.
-fn held(answer: &Value) -> BTreeMap<String, f64> {
-    let held = answer["held"].as_object().unwrap().iter();
-    let held = held.map(|(symbol, quantity)| {
-        let name = symbol.split('.').next().unwrap().to_owned();
-        (name, quantity.as_str().unwrap().parse().unwrap())
-    });
-    held.filter(|(_, quantity)| *quantity != 0.0).collect()
 }
 
 /// Everything of the directory but `kept`.
@@ -100,7 +54,7 @@ fn wipe(directory: &Path, kept: impl Fn(&str) -> bool) -> Vec<String> {
 async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
     // Below where the data is: who buys trades.
     let market = Market::open(seed, ROWS, ("9900", "9901"), "").await;
-    let mut nodes = nodes(&market);
+    let mut nodes = nodes(&market, &NAMES, |_| Vec::new());
     until("orders are accepted", || accepted(&market) >= 5);
     nodes.iter_mut().for_each(Node::kill);
     let before = accepted(&market);
@@ -135,11 +89,7 @@ async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
     let found = reconcile(true);
     println!("{}", tickwright::ctl::text(&CtlTask::Reconcile { adopt: true }, &found));
     assert_eq!(found["accounts"][0]["is_complete"], true, "{found}");
-    until("positions are what the account has traded", || held(&reconcile(false)) == net(&market));
-    for row in reconcile(false)["accounts"][0]["traded"].as_array().unwrap() {
-        let missing: f64 = row["missing"].as_str().unwrap().parse().unwrap();
-        assert_eq!(missing, 0.0, "{row}");
-    }
+    assert_positions(&nodes[0], &market);
     assert!(net(&market).len() > 1, "{:?}", net(&market));
     market.judge_twice();
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::{Scratch, csv_market};
+use crate::common::{Scratch, csv_market, draw};
 use crate::exchanges::{Exchange, KEY, SECRET};
 
 const SYMBOLS: [(&str, &str); 4] = [("SHA", "RED"), ("F0", "S1"), ("F0", "S2"), ("F0", "S3")];
@@ -115,4 +115,32 @@ impl Market {
         assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
         println!("{} orders, {fills} fills: {}", ids.len(), report["orders"]);
     }
+}
+
+/// Faults that the exchange may have while it takes orders.
+pub(crate) fn faults(chance: &mut u64) -> Vec<Value> {
+    let order = "POST /api/v3/order";
+    let seed = draw(chance);
+    let all = [
+        json!({ "kind": "error_after", "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "error_before", "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "silence_after", "endpoint": order, "probability": 0.2, "seed": seed }),
+        json!({ "kind": "silence_before", "endpoint": order, "probability": 0.2, "seed": seed }),
+        json!({ "kind": "drop_after", "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "drop_before", "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "delay_before", "ms": 1_800, "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "delay_after", "ms": 1_800, "endpoint": order, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "rate_limit", "endpoint": order, "count": 3, "skip": 5 }),
+        json!({ "kind": "clock", "ms": 30_000 }),
+        json!({ "kind": "clock", "ms": -30_000 }),
+        json!({ "kind": "drop_after", "endpoint": "GET /api/v3/order", "probability": 0.3, "seed": seed }),
+        json!({ "kind": "silence_before", "endpoint": "GET /api/v3/myTrades", "probability": 0.3, "seed": seed }),
+    ];
+    let count = 1 + usize::try_from(draw(chance) % 3).unwrap();
+    let mut picked = Vec::new();
+    for _ in 0..count {
+        let at = usize::try_from(draw(chance) % all.len() as u64).unwrap();
+        picked.push(all[at].clone());
+    }
+    picked
 }

@@ -1,0 +1,173 @@
+//! Orders at an exchange while everything goes wrong at once: nodes that may have exec are killed, lose their
+//! disks, stand still for longer than any lease and are cut off, their clocks are up to half a minute apart,
+//! and the exchange answers late, never, with errors, and drops connections. The exchange is the judge.
+//!
+//! Then the faults stop, and everything under way must be resolved soon, positions be what the account has
+//! traded, and nothing have been accepted twice.
+
+#![allow(dead_code, reason = "helpers for several test files")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+#[path = "exchanges/desk.rs"]
+mod desk;
+mod exchanges;
+#[path = "exchanges/market.rs"]
+mod market;
+mod processes;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::draw;
+use desk::{ask_risk, assert_positions, nodes};
+use market::{Market, faults};
+use processes::{Node, until};
+use serde_json::{Value, json};
+use tickwright::ctl::CtlTask;
+
+/// Chaos runs, unless `TICKWRIGHT_SCHEDULES` says otherwise; 100 are run before a release.
+const SCHEDULES: u64 = 10;
+
+/// Three minutes of rows at the speed they are read at: the run never comes to its end.
+const ROWS: usize = 18_000;
+
+/// How long things go wrong.
+const STORM: Duration = Duration::from_secs(18);
+
+/// Exec has it, and no fault is left: the deadline of a request (1 s), the time to settle after an error
+/// (1 s), two answers that may be waited for (1.5 s each), and a second; and as much again for a machine
+/// that runs all of it on two cores.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(12);
+
+/// For how long a node may be cut off, in milliseconds.
+const CUT_MS: u64 = 5_000;
+
+/// Two candidates for exec, or three; whoever is left over stands in for anything.
+const CANDIDATES: [&[(&str, &str)]; 2] = [
+    &[("data-1", "data,calc,control"), ("exec-1", "exec,control"), ("exec-2", "exec,control")],
+    &[
+        ("data-1", "data,calc,control"),
+        ("exec-1", "exec,control"),
+        ("exec-2", "exec,control"),
+        ("exec-3", "exec,control"),
+        ("control-1", "control"),
+    ],
+];
+
+fn below(chance: &mut u64, limit: u64) -> u64 {
+    draw(chance) % limit
+}
+
+/// Who has exec, by the first node that knows.
+fn exec_of(nodes: &[Node]) -> Option<usize> {
+    let shards = nodes.iter().find_map(|node| node.ask(&CtlTask::Shards, None).ok())?;
+    let exec = shards.as_array()?.iter().find(|row| row["resource"] == "exec")?;
+    nodes.iter().position(|node| exec["owner"] == *node.name)
+}
+
+/// Something befalls one node, mostly the one with exec. It is over when this returns.
+fn strike(nodes: &mut [Node], chance: &mut u64) {
+    let any = usize::try_from(below(chance, nodes.len() as u64)).unwrap();
+    let at = exec_of(nodes).filter(|_| below(chance, 4) > 0).unwrap_or(any);
+    let node = &mut nodes[at];
+    let lasts = Duration::from_millis(300 + below(chance, 2_500));
+    match below(chance, 6) {
+        0 => {
+            println!("  {} is killed, for {lasts:?}", node.name);
+            node.kill();
+            thread::sleep(lasts);
+            node.start();
+        }
+        1 => {
+            println!("  {} is killed and loses its disk, for {lasts:?}", node.name);
+            node.kill();
+            let _ = std::fs::remove_dir_all(node.directory.path().join("data"));
+            thread::sleep(lasts);
+            node.start();
+        }
+        5 => {
+            println!("  all are killed, for {lasts:?}");
+            nodes.iter_mut().for_each(Node::kill);
+            thread::sleep(lasts);
+            for node in nodes {
+                node.start();
+            }
+        }
+        2 | 3 => {
+            // Longer than a session lives.
+            let lasts = Duration::from_millis(2_000 + below(chance, 4_000));
+            println!("  {} stands still for {lasts:?}", node.name);
+            node.signal("-STOP");
+            thread::sleep(lasts);
+            node.signal("-CONT");
+        }
+        _ => {
+            println!("  {} is cut off for {CUT_MS} ms", node.name);
+            let role = format!("run/{}", node.name);
+            let body = json!({ "CutOff": CUT_MS }).to_string();
+            // One that has just been started may not be there yet.
+            if let Err(error) = node.ask(&CtlTask::Ask { role, body }, None) {
+                println!("  it is not: {error}");
+            }
+            thread::sleep(Duration::from_millis(CUT_MS));
+        }
+    }
+}
+
+async fn one(number: u64) {
+    let mut chance = number.wrapping_mul(0x2545_f491).wrapping_add(99);
+    let chance = &mut chance;
+    let names = CANDIDATES[usize::try_from(number % 2).unwrap()];
+    let rest = if below(chance, 2) == 0 { "" } else { "rest_ms = 2000\n" };
+    let market = Market::open(number + 1, ROWS, ("9999.99", "10000.01"), rest).await;
+    let picked: Vec<Value> = faults(chance);
+    println!("schedule {number}: {rest:?} {}", Value::from(picked.clone()));
+    for fault in picked {
+        market.exchange.fault(fault).await;
+    }
+    let mut nodes = nodes(&market, names, |name| {
+        let offset = i64::try_from(below(chance, 30_000)).unwrap() - 15_000;
+        vec![
+            "--set".to_owned(),
+            format!("node.clock_offset_ms={offset}"),
+            "--chaos".to_owned(),
+            // Ordered so late that sources never wait for it; it is given by hand.
+            format!("cut:{name}@99%:{CUT_MS}ms"),
+        ]
+    });
+    until("orders are accepted", || market.judge_twice().len() >= 3);
+    let begun = Instant::now();
+    while begun.elapsed() < STORM {
+        strike(&mut nodes, chance);
+        thread::sleep(Duration::from_millis(below(chance, 1_500)));
+    }
+    market.exchange.clear().await;
+
+    let kill = CtlTask::Kill { what: "all".into(), reason: "the storm is over".into() };
+    until("exec is stopped", || {
+        let killed = nodes[0].ask_within(Duration::from_secs(10), &kill, None);
+        killed.is_ok_and(|killed| killed["in_effect"] == true)
+    });
+    let stopped = Instant::now();
+    until("every intent is resolved", || {
+        ask_risk(&nodes[0], &"Report".into()).is_some_and(|report| report["open"] == 0)
+    });
+    let took = stopped.elapsed();
+    assert!(took < RESOLVED_WITHIN, "resolved after {took:?}");
+    let accepted = market.judge_twice().len();
+    assert_positions(&nodes[0], &market);
+    println!("  {accepted} orders, all resolved {took:?} after exec was stopped");
+}
+
+/// `TICKWRIGHT_SCHEDULES=100` runs so many, `TICKWRIGHT_SCHEDULE=7` runs that one alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_accepted_twice_and_everything_is_resolved() {
+    let number = |name| std::env::var(name).ok().map(|text: String| text.parse().unwrap());
+    if let Some(number) = number("TICKWRIGHT_SCHEDULE") {
+        return one(number).await;
+    }
+    for schedule in 0..number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES) {
+        one(schedule).await;
+    }
+}
