@@ -81,6 +81,11 @@ impl ExchangeBrokerState {
             "account": self.arguments.orders.venue.to_string(),
             "is_complete": is_complete,
             "counters": self.core.counters(),
+            "intent_us": {
+                "count": self.core.intents().count(),
+                "p50": self.core.intents().quantile(500_000) / 1_000,
+                "p99": self.core.intents().quantile(990_000) / 1_000,
+            },
             "orders": orders,
             "traded": traded,
         })));

@@ -15,44 +15,74 @@ const SYMBOLS: [(&str, &str); 4] = [("SHA", "RED"), ("F0", "S1"), ("F0", "S2"), 
 pub(crate) struct Market {
     pub(crate) scratch: Scratch,
     pub(crate) exchange: Exchange,
+    pub(crate) backup: Option<Exchange>,
     pub(crate) data: PathBuf,
+}
+
+/// An exchange with a market outside that stands still.
+async fn exchange((bid, ask): (&str, &str)) -> Exchange {
+    let symbols = SYMBOLS
+        .map(|(base, quote)| format!("{base}/{quote}:price=10000:tick=0.01:step=1:notional_min=2"));
+    let symbols = symbols.join(",");
+    let rich = ["SHA", "RED", "F0", "S1", "S2", "S3"].map(|asset| format!("{asset}=1000000000"));
+    let mut options = vec!["--symbols", &symbols];
+    rich.iter().for_each(|balance| options.extend(["--balance", balance]));
+    let exchange = Exchange::start(&options);
+    for (base, quote) in SYMBOLS {
+        let symbol = format!("{base}{quote}");
+        let book = json!({
+            "symbol": symbol, "bid": bid, "bid_quantity": "1000000",
+            "ask": ask, "ask_quantity": "1000000",
+        });
+        exchange.command("/exchange/market", book).await;
+    }
+    exchange
 }
 
 impl Market {
     /// With so many rows at the speed they are read at, before this best bid and ask, and with `more` of
     /// `[broker.primary]`.
-    pub(crate) async fn open(seed: u64, rows: usize, (bid, ask): (&str, &str), more: &str) -> Self {
-        let symbols = SYMBOLS.map(|(base, quote)| {
-            format!("{base}/{quote}:price=10000:tick=0.01:step=1:notional_min=2")
-        });
-        let symbols = symbols.join(",");
-        let rich =
-            ["SHA", "RED", "F0", "S1", "S2", "S3"].map(|asset| format!("{asset}=1000000000"));
-        let mut options = vec!["--symbols", &symbols];
-        rich.iter().for_each(|balance| options.extend(["--balance", balance]));
-        let exchange = Exchange::start(&options);
-        for (base, quote) in SYMBOLS {
-            let symbol = format!("{base}{quote}");
-            let book = json!({
-                "symbol": symbol, "bid": bid, "bid_quantity": "1000000",
-                "ask": ask, "ask_quantity": "1000000",
-            });
-            exchange.command("/exchange/market", book).await;
-        }
+    pub(crate) async fn open(seed: u64, rows: usize, book: (&str, &str), more: &str) -> Self {
+        let exchange = exchange(book).await;
+        let market = Self::new(seed, rows, exchange, None);
+        let primary = market.broker("primary", &market.exchange, more);
+        market.configure("has_backup = false", &primary);
+        market
+    }
+
+    /// The same, with another exchange to fall back on.
+    pub(crate) async fn open_with_backup(seed: u64, rows: usize, book: (&str, &str)) -> Self {
+        let (first, second) = (exchange(book).await, exchange(book).await);
+        let market = Self::new(seed, rows, first, Some(second));
+        let backup = market.backup.as_ref().unwrap();
+        let brokers =
+            market.broker("primary", &market.exchange, "") + &market.broker("backup", backup, "");
+        market.configure("has_backup = true\nfailover_threshold = 1000000", &brokers);
+        market
+    }
+
+    fn new(seed: u64, rows: usize, exchange: Exchange, backup: Option<Exchange>) -> Self {
         let scratch = Scratch::new();
         let data = csv_market(scratch.directory.path(), 1, rows, seed).remove(0);
-        let keys = scratch.file("keys", format!("{KEY}:{SECRET}\n"));
-        let address = exchange.address;
-        let config = format!(
-            "[pipeline]\nmerge = \"arrival\"\nspeed = \"real\"\n\
-             [router]\nhas_backup = false\n\
-             [broker.primary]\nkind = \"exchange\"\nexchange = \"sim\"\n\
+        scratch.file("keys", format!("{KEY}:{SECRET}\n"));
+        Self { scratch, exchange, backup, data }
+    }
+
+    fn broker(&self, name: &str, exchange: &Exchange, more: &str) -> String {
+        let (address, keys) = (exchange.address, self.scratch.path("keys"));
+        format!(
+            "[broker.{name}]\nkind = \"exchange\"\nexchange = \"sim-{name}\"\n\
              base_url = \"http://{address}\"\nstream_url = \"ws://{address}\"\nkeys_file = {keys:?}\n\
-             answer_ms = 1500\nsettle_ms = 500\nsettle_after_error_ms = 1000\npoll_ms = 200\n{more}\
+             answer_ms = 1500\nsettle_ms = 500\nsettle_after_error_ms = 1000\npoll_ms = 200\n{more}"
+        )
+    }
+
+    fn configure(&self, router: &str, brokers: &str) {
+        let config = format!(
+            "[pipeline]\nmerge = \"arrival\"\nspeed = \"real\"\n[router]\n{router}\n{brokers}\
              [instruments.class.generic]\ntick_size = 0.01\n"
         );
-        scratch.file("cluster.toml", config);
-        Self { scratch, exchange, data }
+        self.scratch.file("cluster.toml", config);
     }
 
     pub(crate) fn run(&self, chaos: &str) -> Value {
@@ -81,12 +111,10 @@ impl Market {
         last
     }
 
-    /// Everything that the exchange has written down.
+    /// Everything that the exchanges have written down.
     pub(crate) fn events(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.exchange.log()).unwrap();
-        // The last line may be on its way.
-        let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        entries.flat_map(|entry| entry["events"].as_array().cloned().unwrap()).collect()
+        let exchanges = std::iter::once(&self.exchange).chain(&self.backup);
+        exchanges.flat_map(events_of).collect()
     }
 
     /// That it has accepted nothing twice: no name, and no signal. Returns the names.
@@ -143,4 +171,12 @@ pub(crate) fn faults(chance: &mut u64) -> Vec<Value> {
         picked.push(all[at].clone());
     }
     picked
+}
+
+/// Everything that an exchange has written down.
+pub(crate) fn events_of(exchange: &Exchange) -> Vec<Value> {
+    let text = std::fs::read_to_string(exchange.log()).unwrap();
+    // The last line may be on its way.
+    let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    entries.flat_map(|entry| entry["events"].as_array().cloned().unwrap()).collect()
 }

@@ -65,6 +65,8 @@ pub(super) struct Live {
     pub(super) is_unwanted: bool,
     /// Whether that was committed to its slot.
     pub(super) is_closing: bool,
+    /// When its intent was to be written down, by our own clock.
+    pub(super) opened_at: Timestamp,
     /// When it has rested for long enough, by our own clock; none, if it does not rest.
     pub(super) rests_until: Option<Timestamp>,
 }
@@ -96,6 +98,7 @@ impl Live {
             said: Vec::new(),
             is_unwanted: false,
             is_closing: false,
+            opened_at: Timestamp::from_nanos(0),
             rests_until: None,
         }
     }

@@ -41,8 +41,8 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::domain::{
-    ClientOrderId, OrderIntent, Quantity, Refusal, SignalIdentity, SlotCommand, SlotDone, SlotKey,
-    SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
+    ClientOrderId, Histogram, OrderIntent, Quantity, Refusal, SignalIdentity, SlotCommand,
+    SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
 use clock::ExchangeClock;
@@ -112,6 +112,8 @@ pub struct Orders {
     generations: BTreeMap<SlotKey, u64>,
     effects: Vec<OrdersEffect>,
     counters: OrdersCounters,
+    /// From asking for an intent to sending its request, in nanoseconds.
+    intents: Histogram,
 }
 
 impl Orders {
@@ -137,6 +139,7 @@ impl Orders {
             generations: BTreeMap::new(),
             effects: Vec::new(),
             counters: OrdersCounters::default(),
+            intents: Histogram::default(),
         };
         if let Some(snapshot) = snapshot {
             orders.restore(snapshot);
@@ -147,6 +150,11 @@ impl Orders {
     /// What has happened so far.
     pub const fn counters(&self) -> &OrdersCounters {
         &self.counters
+    }
+
+    /// How long it took, in nanoseconds of our own clock, from asking for an intent to sending its request.
+    pub const fn intents(&self) -> &Histogram {
+        &self.intents
     }
 
     /// Whether nothing is under way, nor waits.
@@ -219,6 +227,7 @@ impl Orders {
         let client_id = ClientOrderId::new(self.cluster, &slot, generation, signal.tag());
         let mut live = Live::new(order.symbol.clone(), client_id, order.quantity, Stage::Opening);
         (live.slot, live.conflicts) = (Some((slot.clone(), generation)), conflicts);
+        live.opened_at = now;
         let request = self.request(&live, &order, 1, now);
         live.deadline = request.deadline();
         let intent = OrderIntent {
@@ -336,6 +345,10 @@ impl Orders {
             return self.retry_or_end(signal, now);
         }
         live.stage = Stage::Sent;
+        if live.attempt == 1 {
+            let took = now.since(live.opened_at).as_nanos();
+            self.intents.record(u64::try_from(took).unwrap_or(u64::MAX));
+        }
         self.counters.sent += 1;
         self.effects.push(OrdersEffect::Send(request));
     }
