@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
@@ -92,6 +92,10 @@ impl Credentials {
     }
 }
 
+fn has_code(body: &Bytes, code: &[u8; 5]) -> bool {
+    body.windows(code.len()).any(|part| part == code)
+}
+
 /// The beginning of an answer.
 pub(super) fn shown(body: &Bytes) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)])
@@ -106,6 +110,8 @@ pub(super) struct Client {
     session: AtomicU64,
     /// At most [`IDLE_MAX`], with when each was used last.
     idle: Mutex<Vec<(SendRequest<Empty<Bytes>>, Instant)>>,
+    /// Whether the exchange has said that a question's time is not its own.
+    is_clock_wrong: AtomicBool,
     /// What went wrong last, so that it is said once and not with every attempt.
     trouble: Mutex<String>,
 }
@@ -113,7 +119,8 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(base: Uri, credentials: Credentials) -> Self {
         let (session, idle) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-        Self { base, credentials, session, idle, trouble: Mutex::default() }
+        let is_clock_wrong = AtomicBool::new(false);
+        Self { base, credentials, session, idle, is_clock_wrong, trouble: Mutex::default() }
     }
 
     /// From now on requests are of this session.
@@ -150,8 +157,16 @@ impl Client {
         let signature = self.credentials.sign(&query);
         let target = format!("{path}?{query}&signature={signature}");
         let result = self.send(method, target, true, patience).await;
+        if matches!(&result, Ok(Response { status: 400, body }) if has_code(body, b"-1021")) {
+            self.is_clock_wrong.store(true, Ordering::Relaxed);
+        }
         self.tell_trouble(path, &result);
         result
+    }
+
+    /// Whether the exchange has said, since this was last asked, that a question's time is not its own.
+    pub(super) fn take_clock_wrong(&self) -> bool {
+        self.is_clock_wrong.swap(false, Ordering::Relaxed)
     }
 
     /// Says what is wrong with the exchange, or with what it is asked: a wrong key, a filter, no answer.
@@ -159,7 +174,7 @@ impl Client {
         let text = match result {
             Ok(response) if response.status == 200 => return,
             // That there is no such order is an answer.
-            Ok(Response { body, .. }) if body.windows(5).any(|part| part == b"-2013") => return,
+            Ok(Response { body, .. }) if has_code(body, b"-2013") => return,
             Ok(Response { status, body }) => {
                 format!("answers {status}: {}", shown(body))
             }

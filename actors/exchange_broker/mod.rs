@@ -440,6 +440,10 @@ impl ExchangeBrokerState {
             Back::Session(is_begun) => core.on_session(is_begun, now),
         };
         self.act(effects);
+        if self.client.take_clock_wrong() {
+            let effects = self.core.on_clock_wrong(now);
+            self.act(effects);
+        }
         if self.core.is_stuck() && self.arguments.assume_reconciled {
             let effects = self.core.on_released(now);
             self.act(effects);

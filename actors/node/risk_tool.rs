@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -118,7 +119,8 @@ async fn reconcile(directory: &Directory, adopts: bool) -> Result<Value, String>
     let mut accounts = Vec::new();
     for role in exchanges(directory)? {
         let reconcile = |reply| ExchangeBrokerMessage::Reconcile(adopts, reply);
-        let patience = RECONCILE_PATIENCE + telemetry::PATIENCE;
+        // It answers with what it has by then, whatever is missing.
+        let patience = RECONCILE_PATIENCE + Duration::from_secs(2);
         accounts.push(ask(directory, &role, reconcile, patience).await??);
     }
     let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;

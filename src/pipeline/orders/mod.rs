@@ -527,6 +527,12 @@ impl Orders {
         self.go_on(now)
     }
 
+    /// The exchange says that our idea of its time is wrong: somebody has set a clock.
+    pub fn on_clock_wrong(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        self.clock = ExchangeClock::default();
+        self.go_on(now)
+    }
+
     /// Time has passed.
     pub fn on_wake(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
         let mut due = Vec::new();
