@@ -1,12 +1,13 @@
 //! Kill switches, as tools turn them.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::deeds::{PAUSE, ask_ledger, step, text};
 use super::{CtlError, CtlTarget, exchange_json};
+use crate::kit::Clock;
 
 /// How long exec may take to do as it was told.
 const EFFECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ pub(super) fn list(target: &CtlTarget) -> Result<Value, CtlError> {
     let mut rows = ask_ledger(target, &"Switches".into())?;
     let stopped = ask_risk(target, &"Stopped".into()).ok();
     let stopped = stopped.as_ref().and_then(Value::as_array);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Duration::from_nanos(Clock::system().now().as_nanos());
     for row in rows.as_array_mut().into_iter().flatten() {
         let what = text(&row["what"]);
         row["in_effect"] = match stopped {

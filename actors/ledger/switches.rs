@@ -1,11 +1,12 @@
 //! What the ledger keeps of kill switches: each is a register, whose version tells its turns apart.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tickwright_core::ledger::Ledger;
 
 use super::client::{LedgerClient, LedgerError};
+use crate::kit::Clock;
 
 /// Keys of the registers of kill switches.
 const SWITCHES: &str = "kill/";
@@ -69,13 +70,12 @@ impl LedgerClient {
         (by, reason): (&str, &str),
         patience: Duration,
     ) -> Result<(), LedgerError> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let short = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
         let held = Held {
             is_on,
             by: short(by),
             reason: short(reason),
-            at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            at_ms: Clock::system().now().as_nanos() / 1_000_000,
         };
         let value = serde_json::to_vec(&held).unwrap_or_default();
         let key = format!("{SWITCHES}{what}");
