@@ -26,7 +26,8 @@ const JOINERS: &[&str] =
     &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster", "compare"];
 
 /// The services of a cluster, and who may hold a handle on them.
-const SERVICES: (&[&str], &[&str]) = (&["cluster", "ledger"], &["allocator", "exchange_broker"]);
+const SERVICES: (&[&str], &[&str]) =
+    (&["cluster", "ledger", "locks"], &["allocator", "exchange_broker", "locks"]);
 
 #[test]
 fn cores_only_look_down() {

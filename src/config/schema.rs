@@ -422,6 +422,13 @@ pub const KEYS: &[KeySpec] = &[
     amount("allocation.load_memory_weight", "", 0, 1_000).with_decimals(3).operational(),
     amount("allocation.load_queue_weight", "", 0, 1_000).with_decimals(3).operational(),
     amount("allocation.load_cpu_weight", "", 0, 1_000).with_decimals(3).operational(),
+    //
+    choice("locks.backend", &["none", "ledger"]).operational(),
+    count("locks.ttl_ms", "ms", 1, DAY_MS).operational(),
+    count("locks.wait_ms", "ms", 0, 60_000).operational(),
+    count("locks.command_ms", "ms", 1, 60_000).operational(),
+    choice("locks.granularity", &["symbol", "price_interval", "price"]).operational(),
+    count("locks.price_interval", "steps", 1, i64::MAX).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];

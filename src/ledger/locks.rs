@@ -18,6 +18,7 @@
 //! 5. A lock is free once as many holds were given back as its owner took, and then it is not remembered.
 
 mod expiry;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 pub use expiry::LockExpiry;
+pub use table::LockTable;
 
 use crate::domain::{
     LockCommand, LockDone, LockEnd, LockEvent, LockMode, LockOwner, LockRefusal, LockStatistics,

@@ -51,7 +51,8 @@ pub use command::{
 pub use expiry::Expiry;
 pub use keeper::{Keeper, KeeperEffect};
 pub use locks::{
-    LOCK_KEY_BYTES_MAX, LOCK_OWNER_BYTES_MAX, Lock, LockExpiry, LockHold, LockWaiter, Locks,
+    LOCK_KEY_BYTES_MAX, LOCK_OWNER_BYTES_MAX, Lock, LockExpiry, LockHold, LockTable, LockWaiter,
+    Locks,
 };
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};

@@ -1,8 +1,9 @@
 //! Whose lock has lived, or wait has lasted, for too long, by the clock of whoever looks.
 //!
-//! As with sessions ([`crate::ledger::Expiry`]): a lock's time counts from when whoever leads first saw that
-//! it was granted or extended, so it is never shorter than its owner believes; and a look that comes much
-//! later than the one before says that the looker was away, so nobody is blamed for that time.
+//! As with sessions ([`crate::ledger::Expiry`]): a lock's time counts from when the looker first saw that it
+//! was granted or extended, so it is never shorter than its owner believes; a look that comes much later
+//! than the one before says that the looker was away, and nobody is blamed for that time; and whoever
+//! begins to lead leaves everyone time for an extension, for while nobody led there could be none.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,36 @@ use crate::domain::{LockCommand, LockOwner, Span, Timestamp};
 /// A longer pause between looks than so many paces is a time in which the looker was away.
 const AWAY_PACES: u32 = 4;
 
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    extensions: u64,
+    /// When the grant or wait was first seen.
+    first: Timestamp,
+    /// When the last extension was.
+    last: Timestamp,
+}
+
 /// One node's watch over all locks.
 #[derive(Clone, Debug)]
 pub struct LockExpiry {
     pace: Span,
-    /// By token or ticket: how often it had been extended, and when that was first seen. As many as there are.
-    seen: BTreeMap<u64, (u64, Timestamp)>,
+    /// By token or ticket; as many as there are.
+    seen: BTreeMap<u64, Seen>,
     looked: Option<Timestamp>,
+    /// Since when this node leads.
+    led: Option<Timestamp>,
 }
 
 impl LockExpiry {
     /// Whoever uses it looks about every `pace`.
     pub fn new(pace: Span) -> Self {
-        Self { pace, seen: BTreeMap::new(), looked: None }
+        Self { pace, seen: BTreeMap::new(), looked: None, led: None }
+    }
+
+    /// Since when a grant or wait has been there, and since when it lives its present life, as far as this
+    /// node has seen.
+    pub fn seen(&self, number: u64) -> Option<(Timestamp, Timestamp)> {
+        self.seen.get(&number).map(|seen| (seen.first, seen.last))
     }
 
     /// Looks at `locks`; returns what to propose, if this node leads.
@@ -32,33 +50,34 @@ impl LockExpiry {
         let away = self.looked.map_or(Span::ZERO, |looked| now.since(looked));
         self.looked = Some(now);
         let away = if away > self.pace * AWAY_PACES { away } else { Span::ZERO };
-        if !leads {
-            // Whoever begins to lead counts from then on.
-            self.seen.clear();
-            return Vec::new();
-        }
+        self.led = leads.then(|| self.led.unwrap_or(now).after(away).min(now));
+        let led = self.led;
         let mut before = std::mem::take(&mut self.seen);
         let mut proposed = Vec::new();
-        let mut age = |number: u64, extensions: u64| {
-            let since = match before.remove(&number) {
-                Some((was, since)) if was == extensions => since.after(away).min(now),
-                _ => now,
-            };
-            self.seen.insert(number, (extensions, since));
-            now.since(since)
+        // Whether something that lives for `life` is over.
+        let mut is_over = |number: u64, extensions: u64, life: Span| {
+            let new = Seen { extensions, first: now, last: now };
+            let mut seen = before.remove(&number).unwrap_or(new);
+            if seen.extensions == extensions {
+                seen.last = seen.last.after(away).min(now);
+            } else {
+                (seen.extensions, seen.last) = (extensions, now);
+            }
+            self.seen.insert(number, seen);
+            led.is_some_and(|led| now >= seen.last.after(life).max(led.after(life / 2)))
         };
         for (key, lock) in locks.all() {
-            let owner = |owner: &LockOwner| (key.clone(), owner.clone());
+            let of = |owner: &LockOwner| (key.clone(), owner.clone());
             for (holder, hold) in lock.holders() {
                 let (token, extensions) = (hold.token, hold.extensions);
-                if age(token, extensions) >= hold.ttl {
-                    let (key, owner) = owner(holder);
+                if is_over(token, extensions, hold.ttl) {
+                    let (key, owner) = of(holder);
                     proposed.push(LockCommand::Expire { key, owner, token, extensions });
                 }
             }
             for waiter in lock.queue() {
-                if age(waiter.ticket, 0) >= waiter.wait {
-                    let (key, owner) = owner(&waiter.owner);
+                if is_over(waiter.ticket, 0, waiter.wait) {
+                    let (key, owner) = of(&waiter.owner);
                     proposed.push(LockCommand::Cancel { key, owner, ticket: waiter.ticket });
                 }
             }
@@ -116,7 +135,8 @@ mod tests {
             LockCommand::Expire { key: "k".into(), owner: owner("a"), token, extensions: 1 };
         assert_eq!(expired, [expire], "again, if lost");
         assert_eq!(expiry.on_look(&locks, false, at(2_200)), [], "only a leader proposes");
-        assert_eq!(first(&mut expiry, &locks, 2_300, 5_000), Some(3_300), "and counts anew");
+        let again = first(&mut expiry, &locks, 2_300, 5_000);
+        assert_eq!(again, Some(2_800), "whoever begins to lead leaves time for an extension");
     }
 
     #[test]
