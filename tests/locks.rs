@@ -2,19 +2,25 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod processes;
+mod redis_server;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use processes::{Node, until};
+use redis_server::{RedisServer, is_there};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tickwright::ctl::{CtlTask, text};
 use tickwright::kit::Outlet;
 use tickwright::ledger::{Asked, LedgerCopy, LedgerService, LedgerSettings, PeerError, Peers};
-use tickwright::locks::{LedgerLocks, LocalLocks, LockAsk, LockBackend, LockError, LockGrant};
+use tickwright::locks::{
+    FallbackLocks, LedgerLocks, LocalLocks, LockAsk, LockBackend, LockError, LockGrant,
+    RedisAddress, RedisLocks, RedisSettings,
+};
 use tickwright_core::cluster::Timings;
 use tickwright_core::domain::{Incarnation, LockEvent, LockMode, LockRefusal, NodeId, Span};
+use tickwright_core::ledger::WhenAway;
 use tokio::time::{Instant, timeout};
 
 /// Nothing here may take longer. Generous: the machine may be busy.
@@ -413,4 +419,206 @@ fn cluster_with(names: &[&str], sets: &[(&str, &str)]) -> Vec<Node> {
         node.is_member();
     }
     nodes
+}
+
+fn settings(servers: &[&RedisServer], node: &str) -> RedisSettings {
+    let urls = servers.iter().map(|server| server.url()).collect();
+    let address = RedisAddress { urls, password: None, patience: Duration::from_secs(2) };
+    let (prefix, node) = ("tickwright:test:".to_owned(), node.to_owned());
+    RedisSettings { address, prefix, node, life: 1 }
+}
+
+fn fallback(servers: &[&RedisServer], node: &str, when_away: WhenAway) -> Case {
+    let look = Duration::from_millis(20);
+    Case(Arc::new(FallbackLocks::new(settings(servers, node), when_away, look)))
+}
+
+impl Case {
+    /// Until whoever keeps the locks is there, or is away.
+    async fn comes_to_be(&self, there: bool) {
+        let since = Instant::now();
+        while self.0.trouble().is_none() != there {
+            assert!(since.elapsed() < PATIENCE, "there: {there}: {:?}", self.0.trouble());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn is_away(told: &Told) -> bool {
+    matches!(told, Err(LockError::Away(_)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_does_what_every_back_end_must() {
+    if !is_there("locks in Redis, the suite of every back end") {
+        return;
+    }
+    let server = RedisServer::start(&[]);
+    suite(Arc::new(RedisLocks::new(settings(&[&server], "a")))).await;
+    let left = server.say("KEYS tickwright:test:lock:*").unwrap();
+    assert_eq!(left, "*0\r\n", "locks that are free are not remembered");
+    // And with the way round that is there when Redis is not.
+    suite(fallback(&[&server], "b", WhenAway::Refuse).0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_exclude_each_other_through_redis_and_so_do_two_lives_of_one() {
+    if !is_there("locks of several nodes in Redis") {
+        return;
+    }
+    let server = RedisServer::start(&[]);
+    let a = Case(Arc::new(RedisLocks::new(settings(&[&server], "a"))));
+    let b = Case(Arc::new(RedisLocks::new(settings(&[&server], "b"))));
+    let again = RedisSettings { life: 2, ..settings(&[&server], "a") };
+    let again = Case(Arc::new(RedisLocks::new(again)));
+    let grant = a.take("s", "k").await.unwrap();
+    assert!(is_held(&b.take("s", "k").await));
+    assert!(is_held(&again.take("s", "k").await), "what an earlier life had is not its own");
+    let locks = b.0.list().await.unwrap();
+    assert_eq!(locks[0].holders[0].node, "a");
+    let waiting = b.wait(LockAsk { wait: LONG, ..ask("s", "k") }).await;
+    a.unlock("s", "k", grant.token).await.unwrap();
+    assert!(ends(waiting).await.unwrap().token > grant.token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_wants_a_password_gets_it_and_nobody_else_sees_it() {
+    if !is_there("a Redis that wants a password") {
+        return;
+    }
+    let server = RedisServer::start(&["--requirepass", "hunter2"]);
+    let mut with = settings(&[&server], "a");
+    let without = RedisLocks::new(with.clone());
+    let refused = Case(Arc::new(without)).take("s", "k").await.unwrap_err();
+    assert!(matches!(refused, LockError::Away(_)), "{refused}");
+    with.address.password = Some("wrong-secret".into());
+    let refused = Case(Arc::new(RedisLocks::new(with.clone()))).take("s", "k").await.unwrap_err();
+    assert!(!refused.to_string().contains("wrong-secret"), "{refused}");
+    with.address.password = Some("hunter2".into());
+    Case(Arc::new(RedisLocks::new(with))).take("s", "k").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_in_mid_lock_refuses_and_comes_back_empty_with_greater_tokens() {
+    if !is_there("a Redis that is killed and comes back empty") {
+        return;
+    }
+    let mut server = RedisServer::start(&[]);
+    let case = fallback(&[&server], "a", WhenAway::Refuse);
+    let before = case.take("a", "k").await.unwrap();
+    let waiting = case.wait(LockAsk { wait: LONG, ..ask("b", "k") }).await;
+    server.kill();
+    let told = ends(waiting).await;
+    assert!(matches!(told, Err(LockError::Away(_) | LockError::Unknown(_))), "{told:?}");
+    case.comes_to_be(false).await;
+    let refused = case.take("c", "other").await;
+    assert!(is_away(&refused), "it fails closed: {refused:?}");
+    server.start_again();
+    case.comes_to_be(true).await;
+    // It has lost everything, so another gets the lock; by the token it can be told who came later.
+    let after = case.take("b", "k").await.unwrap();
+    assert!(after.token > before.token, "{after:?} after {before:?}");
+    assert!(is_not_held(&case.unlock("a", "k", before.token).await));
+    case.unlock("b", "k", after.token).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_is_not_waited_for() {
+    if !is_there("a Redis that stands still") {
+        return;
+    }
+    let server = RedisServer::start(&[]);
+    let mut settings = settings(&[&server], "a");
+    settings.address.patience = Duration::from_millis(300);
+    let locks = FallbackLocks::new(settings, WhenAway::Refuse, Duration::from_millis(20));
+    let case = Case(Arc::new(locks));
+    case.take("a", "k").await.unwrap();
+    server.signal("-STOP");
+    let told = case.take("b", "other").await;
+    assert!(matches!(told, Err(LockError::Away(_) | LockError::Unknown(_))), "{told:?}");
+    server.signal("-CONT");
+    case.comes_to_be(true).await;
+    assert!(is_held(&case.take("b", "k").await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_takes_over_in_mid_lock_is_found_and_knows_who_has_it() {
+    if !is_there("a Redis that fails over") {
+        return;
+    }
+    let (mut master, replica) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    replica.replicates(&master);
+    // The replica first: it must be passed over while it is one.
+    let case = fallback(&[&replica, &master], "a", WhenAway::Refuse);
+    let grant = case.take("a", "k").await.unwrap();
+    master.is_replicated();
+    master.kill();
+    case.comes_to_be(false).await;
+    assert!(is_away(&case.take("b", "k").await));
+    assert!(replica.say("REPLICAOF NO ONE").unwrap().contains("OK"));
+    case.comes_to_be(true).await;
+    assert!(is_held(&case.take("b", "k").await), "the lock has moved along");
+    assert_eq!(case.unlock("a", "k", grant.token).await, Ok(0));
+    assert!(case.take("b", "k").await.unwrap().token > grant.token);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_becomes_a_replica_is_left() {
+    if !is_there("a Redis that is demoted") {
+        return;
+    }
+    let (old, new) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    new.replicates(&old);
+    let case = fallback(&[&old, &new], "a", WhenAway::Refuse);
+    case.take("a", "k").await.unwrap();
+    old.is_replicated();
+    assert!(new.say("REPLICAOF NO ONE").unwrap().contains("OK"));
+    old.replicates(&new);
+    // A request may find it out before the look does.
+    let since = Instant::now();
+    loop {
+        match case.take("b", "k").await {
+            told if is_held(&told) => break,
+            told => assert!(is_away(&told), "{told:?}"),
+        }
+        assert!(since.elapsed() < PATIENCE, "the new master is not found");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to() {
+    if !is_there("locks while Redis is away") {
+        return;
+    }
+    let mut server = RedisServer::start(&[]);
+    let (a, b) = (
+        fallback(&[&server], "a", WhenAway::LocalOnly),
+        fallback(&[&server], "b", WhenAway::LocalOnly),
+    );
+    let owner = WhenAway::StaticOwnerOnly("a".into());
+    let (static_a, static_b) =
+        (fallback(&[&server], "a", owner.clone()), fallback(&[&server], "b", owner));
+    server.kill();
+    for case in [&a, &b, &static_a, &static_b] {
+        case.comes_to_be(false).await;
+    }
+    let here = a.take("one", "k").await.unwrap();
+    assert!(is_held(&a.take("two", "k").await), "owners of one node exclude each other still");
+    let there = b.take("one", "k").await.unwrap();
+    static_a.take("one", "k").await.unwrap();
+    let refused = static_b.take("one", "k").await;
+    let text = refused.as_ref().unwrap_err().to_string();
+    assert!(is_away(&refused) && text.contains("only node a"), "{text}");
+
+    server.start_again();
+    for case in [&a, &b, &static_b] {
+        case.comes_to_be(true).await;
+    }
+    assert!(is_held(&a.take("two", "k").await), "what was granted here is kept here");
+    assert_eq!(a.unlock("one", "k", here.token).await, Ok(0));
+    assert_eq!(b.unlock("one", "k", there.token).await, Ok(0));
+    // From now on they share again.
+    a.take("two", "k").await.unwrap();
+    assert!(is_held(&b.take("two", "k").await) && is_held(&static_b.take("x", "k").await));
 }

@@ -13,10 +13,20 @@ use crate::kit::{
     ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::ledger::LedgerClient;
-use crate::locks::{LedgerLocks, LocalLocks, LockBackend, LocksActor, LocksArguments};
+use crate::locks::{
+    FallbackLocks, LedgerLocks, LocalLocks, LockBackend, LocksActor, LocksArguments, RedisAddress,
+    RedisSettings,
+};
 
 /// How long the actor may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The one line of a file.
+fn password(path: &str) -> Result<String, NodeError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| NodeError::Locks(format!("{path}: {error}")))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
 
 /// The locks of one node.
 pub(super) struct LockService {
@@ -32,9 +42,25 @@ impl LockService {
         ledger: LedgerClient,
     ) -> Result<Self, NodeError> {
         let node = services.introduction().id.0.clone();
-        let backend: Arc<dyn LockBackend> = match config.locks.keeping {
+        let backend: Arc<dyn LockBackend> = match &config.locks.keeping {
             LockKeeping::None => Arc::new(LocalLocks::new(&node)),
             LockKeeping::Ledger => Arc::new(LedgerLocks::new(ledger, config.locks.command)),
+            LockKeeping::Redis(redis) => {
+                let own = services.introduction();
+                let password = redis.password_file.as_deref().map(password).transpose()?;
+                let address = RedisAddress {
+                    urls: redis.urls.clone(),
+                    password,
+                    patience: config.locks.command,
+                };
+                let settings = RedisSettings {
+                    address,
+                    prefix: format!("tickwright:{}:", own.cluster),
+                    node: node.clone(),
+                    life: own.incarnation.0,
+                };
+                Arc::new(FallbackLocks::new(settings, redis.when_away.clone(), redis.look))
+            }
         };
         let arguments = LocksArguments {
             node,

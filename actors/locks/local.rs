@@ -59,6 +59,20 @@ impl LocalLocks {
         self.with(|table, events| table.apply(command, now(), events))
     }
 
+    /// Whether anybody has `key`.
+    pub(super) fn is_held(&self, key: &str) -> bool {
+        self.with(|table, events| {
+            table.on_wake(now(), events);
+            table.locks().get(key).is_some()
+        })
+    }
+
+    /// Whether `owner` has `key` by this grant.
+    pub(super) fn has(&self, key: &str, owner: &str, token: u64) -> bool {
+        let hold = self.with(|table, _| table.locks().hold(key, &Self::owner(owner)).copied());
+        hold.is_some_and(|hold| hold.token == token)
+    }
+
     async fn acquire_in_turn(&self, ask: &LockAsk) -> Result<LockGrant, LockError> {
         let owner = Self::owner(&ask.owner);
         let key = ask.key.clone();

@@ -3,7 +3,8 @@
 //! ```text
 //! strategies, tools ── locks/NODE ──▶ LocksActor ─┐
 //! a broker outside ───────────────────────────────┴─▶ LockBackend ─┬─▶ LocalLocks    this process alone
-//!                                                                  └─▶ LedgerLocks   agreed on by most voters
+//!                                                                  ├─▶ LedgerLocks   agreed on by most voters
+//!                                                                  └─▶ FallbackLocks ─▶ RedisLocks
 //! ```
 //!
 //! What a lock is, is decided in [`tickwright_core::ledger::Locks`], for every back end alike. They save
@@ -14,8 +15,10 @@
 //! *Delivery.* Whoever is told that it is not known what became of a request lets its lock end by itself.
 
 mod actor;
+mod fallback;
 mod ledger;
 mod local;
+mod redis;
 
 use std::fmt;
 use std::future::Future;
@@ -30,8 +33,10 @@ use tickwright_core::ledger::{Lock, Locks};
 use tokio::sync::broadcast;
 
 pub use actor::{LocksActor, LocksArguments, LocksCall, LocksMessage};
+pub use fallback::FallbackLocks;
 pub use ledger::LedgerLocks;
 pub use local::LocalLocks;
+pub use redis::{RedisAddress, RedisLocks, RedisSettings};
 
 /// The role under which `node` answers for locks.
 pub fn role(node: &str) -> String {

@@ -37,7 +37,7 @@ pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::ExchangeConfig;
 pub use listing::{KeyDescription, keys};
-pub use locks::{LockKeeping, LocksConfig};
+pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{

@@ -17,6 +17,7 @@
 //! 4. Nobody waits in a circle: the owner in it that began last waits no longer.
 //! 5. A lock is free once as many holds were given back as its owner took, and then it is not remembered.
 
+mod away;
 mod expiry;
 mod table;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+pub use away::{KeeperHealth, WhenAway};
 pub use expiry::LockExpiry;
 pub use table::LockTable;
 

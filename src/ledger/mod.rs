@@ -51,8 +51,8 @@ pub use command::{
 pub use expiry::Expiry;
 pub use keeper::{Keeper, KeeperEffect};
 pub use locks::{
-    LOCK_KEY_BYTES_MAX, LOCK_OWNER_BYTES_MAX, Lock, LockExpiry, LockHold, LockTable, LockWaiter,
-    Locks,
+    KeeperHealth, LOCK_KEY_BYTES_MAX, LOCK_OWNER_BYTES_MAX, Lock, LockExpiry, LockHold, LockTable,
+    LockWaiter, Locks, WhenAway,
 };
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};
