@@ -319,15 +319,18 @@ async fn counts_and_tells(case: &Case) {
         loop {
             assert!(since.elapsed() < PATIENCE, "nobody says that it was {expected}");
             let event = timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
-            let said = match &event {
-                LockEvent::Granted { key, token, .. } if key == "told" && *token == grant.token => {
-                    "granted"
-                }
-                LockEvent::Released { key, .. } if key == "told" => "released",
-                _ => continue,
+            let is_ours = |key: &str, token: u64| key == "told" && token == grant.token;
+            let said = if let LockEvent::Granted { key, token, .. } = &event {
+                is_ours(key, *token).then_some("granted")
+            } else if let LockEvent::Released { key, token, .. } = &event {
+                is_ours(key, *token).then_some("released")
+            } else {
+                None
             };
-            assert_eq!(said, expected);
-            break;
+            if let Some(said) = said {
+                assert_eq!(said, expected);
+                break;
+            }
         }
     }
     let after = case.0.statistics().await.unwrap();
