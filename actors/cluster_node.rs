@@ -268,7 +268,7 @@ async fn live(
         if enters && ledger.is_none() {
             let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
             let locking = LockService::start(config, &services, begun.client()).await?;
-            match Pipeline::start(task, &services, &begun).await {
+            match Pipeline::start(task, &services, &begun, locking.backend()).await {
                 Ok(None) => {}
                 Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
                 Err(error) => {

@@ -89,7 +89,6 @@ impl LockService {
     }
 
     /// Who keeps the locks.
-    #[expect(dead_code, reason = "the broker outside comes next")]
     pub(super) fn backend(&self) -> Arc<dyn LockBackend> {
         Arc::clone(&self.backend)
     }

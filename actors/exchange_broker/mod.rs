@@ -17,6 +17,7 @@
 
 mod answers;
 mod client;
+mod locks;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
 use client::{Client, Credentials};
+pub use locks::OrderLocks;
 
 /// The role of a broker outside: 0 is the primary.
 pub fn role(broker: usize) -> String {
@@ -123,6 +125,8 @@ pub struct ExchangeBrokerArguments {
     pub strategies: Vec<String>,
     /// What must be agreed on.
     pub ledger: LedgerClient,
+    /// Who keeps the locks of orders; none, if there is one executor.
+    pub locks: Option<OrderLocks>,
     /// For what is due.
     pub clock: Clock,
     /// Where to register.
