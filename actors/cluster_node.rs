@@ -20,9 +20,11 @@ use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerSta
 use crate::share::{ShareError, ShareEvent};
 
 mod ledger;
+mod locks;
 mod pipeline;
 
 use ledger::{serve_ledger, start_ledger};
+use locks::LockService;
 use pipeline::Pipeline;
 
 /// How often a node that finds no cluster says so.
@@ -69,6 +71,9 @@ pub enum NodeError {
     /// What decides who does what cannot be started.
     #[error("the allocator cannot start: {0}")]
     Allocator(String),
+    /// What answers for locks cannot be started.
+    #[error("the locks cannot start: {0}")]
+    Locks(String),
     /// The ledger cannot go on.
     #[error("{0}")]
     LedgerEnded(String),
@@ -161,6 +166,7 @@ async fn live(
     tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
     let (outlet, mut ledger_events) = Outlet::to_channel();
     let mut ledger: Option<LedgerService> = None;
+    let mut locks: Option<LockService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
     let mut pipeline: Option<Pipeline> = None;
@@ -178,6 +184,9 @@ async fn live(
                         }
                     }
                     pipeline.stop().await;
+                }
+                if let Some(locks) = locks {
+                    locks.stop().await;
                 }
                 if let Some(ledger) = ledger {
                     ledger.leave(config.cluster.leave_timeout).await;
@@ -258,7 +267,8 @@ async fn live(
         }
         if enters && ledger.is_none() {
             let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
-            match Pipeline::start(task, &services, &begun).await {
+            let locking = LockService::start(config, &services, begun.client()).await?;
+            match Pipeline::start(task, &services, &begun, locking.backend()).await {
                 Ok(None) => {}
                 Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
                 Err(error) => {
@@ -267,7 +277,7 @@ async fn live(
                     return Err(error);
                 }
             }
-            ledger = Some(begun);
+            (ledger, locks) = (Some(begun), Some(locking));
         }
     }
 }

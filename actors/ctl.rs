@@ -38,6 +38,8 @@ pub enum CtlTask {
     Roles,
     /// Which node has which part of the pipeline?
     Shards,
+    /// Who holds and awaits which lock?
+    Locks,
     /// Who supervises whom?
     Tree,
     /// Where does each stream stand?
@@ -173,6 +175,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
+        CtlTask::Locks => ("GET", "/locks".to_owned(), ""),
         CtlTask::Shards => ("POST", "/ask/ledger".to_owned(), "\"Allocations\""),
         CtlTask::Ask { role, body } => ("POST", format!("/ask/{}", escape(role)), body.as_str()),
         CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),

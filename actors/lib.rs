@@ -25,6 +25,7 @@ pub mod kit;
 pub mod ledger;
 pub mod live_ingester;
 pub mod local_cluster;
+pub mod locks;
 pub mod node;
 pub mod outcome;
 pub mod positions;

@@ -52,6 +52,7 @@ use crate::kit::{
 };
 use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
+use crate::locks::LockBackend;
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
@@ -78,6 +79,8 @@ pub struct NodeArguments {
     pub clock: Clock,
     /// What must be agreed on, where there is a cluster: exchanges need it.
     pub ledger: Option<LedgerClient>,
+    /// Who keeps locks, where there is a cluster.
+    pub locks: Option<Arc<dyn LockBackend>>,
 }
 
 /// One source of a node.
@@ -162,6 +165,7 @@ struct Wiring {
     /// How units on other nodes are reached; none, when all are here.
     transport: Option<Transport>,
     ledger: Option<LedgerClient>,
+    locks: Option<Arc<dyn LockBackend>>,
 }
 
 impl std::fmt::Debug for Wiring {
@@ -214,7 +218,8 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
 
 impl Wiring {
     fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
-        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger } = arguments;
+        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger, locks } =
+            arguments;
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
         let strategies: Vec<StrategySpec> =
             config.strategies.iter().map(|each| each.spec()).collect();
@@ -258,6 +263,7 @@ impl Wiring {
             shards,
             transport,
             ledger,
+            locks,
         })
     }
 }

@@ -123,6 +123,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Members => CtlTask::Members,
         CtlCommand::Roles => CtlTask::Roles,
         CtlCommand::Shards => CtlTask::Shards,
+        CtlCommand::Locks => CtlTask::Locks,
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Drain { name, undo, no_wait } => {

@@ -194,6 +194,7 @@ pub async fn run_until(
         chaos: chaos.clone(),
         clock: Clock::system(),
         ledger: None,
+        locks: None,
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;

@@ -29,6 +29,7 @@ use crate::allocator::GivenUpHere;
 use crate::cluster::{Copies, Loads, Network, Reply, Request, Transport};
 use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store, SupervisionStatistics};
 use crate::ledger::LedgerClient;
+use crate::locks::LockBackend;
 use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, Units};
 use crate::run::{
@@ -182,6 +183,8 @@ pub struct ShareServices<'s> {
     pub owners: Option<watch::Receiver<Owners>>,
     /// Where it is certain whose they are.
     pub ledger: LedgerClient,
+    /// Who keeps locks.
+    pub locks: Arc<dyn LockBackend>,
     /// Where it says what it has and cannot keep.
     pub given_up: watch::Sender<GivenUpHere>,
 }
@@ -230,7 +233,7 @@ impl Share {
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
         }
-        let ShareServices { network, loads, owners, ledger, given_up } = services;
+        let ShareServices { network, loads, owners, ledger, locks, given_up } = services;
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
@@ -248,6 +251,7 @@ impl Share {
             chaos: chaos.clone(),
             clock: Clock::system(),
             ledger: Some(ledger.clone()),
+            locks: Some(locks),
         };
         let transport = Transport::new(network.clone());
         let copies = Copies::start(network.clone(), store.clone(), config.stream.replicas);

@@ -27,7 +27,7 @@ const JOINERS: &[&str] =
 
 /// The services of a cluster, and who may hold a handle on them.
 const SERVICES: (&[&str], &[&str]) =
-    (&["cluster", "ledger"], &["allocator", "exchange_broker", "switchboard"]);
+    (&["cluster", "ledger", "locks"], &["allocator", "exchange_broker", "locks", "switchboard"]);
 
 #[test]
 fn cores_only_look_down() {

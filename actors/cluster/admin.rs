@@ -5,6 +5,7 @@
 //! GET  /status?node=NAME     how a node is; this one, without a name
 //! GET  /members?node=NAME    who is in the cluster, as that node sees it
 //! GET  /roles?node=NAME      who serves which role
+//! GET  /locks?node=NAME     who holds and awaits locks, as that node sees it
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
@@ -39,7 +40,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::cut::{Cut, Line};
-use super::desk;
 use super::membership::View;
 use super::network::{DeliveryError, Message, Network};
 use super::stream::Connection;
@@ -131,9 +131,10 @@ struct Desk {
 fn router(desk: Desk) -> Router {
     Router::new()
         .route("/health", get(health))
-        .route("/status", get(|desk, to| about(desk, to, "\"Status\"")))
-        .route("/members", get(|desk, to| about(desk, to, "\"Members\"")))
-        .route("/roles", get(|desk, to| about(desk, to, "\"Roles\"")))
+        .route("/status", get(|desk, to| about(desk, to, ("node", "\"Status\""))))
+        .route("/members", get(|desk, to| about(desk, to, ("node", "\"Members\""))))
+        .route("/roles", get(|desk, to| about(desk, to, ("node", "\"Roles\""))))
+        .route("/locks", get(|desk, to| about(desk, to, ("locks", "\"List\""))))
         .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
         .route("/ask/{*role}", post(ask))
@@ -169,10 +170,10 @@ async fn health(State(desk): State<Arc<Desk>>) -> Response {
 async fn about(
     State(desk): State<Arc<Desk>>,
     Query(to): Query<To>,
-    question: &'static str,
+    (part, question): (&'static str, &'static str),
 ) -> Response {
     let node = to.node().unwrap_or_else(|| desk.network.own().id.clone());
-    let role = desk::role(&node.0);
+    let role = format!("{part}/{node}");
     let message = Message::json(&role, question);
     let patience = to.patience(desk.ask_timeout);
     desk.respond(desk.network.ask(Some(&node), message, patience).await)

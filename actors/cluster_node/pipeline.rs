@@ -19,6 +19,7 @@ use crate::kit::{
     ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use crate::ledger::{LedgerClient, LedgerService, drained, leaving};
+use crate::locks::LockBackend;
 use crate::share::{Share, ShareEvent, ShareServices};
 
 /// Between two looks at what is still to be handed over.
@@ -41,6 +42,7 @@ impl Pipeline {
         task: &NodeTask,
         services: &ClusterServices,
         ledger: &LedgerService,
+        locks: Arc<dyn LockBackend>,
     ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, NodeError> {
         let config = &task.config;
         let sources = match config.pipeline.input {
@@ -63,6 +65,7 @@ impl Pipeline {
             loads: services.loads(),
             owners: owners.clone(),
             ledger: ledger.client(),
+            locks,
             given_up,
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {

@@ -47,6 +47,8 @@ pub enum CtlCommand {
     Roles,
     /// Which node has which part of the pipeline, and since which epoch
     Shards,
+    /// Who holds and awaits which lock
+    Locks,
     /// Who supervises whom, on every node or --on one, and how often each was started again
     Tree,
     /// Where each stream stands, at both of its ends, on every node or --on one

@@ -25,6 +25,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             table(&columns, answer)
         }
         CtlTask::Roles => table(&["role", "nodes"], answer),
+        CtlTask::Locks => locks(answer),
         CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
         CtlTask::Status => {
             let mut text = String::new();
@@ -127,6 +128,27 @@ fn reconciled(answer: &Value) -> String {
         }
     }
     text
+}
+
+/// A row for each owner that has a lock.
+fn locks(answer: &Value) -> String {
+    let mut rows = Vec::new();
+    for lock in items(&answer["locks"]) {
+        let waiters: Vec<String> =
+            items(&lock["waiters"]).map(|waiter| plain(&waiter["owner"])).collect();
+        for holder in items(&lock["holders"]) {
+            let mut row = holder.clone();
+            row["key"] = lock["key"].clone();
+            row["kind"] = lock["mode"].clone();
+            row["holder"] = holder["owner"].clone();
+            row["waiters"] = waiters.clone().into();
+            rows.push(row);
+        }
+    }
+    let columns =
+        ["key", "kind", "holder", "node", "token", "holds", "age_ms", "left_ms", "waiters"];
+    let trouble = answer["trouble"].as_str().map(|reason| format!("{reason}\n"));
+    trouble.unwrap_or_default() + &table(&columns, &rows.into())
 }
 
 /// A value in one cell.

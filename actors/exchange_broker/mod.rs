@@ -17,6 +17,7 @@
 
 mod answers;
 mod client;
+mod locks;
 mod reconcile;
 mod stream;
 mod tasks;
@@ -49,6 +50,7 @@ use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
 use client::{Client, Credentials};
+pub use locks::OrderLocks;
 pub use reconcile::RECONCILE_PATIENCE;
 use reconcile::Reconciling;
 
@@ -142,6 +144,8 @@ pub struct ExchangeBrokerArguments {
     pub strategies: Vec<String>,
     /// What must be agreed on.
     pub ledger: LedgerClient,
+    /// Who keeps the locks of orders; none, if there is one executor.
+    pub locks: Option<OrderLocks>,
     /// For what is due.
     pub clock: Clock,
     /// Where to register.

@@ -1,15 +1,17 @@
 //! What the protocol asks of the ledger and of the exchange, each in a task of its own.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
-use tickwright_core::domain::{Instrument, Side, Symbol, Timestamp, decimal};
+use tickwright_core::domain::{Instrument, OrderId, Side, SlotCommand, Symbol, Timestamp, decimal};
 use tickwright_core::ledger::{Operation, Outcome, Refusal};
 use tickwright_core::pipeline::orders::{Found, OrdersEffect, Request, SlotsFound};
 
 use super::{Back, ExchangeBrokerMessage, ExchangeBrokerState, answers};
+use crate::ledger::LedgerClient;
 
 /// How many orders or trades are asked for at once.
 const PAGE: usize = 500;
@@ -24,14 +26,16 @@ impl ExchangeBrokerState {
         let ledger = self.arguments.ledger.clone();
         let patience = self.arguments.address.patience;
         match effect {
-            OrdersEffect::Commit(commands) => self.spawn(async move {
-                match ledger.submit_until_answered(Operation::Slots(commands)).await {
-                    Ok(Outcome::Slots(results)) => Back::Committed(results),
-                    Ok(_) => Back::Confused("the ledger gave a confused answer".into()),
-                    Err(refusal @ Refusal::TooOld) => Back::Confused(refusal.to_string()),
-                    Err(refusal) => Back::Confused(format!("the ledger refuses: {refusal}")),
-                }
-            }),
+            OrdersEffect::Commit(commands) => {
+                let (locks, reducing) = (self.arguments.locks.clone(), self.reducing());
+                self.spawn(async move {
+                    let commit = |commands| commit(ledger, commands);
+                    match locks {
+                        Some(locks) => locks.around(commands, reducing, commit).await,
+                        None => commit(commands).await,
+                    }
+                });
+            }
             OrdersEffect::ReadSlots => {
                 let venue = self.arguments.orders.venue.clone();
                 self.spawn(async move {
@@ -142,6 +146,11 @@ impl ExchangeBrokerState {
         }
     }
 
+    /// Orders that bring a position nearer to zero.
+    fn reducing(&self) -> BTreeSet<OrderId> {
+        self.orders.values().filter(|order| order.reduce_only).map(|order| order.id).collect()
+    }
+
     fn spawn(&self, work: impl Future<Output = Back> + Send + 'static) {
         let (myself, life) = (self.myself.clone(), self.life);
         tokio::spawn(async move {
@@ -173,6 +182,15 @@ impl ExchangeBrokerState {
     fn stamp(&self) -> String {
         let now = self.core.exchange_now(self.now()).as_nanos() / 1_000_000;
         format!("timestamp={now}&recvWindow=10000")
+    }
+}
+
+async fn commit(ledger: LedgerClient, commands: Vec<SlotCommand>) -> Back {
+    match ledger.submit_until_answered(Operation::Slots(commands)).await {
+        Ok(Outcome::Slots(results)) => Back::Committed(results),
+        Ok(_) => Back::Confused("the ledger gave a confused answer".into()),
+        Err(refusal @ Refusal::TooOld) => Back::Confused(refusal.to_string()),
+        Err(refusal) => Back::Confused(format!("the ledger refuses: {refusal}")),
     }
 }
 

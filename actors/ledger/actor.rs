@@ -21,8 +21,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
-    Answer, Command, Coordinator, Expiry, KeeperEffect, Opening, Operation, Outcome, Refusal,
-    SessionId, Standing, VoterChange, plan_voters,
+    Answer, Command, Coordinator, Expiry, KeeperEffect, LOCK_COMMANDS_MAX, Opening, Operation,
+    Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
 };
 
 use super::client::{LedgerClient, LedgerError};
@@ -33,6 +33,9 @@ use crate::kit::Outlet;
 
 /// Entries that a copy may lack and still be let vote.
 const LAG_MAX: u64 = 64;
+
+/// Commands about locks that are over, at one look; the rest is over at the next as well.
+const PROPOSALS_MAX: usize = 64;
 
 /// How long a change of voters may take before another is tried.
 const CHANGE_PATIENCE: Span = Span::from_secs(10);
@@ -147,7 +150,15 @@ impl LedgerState {
         let effects = self.client.keeper(|keeper| keeper.on_wake(now()));
         self.carry_out(effects);
         let leads = self.client.leads();
-        let expired = self.client.local(|ledger| self.expiry.on_look(ledger, leads, now()));
+        let mut expired = self.client.local(|ledger| self.expiry.on_look(ledger, leads, now()));
+        let over = self.client.local(|ledger| {
+            self.client.lock_expiry(|expiry| expiry.on_look(ledger.locks(), leads, now()))
+        });
+        expired.extend(
+            over.chunks(LOCK_COMMANDS_MAX)
+                .take(PROPOSALS_MAX)
+                .map(|commands| Operation::Locks(commands.to_vec())),
+        );
         if !expired.is_empty() {
             let commands = expired.into_iter().map(|operation| Command { id: None, operation });
             let (client, commands) = (self.client.clone(), commands.collect());

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::LogIdOptionExt;
-use tickwright_core::domain::NodeId;
+use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
-    Answer, Command, Event, Keeper, Ledger, Operation, OperationId, Outcome, Refusal,
+    Answer, Command, Event, Keeper, Ledger, LockExpiry, Operation, OperationId, Outcome, Refusal,
+    SessionId,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) file: FileThread,
     /// This node's session.
     pub(super) keeper: Mutex<Keeper>,
+    /// What this node has seen of locks.
+    pub(super) locks: Mutex<LockExpiry>,
     /// Why the ledger last failed to answer.
     pub(super) trouble: Mutex<String>,
     /// Which other ledger was last found in the cluster, and what to do.
@@ -392,6 +395,27 @@ impl LedgerClient {
 
     pub(super) fn keeper<T>(&self, with: impl FnOnce(&mut Keeper) -> T) -> T {
         with(&mut self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The session that this node has and may rely on at this moment.
+    pub fn session(&self) -> Option<SessionId> {
+        self.keeper(|keeper| keeper.session(now()))
+    }
+
+    /// The time, and what says when a grant of a lock, or a wait, was first seen here and when it will be
+    /// over, given its token or ticket and how long it lives.
+    pub fn lock_lives(
+        &self,
+    ) -> (Timestamp, impl Fn(u64, Span) -> Option<(Timestamp, Timestamp)> + use<>) {
+        let seen = self.lock_expiry(|expiry| expiry.clone());
+        let life = move |number: u64, lives: Span| {
+            seen.seen(number).map(|(first, last)| (first, last.after(lives)))
+        };
+        (now(), life)
+    }
+
+    pub(super) fn lock_expiry<T>(&self, with: impl FnOnce(&mut LockExpiry) -> T) -> T {
+        with(&mut self.0.locks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// This node's copy is of `ledger` from now on.

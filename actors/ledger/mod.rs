@@ -35,7 +35,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorRef, SpawnErr};
 use tickwright_core::cluster::Timings;
 use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
-use tickwright_core::ledger::Keeper;
+use tickwright_core::ledger::{Keeper, LockExpiry};
 use tokio::task::JoinHandle;
 
 pub use allocation::{drained, given_up, leaving, owners};
@@ -254,6 +254,7 @@ impl LedgerCopy {
             shared,
             file: self.file.clone(),
             keeper: Mutex::new(Keeper::new(timings.session_ttl, now())),
+            locks: Mutex::new(LockExpiry::new(timings.session_ttl / 16)),
             trouble: Mutex::default(),
             conflict: Mutex::default(),
             client: draw(&["client", &settings.node.0, &settings.incarnation.to_string()]),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tickwright_core::config::ExchangeConfig;
+use tickwright_core::config::{ExchangeConfig, LockKeeping};
 use tickwright_core::domain::{BrokerEvent, BrokerId};
 
 use super::Wiring;
 use crate::broker::{self, BrokerMessage};
 use crate::exchange_broker::{
     self, ExchangeAddress, ExchangeBrokerActor, ExchangeBrokerArguments, ExchangeBrokerMessage,
+    OrderLocks,
 };
 use crate::kit::exec::{BrokerStep, Epoch};
 use crate::kit::{ChildSpec, Outlet};
@@ -36,6 +37,9 @@ impl Wiring {
         let role = exchange_broker::role(usize::from(broker));
         let progress = Arc::clone(progress);
         let other = self.exchange(1 - broker.min(1)).map(|(other, _)| other.orders);
+        let locks = self.locks.clone().filter(|_| self.config.locks.keeping != LockKeeping::None);
+        let owner = format!("exec/{}/{broker}", self.config.pipeline.run);
+        let locks = locks.map(|backend| OrderLocks::new(backend, owner, self.config.locks.clone()));
         let strategies: Vec<String> =
             self.config.strategies.iter().map(|strategy| strategy.name.clone()).collect();
         self.stage(
@@ -56,6 +60,7 @@ impl Wiring {
                 run: wiring.config.pipeline.run.clone(),
                 strategies: strategies.clone(),
                 ledger: ledger.clone(),
+                locks: locks.clone(),
                 clock: wiring.clock.clone(),
                 directory: wiring.directory.clone(),
                 done: wiring.to(router::ROLE, RouterMessage::Done),

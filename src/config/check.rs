@@ -380,6 +380,7 @@ impl Found<'_> {
         }
         self.ordered(&["cluster", "redial_first_ms"], &["cluster", "redial_max_ms"]);
         self.loads();
+        self.locks();
         let text = |names: &[&str]| self.settings.find(names).and_then(Value::text);
         let tls = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
         let missing: Vec<&str> =
@@ -408,6 +409,23 @@ impl Found<'_> {
                 let what = "is not a loopback address, and without certificates anyone could join";
                 self.add(&[&names], what, fix);
             }
+        }
+    }
+
+    fn locks(&mut self) {
+        let text = |key| self.settings.find(&["locks", key]).and_then(Value::text);
+        if text("backend") != Some("redis") {
+            return;
+        }
+        let owns_nobody =
+            text("when_away") == Some("static_owner_only") && text("static_owner").is_none();
+        if self.settings.list(&["locks", "redis_urls"]).is_empty() {
+            let fix = "give its address, such as \"redis://127.0.0.1:6379\"";
+            self.add(&[&["locks", "redis_urls"]], "no Redis to keep the locks", fix);
+        }
+        if owns_nobody {
+            let what = "nobody is to have locks while Redis is away";
+            self.add(&[&["locks", "static_owner"], &["locks", "when_away"]], what, "name a node");
         }
     }
 

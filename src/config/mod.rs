@@ -24,6 +24,7 @@ mod chaos;
 mod check;
 mod cores;
 mod listing;
+mod locks;
 mod problem;
 mod read;
 mod schema;
@@ -36,6 +37,7 @@ pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::ExchangeConfig;
 pub use listing::{KeyDescription, keys};
+pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
@@ -80,6 +82,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// `[allocation]`.
     pub allocation: AllocationConfig,
+    /// `[locks]`.
+    pub locks: LocksConfig,
 }
 
 /// Where a configuration comes from.

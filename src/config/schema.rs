@@ -424,6 +424,18 @@ pub const KEYS: &[KeySpec] = &[
     amount("allocation.load_memory_weight", "", 0, 1_000).with_decimals(3).operational(),
     amount("allocation.load_queue_weight", "", 0, 1_000).with_decimals(3).operational(),
     amount("allocation.load_cpu_weight", "", 0, 1_000).with_decimals(3).operational(),
+    //
+    choice("locks.backend", &["none", "ledger", "redis"]).operational(),
+    list("locks.redis_urls", REDIS_URL).operational(),
+    text("locks.redis_password_file", PATH).optional().operational(),
+    choice("locks.when_away", &["refuse", "static_owner_only", "local_only"]).operational(),
+    text("locks.static_owner", NAME).optional().operational(),
+    count("locks.health_ms", "ms", 1, DAY_MS).operational(),
+    count("locks.ttl_ms", "ms", 1, DAY_MS).operational(),
+    count("locks.wait_ms", "ms", 0, 60_000).operational(),
+    count("locks.command_ms", "ms", 1, 60_000).operational(),
+    choice("locks.granularity", &["symbol", "price_interval", "price"]).operational(),
+    count("locks.price_interval", "steps", 1, i64::MAX).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];
@@ -441,6 +453,10 @@ const CLASS_NAMES: [&str; Class::ALL.len()] = {
 
 const NAME: Form =
     Form { expects: "a name of letters, digits, `_` and `-`, at most 64 of them", check: name };
+const REDIS_URL: Form = Form {
+    expects: "addresses of Redis such as \"redis://127.0.0.1:6379\", without a password",
+    check: redis_url,
+};
 const PATH: Form = Form { expects: "a path", check: path };
 const ROLE: Form = Form { expects: "roles: data, calc, exec, control", check: role };
 const SPEED: Form =
@@ -532,6 +548,17 @@ fn name(text: &str) -> Result<(), String> {
         Some(c) => Err(format!("holds {c:?}")),
         None => Ok(()),
     }
+}
+
+fn redis_url(text: &str) -> Result<(), String> {
+    let Some(rest) = text.strip_prefix("redis://") else {
+        return Err(format!("{text:?} does not begin with redis://"));
+    };
+    // It is shown in messages and listings.
+    if rest.contains('@') {
+        return Err("a password in an address could be shown; use locks.redis_password_file".into());
+    }
+    if rest.is_empty() { Err(format!("{text:?} names no host")) } else { Ok(()) }
 }
 
 fn path(text: &str) -> Result<(), String> {

@@ -12,6 +12,7 @@ mod histogram;
 mod instrument;
 mod instruments;
 mod key;
+mod lock;
 mod market;
 mod node;
 mod order;
@@ -31,6 +32,10 @@ pub use histogram::{Histogram, HistogramBucket, HistogramError};
 pub use instrument::{Class, Instrument, Session};
 pub use instruments::{InstrumentTerms, Instruments};
 pub use key::{Key, SourceId};
+pub use lock::{
+    LockCommand, LockDone, LockEnd, LockEvent, LockGranularity, LockMode, LockOwner, LockRefusal,
+    LockStatistics,
+};
 pub use market::{Definition, Kind, RawBatch, RawTick, Tick, TickBatch, flag, has};
 pub use node::{Incarnation, NodeAddress, NodeId};
 pub use order::{

@@ -436,6 +436,12 @@ pub enum SlotRefusal {
         /// How long it may be.
         limit: u64,
     },
+    /// It was not asked for: nobody keeps the lock of the order. See [`super::LockCommand`].
+    #[error("{reason}")]
+    NoLock {
+        /// Why.
+        reason: String,
+    },
 }
 
 #[cfg(test)]

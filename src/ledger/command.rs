@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Coordinator, SessionId};
-use crate::domain::{Incarnation, NodeId, SlotCommand, SlotDone, SlotRefusal};
+use crate::domain::{
+    Incarnation, LockCommand, LockDone, LockEvent, LockRefusal, NodeId, SlotCommand, SlotDone,
+    SlotRefusal,
+};
 
 /// Which command this is, so that one that is sent again takes effect once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +81,8 @@ pub enum Operation {
     },
     /// Changes of order slots, each for itself; at most [`super::SLOT_COMMANDS_MAX`].
     Slots(Vec<SlotCommand>),
+    /// Commands about locks, each for itself; at most [`super::LOCK_COMMANDS_MAX`].
+    Locks(Vec<LockCommand>),
 }
 
 /// What a node says of itself when it opens a session.
@@ -129,6 +134,8 @@ pub enum Outcome {
     },
     /// What came of each change of slots.
     Slots(Vec<Result<SlotDone, SlotRefusal>>),
+    /// What came of each command about locks.
+    Locks(Vec<Result<LockDone, LockRefusal>>),
 }
 
 /// It was not done, and nothing changed.
@@ -262,6 +269,8 @@ pub enum Event {
         /// At which epoch.
         epoch: u64,
     },
+    /// Of a lock.
+    Lock(LockEvent),
 }
 
 impl Event {

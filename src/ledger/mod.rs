@@ -6,7 +6,6 @@
 //!
 //! The same commands in the same order make the same ledger, on every node. It reads no clock: that a
 //! session has expired is a command, which the leader of the log proposes by its own clock ([`Expiry`]).
-//! Locks are to be further operations on the same log.
 //!
 //! | Part            | Holds                                                            |
 //! |-----------------|------------------------------------------------------------------|
@@ -14,8 +13,10 @@
 //! | sessions        | which nodes are there, and which of them coordinates             |
 //! | allocation      | which node owns a shard or role, at which epoch                  |
 //! | [`Slots`]       | orders that are under way at exchanges, and signals that are used |
+//! | [`Locks`]       | who is at work on what, so that others need not try              |
 //! | [`Keeper`]      | a node's own session: when to renew it, when it counts as lost   |
 //! | [`Expiry`]      | whose session has been silent for too long                       |
+//! | [`LockExpiry`]  | whose lock has lived for too long                                |
 //! | [`plan_voters`] | who votes                                                        |
 //!
 //! # Invariants
@@ -30,6 +31,7 @@ mod allocation;
 mod command;
 mod expiry;
 mod keeper;
+mod locks;
 mod registers;
 mod repeats;
 mod sessions;
@@ -48,12 +50,18 @@ pub use command::{
 };
 pub use expiry::Expiry;
 pub use keeper::{Keeper, KeeperEffect};
+pub use locks::{
+    KeeperHealth, LOCK_KEY_BYTES_MAX, LOCK_OWNER_BYTES_MAX, Lock, LockExpiry, LockHold, LockTable,
+    LockWaiter, Locks, WhenAway,
+};
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};
 pub use slots::{Slots, VenueStanding};
 pub use voters::{Standing, VoterChange, plan_voters, voters_of};
 
-use crate::domain::{NodeId, SlotCommand};
+use crate::domain::{
+    LockCommand, LockDone, LockEvent, LockOwner, LockRefusal, NodeId, SlotCommand,
+};
 use allocation::Allocations;
 use registers::Registers;
 use repeats::Repeats;
@@ -68,6 +76,9 @@ pub const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Most changes of slots in one command.
 pub const SLOT_COMMANDS_MAX: usize = 64;
 
+/// Most commands about locks in one command.
+pub const LOCK_COMMANDS_MAX: usize = 64;
+
 /// The state machine. Clones are snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -78,6 +89,7 @@ pub struct Ledger {
     allocations: Allocations,
     slots: Slots,
     repeats: Repeats,
+    locks: Locks,
 }
 
 impl Ledger {
@@ -91,6 +103,7 @@ impl Ledger {
         }
         let mut events = Vec::new();
         let answer = self.carry_out(&command.operation, &mut events);
+        self.end_locks(&mut events);
         if let Some(id) = &command.id {
             self.repeats.remember(id, self.revision, &answer);
         }
@@ -116,7 +129,48 @@ impl Ledger {
             Operation::Forget { node } => self.sessions.forget(node),
             Operation::Promote { node } => self.sessions.promote(node.as_ref(), events),
             Operation::Slots(commands) => self.change_slots(commands),
+            Operation::Locks(commands) => self.change_locks(commands, events),
         }
+    }
+
+    /// Takes their locks from the sessions that have ended.
+    fn end_locks(&mut self, events: &mut Vec<Event>) {
+        let mut happened = Vec::new();
+        for event in &*events {
+            if let Event::SessionEnded { session, .. } = event {
+                self.locks.end_session(session.0, &mut happened);
+            }
+        }
+        events.extend(happened.into_iter().map(Event::Lock));
+    }
+
+    /// Each for itself, as with slots.
+    fn change_locks(&mut self, commands: &[LockCommand], events: &mut Vec<Event>) -> Answer {
+        if commands.len() > LOCK_COMMANDS_MAX {
+            let limit = LOCK_COMMANDS_MAX as u64;
+            return Err(Refusal::Full {
+                what: "commands about locks in one command".into(),
+                limit,
+            });
+        }
+        let mut happened = Vec::new();
+        let results =
+            commands.iter().map(|command| self.change_lock(command, &mut happened)).collect();
+        events.extend(happened.into_iter().map(Event::Lock));
+        Ok(Outcome::Locks(results))
+    }
+
+    fn change_lock(
+        &mut self,
+        command: &LockCommand,
+        happened: &mut Vec<LockEvent>,
+    ) -> Result<LockDone, LockRefusal> {
+        if let LockCommand::Acquire { owner: LockOwner { session, .. }, .. } = command
+            && !self.sessions().contains_key(&SessionId(*session))
+        {
+            return Err(LockRefusal::SessionEnded { session: *session });
+        }
+        self.locks.apply(command, self.revision, happened)
     }
 
     /// Each for itself: one that is refused keeps none of the others from being carried out.
@@ -183,6 +237,11 @@ impl Ledger {
     /// Orders that are under way, and signals that are used.
     pub fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Who is at work on what.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     /// Who owns what, by name.

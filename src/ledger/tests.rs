@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::repeats::REPEATS_MAX;
 use super::*;
-use crate::domain::Incarnation;
+use crate::domain::{Incarnation, LockEnd, LockMode, Span};
 
 fn opening(node: &str, incarnation: u64, priority: u32) -> Opening {
     Opening {
@@ -215,6 +215,46 @@ fn a_command_from_before_what_is_remembered_is_refused_and_never_repeated() {
     assert_eq!(ledger.read("k"), None, "it would have been written once more");
 }
 
+#[test]
+fn a_session_that_ends_gives_its_locks_back_and_gets_none_any_more() {
+    let mut ledger = Ledger::default();
+    let session = open(&mut ledger, "a", 0);
+    let owner = LockOwner { session: session.0, name: "s".into() };
+    let acquire = Operation::Locks(vec![LockCommand::Acquire {
+        key: "k".into(),
+        owner: owner.clone(),
+        mode: LockMode::Write,
+        ttl: Span::from_secs(1),
+        wait: Span::ZERO,
+    }]);
+    let granted = ask(&mut ledger, acquire.clone());
+    let token = ledger.revision();
+    assert_eq!(granted, Ok(Outcome::Locks(vec![Ok(LockDone::Granted { token, holds: 1 })])));
+    let close = Command { id: None, operation: Operation::CloseSession { session } };
+    let events = ledger.apply(&close).events;
+    let end = LockEnd::SessionEnded;
+    let released = LockEvent::Released { key: "k".into(), owner, token, end };
+    assert!(events.contains(&Event::Lock(released)), "{events:?}");
+    assert!(ledger.locks().all().is_empty());
+    let refused = LockRefusal::SessionEnded { session: session.0 };
+    assert_eq!(ask(&mut ledger, acquire), Ok(Outcome::Locks(vec![Err(refused)])));
+}
+
+fn lock() -> impl Strategy<Value = LockCommand> {
+    let owner = (0u64..30, "[pq]").prop_map(|(session, name)| LockOwner { session, name });
+    (owner, "[mn]", any::<bool>(), 1u64..40, 0u8..5).prop_map(|(owner, key, reads, token, what)| {
+        let mode = if reads { LockMode::Read } else { LockMode::Write };
+        let ttl = Span::from_secs(1);
+        match what {
+            0 => LockCommand::Unlock { key, owner, token },
+            1 => LockCommand::Cancel { key, owner, ticket: token },
+            2 => LockCommand::Expire { key, owner, token, extensions: 0 },
+            3 => LockCommand::Acquire { key, owner, mode, ttl, wait: Span::ZERO },
+            _ => LockCommand::Acquire { key, owner, mode, ttl, wait: ttl },
+        }
+    })
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let node = "[abcw]";
     let session = (0u64..30).prop_map(SessionId);
@@ -232,6 +272,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => node.prop_map(|node| Operation::Forget { node: NodeId(node) }),
         1 => proptest::option::of(node)
             .prop_map(|node| Operation::Promote { node: node.map(NodeId) }),
+        4 => lock().prop_map(|command| Operation::Locks(vec![command])),
     ]
 }
 

@@ -384,6 +384,11 @@ impl Orders {
                 self.begin_recovery();
             }
             SlotRefusal::NotRefused => self.drop_order(signal, Refusal::Order),
+            SlotRefusal::NoLock { .. } => {
+                let alarm = format!("an order is not placed: {refusal}");
+                self.effects.push(OrdersEffect::Alarm(alarm));
+                self.drop_order(signal, Refusal::Unavailable);
+            }
             SlotRefusal::Full { .. } | SlotRefusal::TooLong { .. } => {
                 let alarm = format!("an order is not placed: {refusal}");
                 self.effects.push(OrdersEffect::Alarm(alarm));

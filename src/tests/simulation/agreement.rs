@@ -424,7 +424,8 @@ impl World {
                 Event::Register { .. }
                 | Event::Allocated { .. }
                 | Event::Promoted { .. }
-                | Event::SessionOpened { .. } => {}
+                | Event::SessionOpened { .. }
+                | Event::Lock(_) => {}
             }
         }
         Ok(applied.answer)

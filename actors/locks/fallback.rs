@@ -1,0 +1,211 @@
+//! Locks that Redis keeps, and what is done while it is away.
+//!
+//! ```text
+//! there ── a request or a look fails ──▶ away ── two looks in a row succeed ──▶ there
+//!   └─▶ Redis                              └─▶ refused, or decided here (WhenAway)
+//! ```
+//!
+//! What was granted here stays here until it is given back or its time is over, also when Redis has come
+//! back; meanwhile another node may have the same lock from Redis.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tickwright_core::domain::{LockEvent, LockStatistics};
+use tickwright_core::ledger::{KeeperHealth, WhenAway};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+
+use super::{
+    EVENTS_MAX, LocalLocks, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending,
+    RedisLocks, RedisSettings,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct FallbackLocks {
+    shared: Arc<Shared>,
+    events: broadcast::Sender<LockEvent>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    redis: RedisLocks,
+    local: LocalLocks,
+    when_away: WhenAway,
+    node: String,
+    health: Mutex<KeeperHealth>,
+}
+
+impl Shared {
+    fn trouble(&self) -> Option<String> {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.trouble().map(str::to_owned)
+    }
+
+    fn on_failed(&self, error: &LockError) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if health.on_failed(&error.to_string()) {
+            tracing::warn!(%error, when_away = ?self.when_away, "Redis is away");
+        }
+    }
+
+    fn on_answered(&self) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if health.on_answered() {
+            tracing::info!("Redis is back");
+        }
+    }
+
+    /// Asks Redis, unless it is known to be away.
+    async fn of_redis<T>(&self, asked: Pending<'_, T>) -> Result<T, LockError> {
+        if let Some(trouble) = self.trouble() {
+            return Err(LockError::Away(trouble));
+        }
+        let told = asked.await;
+        if let Err(error @ (LockError::Away(_) | LockError::Unknown(_))) = &told {
+            self.on_failed(error);
+        }
+        told
+    }
+}
+
+impl Drop for FallbackLocks {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl FallbackLocks {
+    /// Locks in Redis, which is looked for every `look`. Must be called within a runtime.
+    pub fn new(settings: RedisSettings, when_away: WhenAway, look: Duration) -> Self {
+        let node = settings.node.clone();
+        let local = LocalLocks::new(&node);
+        let redis = RedisLocks::new(settings);
+        let health = Mutex::default();
+        let shared = Arc::new(Shared { redis, local, when_away, node, health });
+        let events = broadcast::channel(EVENTS_MAX).0;
+        let looking = tokio::spawn(watch(Arc::clone(&shared), look));
+        let passing = [shared.redis.events(), shared.local.events()]
+            .map(|heard| tokio::spawn(pass(heard, events.clone())));
+        Self { shared, events, tasks: passing.into_iter().chain([looking]).collect() }
+    }
+
+    async fn acquire_somewhere(&self, ask: &LockAsk) -> Result<LockGrant, LockError> {
+        let shared = &self.shared;
+        // What was granted here while Redis was away is waited for here.
+        if shared.local.is_held(&ask.key) {
+            return shared.local.acquire(ask).await;
+        }
+        match shared.of_redis(shared.redis.acquire(ask)).await {
+            Err(LockError::Away(_)) if shared.when_away.is_decided_by(&shared.node) => {
+                shared.local.acquire(ask).await
+            }
+            Err(LockError::Away(reason)) => Err(LockError::Away(match &shared.when_away {
+                WhenAway::StaticOwnerOnly(owner) => {
+                    format!("{reason}; meanwhile only node {owner} has locks")
+                }
+                WhenAway::Refuse | WhenAway::LocalOnly => reason,
+            })),
+            told => told,
+        }
+    }
+}
+
+async fn watch(shared: Arc<Shared>, look: Duration) {
+    loop {
+        match shared.redis.check().await {
+            Ok(()) => shared.on_answered(),
+            Err(error) => shared.on_failed(&error),
+        }
+        tokio::time::sleep(look).await;
+    }
+}
+
+async fn pass(mut heard: broadcast::Receiver<LockEvent>, told: broadcast::Sender<LockEvent>) {
+    loop {
+        match heard.recv().await {
+            Ok(event) => drop(told.send(event)),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn sum(one: LockStatistics, other: LockStatistics) -> LockStatistics {
+    LockStatistics {
+        grants: one.grants + other.grants,
+        reentries: one.reentries + other.reentries,
+        waits: one.waits + other.waits,
+        wait_grants: one.wait_grants + other.wait_grants,
+        timeouts: one.timeouts + other.timeouts,
+        refusals: one.refusals + other.refusals,
+        deadlocks: one.deadlocks + other.deadlocks,
+        releases: one.releases + other.releases,
+        expiries: one.expiries + other.expiries,
+        session_ends: one.session_ends + other.session_ends,
+        extensions: one.extensions + other.extensions,
+    }
+}
+
+impl LockBackend for FallbackLocks {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn acquire<'p>(&'p self, ask: &'p LockAsk) -> Pending<'p, LockGrant> {
+        Box::pin(self.acquire_somewhere(ask))
+    }
+
+    fn unlock<'p>(&'p self, key: &'p str, owner: &'p str, token: u64) -> Pending<'p, u32> {
+        let shared = &self.shared;
+        if shared.local.has(key, owner, token) {
+            return shared.local.unlock(key, owner, token);
+        }
+        Box::pin(shared.of_redis(shared.redis.unlock(key, owner, token)))
+    }
+
+    fn extend<'p>(
+        &'p self,
+        key: &'p str,
+        owner: &'p str,
+        token: u64,
+        ttl: Duration,
+    ) -> Pending<'p, ()> {
+        let shared = &self.shared;
+        if shared.local.has(key, owner, token) {
+            return shared.local.extend(key, owner, token, ttl);
+        }
+        Box::pin(shared.of_redis(shared.redis.extend(key, owner, token, ttl)))
+    }
+
+    fn list(&self) -> Pending<'_, Vec<LockView>> {
+        Box::pin(async move {
+            let mut all = self.shared.local.list().await?;
+            // What Redis keeps cannot be seen while it is away; `trouble` says so.
+            match self.shared.of_redis(self.shared.redis.list()).await {
+                Ok(locks) => all.extend(locks),
+                Err(LockError::Away(_) | LockError::Unknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+            Ok(all)
+        })
+    }
+
+    fn statistics(&self) -> Pending<'_, LockStatistics> {
+        Box::pin(async move {
+            let redis = self.shared.redis.statistics().await?;
+            Ok(sum(redis, self.shared.local.statistics().await?))
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<LockEvent> {
+        self.events.subscribe()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.shared.trouble()
+    }
+}
