@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use tickwright_core::records::Question;
 
 mod deeds;
 mod show;
@@ -60,6 +61,8 @@ pub enum CtlTask {
         /// Which, by the name it has in the tree.
         actor: String,
     },
+    /// Something to look up in the database.
+    Records(Question),
     /// A question to a role.
     Ask {
         /// Whom.
@@ -132,6 +135,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Drain { node, waits, .. } => return deeds::drain(node, *waits, target),
         CtlTask::Promote { node } => return deeds::promote(node.as_deref(), target),
         CtlTask::KillActor { actor } => return deeds::kill_actor(actor, target),
+        CtlTask::Records(question) => return deeds::look_up(question, target),
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),

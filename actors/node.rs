@@ -52,6 +52,7 @@ use crate::kit::{
 use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
+use crate::records::Records;
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
 use crate::source::SourceError;
@@ -76,6 +77,8 @@ pub struct NodeArguments {
     pub clock: Clock,
     /// What must be agreed on, where there is a cluster: exchanges need it.
     pub ledger: Option<LedgerClient>,
+    /// Where it is recorded what happens, if it is.
+    pub records: Option<Records>,
 }
 
 /// One source of a node.
@@ -160,6 +163,7 @@ struct Wiring {
     /// How units on other nodes are reached; none, when all are here.
     transport: Option<Transport>,
     ledger: Option<LedgerClient>,
+    records: Option<Records>,
 }
 
 impl std::fmt::Debug for Wiring {
@@ -212,7 +216,8 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
 
 impl Wiring {
     fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
-        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger } = arguments;
+        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger, records } =
+            arguments;
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
         let strategies: Vec<StrategySpec> =
             config.strategies.iter().map(|each| each.spec()).collect();
@@ -256,6 +261,7 @@ impl Wiring {
             shards,
             transport,
             ledger,
+            records,
         })
     }
 }
@@ -546,6 +552,9 @@ impl Wiring {
     fn exec(&self, finished: &Outlet<()>) -> ChildSpec {
         let (wiring, finished) = (self.clone(), finished.clone());
         let progress: Arc<AtomicU64> = Arc::default();
+        if let Some(records) = &self.records {
+            records.tell_exec(self.member_is_back());
+        }
         self.subtree("exec", self.config.policy(Subtree::Exec), move || {
             // Those who are told before those who tell.
             vec![
@@ -577,6 +586,7 @@ impl Wiring {
                 state: wiring
                     .to(risk::ROLE, |(epoch, state)| RiskMessage::PositionsState(epoch, state)),
                 hello: wiring.member_is_back(),
+                recording: wiring.records.as_ref().map(Records::recording),
             },
         )
     }
@@ -660,6 +670,7 @@ impl Wiring {
                     }),
                     heard: [0, 1].map(|broker| wiring.to_heard(broker)).into(),
                     finished: finished.clone(),
+                    recording: wiring.records.as_ref().map(Records::recording),
                 }
             },
         )

@@ -14,7 +14,7 @@
 //! # Invariants
 //!
 //! 1. A row has a natural key. Writing it again, after a restart, a replay or a failover, changes nothing:
-//!    the first stays ([`OnConflict::Keep`]), or the one with the higher number does
+//!    the first stays ([`OnConflict::Keep`]), or the later one does
 //!    ([`OnConflict::Latest`]).
 //! 2. The buffer gives rows out in the order it took them in, each until it is acknowledged: see
 //!    [`Buffer`].

@@ -58,7 +58,8 @@ const fn optional(mut column: Column) -> Column {
 pub enum OnConflict {
     /// The row that is there stays: both say the same.
     Keep,
-    /// The one with the higher `number` stays.
+    /// The later one stays: by `time_ns`, then by `number`. Numbers alone begin anew when all that was known
+    /// of a run is lost; time does not.
     Latest,
 }
 
@@ -281,12 +282,12 @@ impl Row {
         format!("{key:?}")
     }
 
-    /// Its number, where it has one.
-    fn number(&self) -> Option<i64> {
-        match self.values.get(self.table.place("number")?)? {
+    /// When it became so, and its number, where it has them.
+    fn standing(&self) -> [Option<i64>; 2] {
+        ["time_ns", "number"].map(|name| match self.values.get(self.table.place(name)?)? {
             Value::Integer(number) => Some(*number),
             Value::Null | Value::Float(_) | Value::Text(_) => None,
-        }
+        })
     }
 }
 
@@ -303,7 +304,7 @@ pub fn deduplicated(rows: &[Row]) -> BTreeMap<Table, Vec<&Row>> {
             continue;
         }
         match places.get(&(row.table, row.key())) {
-            Some(&place) if row.number() >= chosen[place].number() => chosen[place] = row,
+            Some(&place) if row.standing() >= chosen[place].standing() => chosen[place] = row,
             Some(_) => {}
             None => {
                 places.insert((row.table, row.key()), chosen.len());
@@ -340,7 +341,7 @@ mod tests {
                 assert!(fits && !column.is_optional, "{} of {table:?}", column.name);
             }
             let needs_number = table.on_conflict() == OnConflict::Latest;
-            assert!(!needs_number || table.place("number").is_some());
+            assert!(!needs_number || table.place("number").and(table.place("time_ns")).is_some());
         }
     }
 
@@ -355,7 +356,7 @@ mod tests {
 
     #[test]
     fn of_one_position_only_the_latest_row_is_written() {
-        let row = |symbol: &str, number| Row {
+        let row = |symbol: &str, time, number| Row {
             table: Table::Positions,
             values: [
                 Value::Text("run".into()),
@@ -363,10 +364,10 @@ mod tests {
                 Value::Text(symbol.into()),
             ]
             .into_iter()
-            .chain([Value::Integer(number)])
+            .chain([Value::Integer(number), Value::Integer(time)])
             .collect(),
         };
-        let rows = [row("X", 1), row("Y", 2), row("X", 4), row("X", 3)];
+        let rows = [row("X", 5, 9), row("Y", 5, 2), row("X", 6, 4), row("X", 6, 3)];
         let chosen = deduplicated(&rows);
         assert_eq!(chosen[&Table::Positions], [&rows[2], &rows[1]]);
     }
