@@ -553,7 +553,8 @@ impl Wiring {
         let (wiring, finished) = (self.clone(), finished.clone());
         let progress: Arc<AtomicU64> = Arc::default();
         if let Some(records) = &self.records {
-            records.tell_exec(self.member_is_back());
+            let room = self.to(risk::ROLE, |()| RiskMessage::Rows);
+            records.tell_exec(self.member_is_back(), room);
         }
         self.subtree("exec", self.config.policy(Subtree::Exec), move || {
             // Those who are told before those who tell.

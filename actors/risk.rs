@@ -54,7 +54,7 @@ const ENTRIES_MAX: usize = 64;
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub enum RiskMessage {
-    /// Clean rows have come that were waited for.
+    /// Clean rows have come that were waited for, or what is recorded has room again.
     Rows,
     /// Signals of a shard.
     Signals(usize, Delivery<SignalBatch>),
@@ -371,6 +371,9 @@ impl RiskState {
     fn go_on(&mut self) -> Result<(), ActorProcessingErr> {
         self.take_rows()?;
         while matches!(self.phase, Phase::Running) {
+            if self.awaits_records() {
+                break;
+            }
             if self.awaits_disk() {
                 self.phase = Phase::Writing;
                 return Ok(());
@@ -416,6 +419,13 @@ impl RiskState {
         Ok(())
     }
 
+    /// Whether exec stands still until the database has taken more. Where inputs are taken by key nothing is
+    /// denied: whoever ran the same again would come to another answer.
+    fn awaits_records(&self) -> bool {
+        let is_full = self.recording.as_ref().is_some_and(Recording::is_full);
+        is_full && !self.arrivals.is_used
+    }
+
     fn records_ticks(&self) -> bool {
         self.recording.as_ref().is_some_and(|recording| recording.ticks.is_some())
     }
@@ -454,6 +464,11 @@ impl RiskState {
     }
 
     fn on_signal(&mut self, signal: &Signal, at: Key) {
+        if let Some(recording) = &self.recording {
+            // What was let through before a restart is let through again.
+            let is_denied = recording.is_full() && !self.lockstep.was_taken_before(at);
+            self.checker.deny_opening(self.arrivals.is_used && is_denied);
+        }
         match self.checker.check(signal, at.frontier) {
             Ok(approved) => {
                 self.lockstep.on_order(at);

@@ -45,9 +45,7 @@ pub enum RecordsCommand {
     Positions(FilterOptions),
     /// Clean ticks, if database.ticks is on
     Ticks(FilterOptions),
-    /// Factor values, if database.factors is on
-    Factors(FilterOptions),
-    /// What operators did
+    /// What nodes did, and what operators were told
     Audit(FilterOptions),
 }
 
@@ -98,7 +96,6 @@ impl RecordsCommand {
             Self::Trades(options) => (Topic::Trades, options),
             Self::Positions(options) => (Topic::Positions, options),
             Self::Ticks(options) => (Topic::Ticks, options),
-            Self::Factors(options) => (Topic::Factors, options),
             Self::Audit(options) => (Topic::Audit, options),
         };
         let options = options.clone();

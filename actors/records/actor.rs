@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
-use tickwright_core::domain::{Backoff, Instrument, SourceId, SymbolId};
-use tickwright_core::records::{Buffer, Drain, Numbered, Row};
+use tickwright_core::domain::{Backoff, Instrument, SourceId, SymbolId, Timestamp};
+use tickwright_core::records::{Buffer, Drain, Numbered, Row, audit_row};
 
 use super::spill::{Left, Spill};
 use super::{Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
-use crate::kit::{Barrier, Directory, RecordedTicks, StoreError};
+use crate::kit::{Barrier, Clock, Directory, RecordedTicks, StoreError};
 
 /// Between two attempts at a database that is away.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
@@ -60,6 +60,9 @@ pub struct RecordsState {
     is_paused: bool,
     /// Whether the spill journal has anything.
     has_spilled: bool,
+    /// When this life began, and how many deeds it has written down.
+    begun: Timestamp,
+    deeds: u64,
     /// What is traded, by source and its number there. One per symbol.
     instruments: BTreeMap<(SourceId, SymbolId), Arc<Instrument>>,
 }
@@ -87,6 +90,8 @@ impl Actor for RecordsActor {
             failures: 0,
             is_paused: false,
             has_spilled: durable > written,
+            begun: Clock::system().now(),
+            deeds: 0,
             instruments: BTreeMap::new(),
         };
         state.arguments.directory.register(ROLE, &myself);
@@ -153,6 +158,12 @@ impl RecordsState {
 
     /// Has written whatever can be, lets go what may, and says how it stands.
     fn go_on(&mut self) {
+        for (deed, detail) in std::mem::take(&mut *lock(&self.arguments.shared.deeds)) {
+            self.deeds += 1;
+            let (node, begun) = (&self.arguments.settings.node, self.begun.as_nanos());
+            let at = Clock::system().now();
+            self.buffer.take(audit_row(node, begun, self.deeds, at, (deed, &detail)));
+        }
         let awaited = self.barriers.back().is_some_and(|(until, _)| *until > self.buffer.durable());
         if (awaited || self.buffer.is_crowded())
             && let Some((rows, last)) = self.buffer.spill()
@@ -275,6 +286,11 @@ impl RecordsState {
         let was_full = std::mem::replace(&mut status.is_full, is_full);
         drop(status);
         shared.is_full.store(is_full, Ordering::Relaxed);
+        if was_full && !is_full {
+            let room = lock(&shared.room).clone();
+            // Exec may be elsewhere, or have ended.
+            let _ = room.map(|room| room.send(()));
+        }
         if is_full != was_full {
             let waiting = self.buffer.waiting();
             shared.say(match is_full {

@@ -84,6 +84,8 @@ pub struct RecordsSettings {
     pub data_dir: PathBuf,
     /// What numbers stand for.
     pub names: Names,
+    /// What this node is called.
+    pub node: String,
 }
 
 impl RecordsSettings {
@@ -110,6 +112,7 @@ impl RecordsSettings {
             drain: section.drain,
             data_dir: PathBuf::from(&config.node.data_dir),
             names,
+            node: config.node.name.clone(),
         }))
     }
 }
@@ -163,7 +166,11 @@ pub(crate) struct Shared {
     database: Mutex<Option<Database>>,
     /// Whom to tell when the actor has started anew.
     exec: Mutex<Option<Outlet<()>>>,
+    /// Whom to tell when there is room again.
+    room: Mutex<Option<Outlet<()>>>,
     starts: AtomicU64,
+    /// What is to be written down beside what exec does. A few in a run.
+    deeds: Mutex<Vec<(&'static str, String)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -209,6 +216,8 @@ impl Records {
                 lock(&shared.status).problem = Some(error.to_string());
             }
         }
+        let run = settings.names.run.clone();
+        lock(&shared.deeds).push(("start", run));
         let settings = Arc::new(settings);
         let directory = Directory::default();
         let statistics = SupervisionStatistics::default();
@@ -245,9 +254,11 @@ impl Records {
         }
     }
 
-    /// Tells `exec` whenever what only memory had is lost: it is to be derived again.
-    pub fn tell_exec(&self, exec: Outlet<()>) {
+    /// Tells `exec` whenever what only memory had is lost, and is to be derived again; tells it by `room` when
+    /// no longer too much waits.
+    pub fn tell_exec(&self, exec: Outlet<()>, room: Outlet<()>) {
         *lock(&self.shared.exec) = Some(exec);
+        *lock(&self.shared.room) = Some(room);
     }
 
     /// How it stands.
@@ -336,6 +347,7 @@ impl Answer {
 impl Shared {
     fn say(&self, notice: String) {
         tracing::warn!("{notice}");
+        lock(&self.deeds).push(("notice", notice.clone()));
         let mut status = lock(&self.status);
         // An operator reads the last ones.
         if status.notices.len() == 8 {

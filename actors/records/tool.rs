@@ -138,7 +138,8 @@ async fn flush(
         ticks: false,
         drain: config.database.drain,
         data_dir: PathBuf::from(&config.node.data_dir),
-        names: Names::default(),
+        names: Names { run: "flush".into(), ..Names::default() },
+        node: config.node.name.clone(),
     };
     let records = Records::start(config, settings).await?;
     match records.end().await {

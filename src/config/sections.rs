@@ -191,9 +191,7 @@ pub struct DatabaseConfig {
     pub drain: Span,
     /// Whether clean rows are recorded.
     pub ticks: bool,
-    /// Whether factor values are.
-    pub factors: bool,
-    /// Days of both that are kept.
+    /// Days of them that are kept.
     pub days_max: usize,
 }
 
@@ -434,7 +432,6 @@ fn database(s: &Settings) -> DatabaseConfig {
         },
         drain: s.span_ms(&["database", "drain_ms"]),
         ticks: s.switch(&["database", "ticks"]),
-        factors: s.switch(&["database", "factors"]),
         days_max: s.size(&["database", "days_max"]),
     }
 }

@@ -1,4 +1,4 @@
-//! Days of event time, by which ticks and factor values are kept and forgotten.
+//! Days of event time, by which ticks are kept and forgotten.
 
 use std::fmt;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Day, Row, Table, Value};
 use crate::domain::{
-    AccountId, BrokerId, Fill, Instrument, Key, Kind, Money, Order, OrderId, Position, Price,
-    Quantity, Side, StrategyId, TickBatch, Timestamp,
+    AccountId, BrokerId, Fill, Instrument, Kind, Money, Order, OrderId, Position, Price, Quantity,
+    Side, StrategyId, TickBatch, Timestamp,
 };
 
 /// Something that is to be written down.
@@ -212,22 +212,6 @@ impl Names {
             ],
         })
     }
-
-    /// The row of one factor's value; none of one that is no number yet.
-    pub fn factor(&self, key: Key, factor: &str, symbol: &str, value: f64) -> Option<Row> {
-        value.is_finite().then(|| Row {
-            table: Table::Factors(Day::of(key.frontier)),
-            values: vec![
-                self.run(),
-                Value::Integer(i64::from(key.source.0)),
-                Value::unsigned(key.sequence),
-                Value::Text(factor.into()),
-                time(key.frontier),
-                Value::Text(symbol.into()),
-                Value::Float(value),
-            ],
-        })
-    }
 }
 
 /// The row of a deed: something an operator, or a node, did.
@@ -254,7 +238,7 @@ pub fn audit_row(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{InstrumentIndex, Instruments, SourceId, Symbol};
+    use crate::domain::{InstrumentIndex, Instruments, Key, SourceId, Symbol};
 
     fn instrument() -> Arc<Instrument> {
         Arc::new(Instruments::default().resolve(&Symbol::new("X.OANDA").unwrap()))
@@ -317,9 +301,6 @@ mod tests {
             let row = names.row(&Numbered { number: 1, happening });
             assert_eq!(row.values.len(), row.table.columns().len(), "{row:?}");
         }
-        let row = names.factor(id().key, "sma(3)", "X", 1.5).unwrap();
-        assert_eq!(row.values.len(), row.table.columns().len());
-        assert_eq!(names.factor(id().key, "sma(3)", "X", f64::NAN), None);
         let row = audit_row("n", 1, 2, at, ("drain", "node-2"));
         assert_eq!(row.values.len(), row.table.columns().len());
     }

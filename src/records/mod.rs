@@ -1,4 +1,4 @@
-//! What is written down for people: orders, fills, positions, ticks, factor values and deeds, as rows of a
+//! What is written down for people: orders, fills, positions, ticks and deeds, as rows of a
 //! database.
 //!
 //! ```text
@@ -18,7 +18,7 @@
 //!    ([`OnConflict::Latest`]).
 //! 2. The buffer gives rows out in the order it took them in, each until it is acknowledged: see
 //!    [`Buffer`].
-//! 3. A table of ticks or factors holds one day of event time, so that forgetting a day is dropping it.
+//! 3. A table of ticks holds one day of event time, so that forgetting a day is dropping it.
 
 mod buffer;
 mod day;

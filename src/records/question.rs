@@ -21,8 +21,6 @@ pub enum Topic {
     Positions,
     /// Clean rows.
     Ticks,
-    /// Factor values.
-    Factors,
     /// What operators and nodes did.
     Audit,
 }
@@ -93,7 +91,6 @@ impl Topic {
             Self::Trades => "trades",
             Self::Positions => "positions",
             Self::Ticks => "ticks",
-            Self::Factors => "factors",
             Self::Audit => "deeds",
         }
     }
@@ -105,7 +102,7 @@ impl Topic {
             Self::Trades => Some(Table::Fills),
             Self::Positions => Some(Table::Positions),
             Self::Audit => Some(Table::Audit),
-            Self::Ticks | Self::Factors => None,
+            Self::Ticks => None,
         }
     }
 
@@ -117,7 +114,6 @@ impl Topic {
             Self::Positions => Table::Positions,
             Self::Audit => Table::Audit,
             Self::Ticks => Table::Ticks(day),
-            Self::Factors => Table::Factors(day),
         }
     }
 
@@ -133,7 +129,7 @@ impl Topic {
                 columns.push(other("remaining", ColumnKind::Decimal));
             }
             Self::Trades => columns.push(other("strategy", ColumnKind::Name)),
-            Self::Positions | Self::Ticks | Self::Factors | Self::Audit => {}
+            Self::Positions | Self::Ticks | Self::Audit => {}
         }
         columns
     }

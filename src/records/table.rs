@@ -78,8 +78,6 @@ pub enum Table {
     Audit,
     /// Clean rows of a day.
     Ticks(Day),
-    /// Factor values of a day.
-    Factors(Day),
 }
 
 const ORDERS: &[Column] = &[
@@ -154,16 +152,6 @@ const TICKS: &[Column] = &[
     optional(decimal("ask_quantity")),
 ];
 
-const FACTORS: &[Column] = &[
-    name("run"),
-    integer("source"),
-    integer("sequence"),
-    name("factor"),
-    integer("time_ns"),
-    name("symbol"),
-    column("value", ColumnKind::Float),
-];
-
 impl Table {
     /// Those that are there from the start, one for all days.
     pub const LASTING: [Self; 5] =
@@ -178,7 +166,6 @@ impl Table {
             Self::Positions => "tickwright_positions".into(),
             Self::Audit => "tickwright_audit".into(),
             Self::Ticks(day) => format!("tickwright_ticks_{day}"),
-            Self::Factors(day) => format!("tickwright_factors_{day}"),
         }
     }
 
@@ -186,9 +173,6 @@ impl Table {
     pub fn parse(name: &str) -> Option<Self> {
         if let Some(day) = name.strip_prefix("tickwright_ticks_") {
             return Day::parse(day).map(Self::Ticks);
-        }
-        if let Some(day) = name.strip_prefix("tickwright_factors_") {
-            return Day::parse(day).map(Self::Factors);
         }
         Self::LASTING.into_iter().find(|table| table.name() == name)
     }
@@ -202,7 +186,6 @@ impl Table {
             Self::Positions => POSITIONS,
             Self::Audit => AUDIT,
             Self::Ticks(_) => TICKS,
-            Self::Factors(_) => FACTORS,
         }
     }
 
@@ -210,7 +193,7 @@ impl Table {
     pub const fn key_columns(self) -> usize {
         match self {
             Self::Orders | Self::OrderEnds => 2,
-            Self::Fills | Self::Factors(_) => 4,
+            Self::Fills => 4,
             Self::Positions | Self::Audit | Self::Ticks(_) => 3,
         }
     }
@@ -219,12 +202,9 @@ impl Table {
     pub const fn on_conflict(self) -> OnConflict {
         match self {
             Self::Positions => OnConflict::Latest,
-            Self::Orders
-            | Self::OrderEnds
-            | Self::Fills
-            | Self::Audit
-            | Self::Ticks(_)
-            | Self::Factors(_) => OnConflict::Keep,
+            Self::Orders | Self::OrderEnds | Self::Fills | Self::Audit | Self::Ticks(_) => {
+                OnConflict::Keep
+            }
         }
     }
 
@@ -320,7 +300,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Table> {
-        let days = [Table::Ticks(Day(20_000)), Table::Factors(Day(20_000))];
+        let days = [Table::Ticks(Day(20_000))];
         Table::LASTING.into_iter().chain(days).collect()
     }
 

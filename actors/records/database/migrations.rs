@@ -2,10 +2,18 @@
 //!
 //! Each step is recorded once it is done. Steps may be repeated: two nodes that start at once both take them.
 
+use std::time::Duration;
+
 use tickwright_core::records::{ColumnKind, Table, Value};
 
 use super::backend::Statement;
 use super::{Database, DatabaseError, sql};
+
+/// How often it is tried.
+const ATTEMPTS: u32 = 5;
+
+/// Before it is tried again, times the number of attempts.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The table of steps that were taken.
 const STEPS: &str = "tickwright_migrations";
@@ -19,6 +27,21 @@ pub(super) const LATEST: i64 = 1;
 impl Database {
     /// Takes all steps that were not taken yet; returns what tells this database from others.
     pub(super) async fn migrate(&self) -> Result<String, DatabaseError> {
+        let mut attempt = 1;
+        loop {
+            match self.try_to_migrate().await {
+                // Two that make the same table at once may both be refused: PostgreSQL's `IF NOT EXISTS`
+                // looks before it makes.
+                Err(DatabaseError::Failed { .. }) if attempt < ATTEMPTS => {
+                    tokio::time::sleep(PAUSE * attempt).await;
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_to_migrate(&self) -> Result<String, DatabaseError> {
         let dialect = self.dialect();
         let (integer, name) =
             (dialect.type_of(ColumnKind::Integer), dialect.type_of(ColumnKind::Name));
@@ -31,14 +54,16 @@ impl Database {
         // Most often there is nothing to do, and perhaps no right to.
         let mut found = match self.rows(latest.clone(), vec![ColumnKind::Integer]).await {
             Ok(rows) => step_of(&rows),
-            Err(DatabaseError::Failed { .. }) => {
-                for sql in [steps, about] {
-                    self.run(vec![Statement::once(sql)]).await?;
-                }
-                step_of(&self.rows(latest, vec![ColumnKind::Integer]).await?)
-            }
+            Err(DatabaseError::Failed { .. }) => 0,
             Err(error) => return Err(error),
         };
+        if found < LATEST {
+            // Whoever began this may have ended between the two.
+            for sql in [steps, about] {
+                self.run(vec![Statement::once(sql)]).await?;
+            }
+            found = step_of(&self.rows(latest, vec![ColumnKind::Integer]).await?);
+        }
         if found > LATEST {
             return Err(DatabaseError::Newer { place: self.place(), found, known: LATEST });
         }

@@ -7,7 +7,7 @@
 //! Every call has a deadline. A pool that failed or was late is not used again: what a connection was about
 //! is not known then. Whoever holds a [`Database`] opens another.
 //!
-//! Ticks and factor values are in a table for each day of event time, in all three: to forget a day is to
+//! Ticks are in a table for each day of event time, in all three: to forget a day is to
 //! drop a table, which costs nothing, where deleting rows would cost as much as writing them. PostgreSQL's
 //! own partitions would do the same there only.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tickwright_core::config::DatabaseKind;
 use tickwright_core::records::{
-    Column, ColumnKind, Day, FilterError, Question, Row, Table, Topic, Value, deduplicated,
+    Column, ColumnKind, Day, FilterError, Question, Row, Table, Value, deduplicated,
 };
 use tokio::time::timeout;
 
@@ -107,7 +107,7 @@ pub struct DatabaseSettings {
     pub connections_max: u32,
     /// How long anything may take.
     pub timeout: Duration,
-    /// Days of ticks and factor values that are kept.
+    /// Days of ticks that are kept.
     pub days_max: usize,
 }
 
@@ -168,7 +168,7 @@ impl Database {
         let mut database = Self { settings, backend, days, identity };
         database.identity = database.migrate().await?;
         let tables = database.tables().await?;
-        let of_day = |table: &Table| matches!(table, Table::Ticks(_) | Table::Factors(_));
+        let of_day = |table: &Table| matches!(table, Table::Ticks(_));
         *database.lock_days() = tables.into_iter().filter(of_day).collect();
         Ok(database)
     }
@@ -232,7 +232,7 @@ impl Database {
 
     /// Makes the table of a day, and returns whether it was not there.
     async fn make_day(&self, table: Table) -> Result<bool, DatabaseError> {
-        let is_of_day = matches!(table, Table::Ticks(_) | Table::Factors(_));
+        let is_of_day = matches!(table, Table::Ticks(_));
         if !is_of_day || self.lock_days().contains(&table) {
             return Ok(false);
         }
@@ -245,25 +245,14 @@ impl Database {
 
     /// Drops what is older than the days that are kept.
     async fn forget_days(&self) -> Result<(), DatabaseError> {
-        for topic in [Topic::Ticks, Topic::Factors] {
-            for day in Day::forgotten(&self.days_of(topic), self.settings.days_max) {
-                let table = topic.table_of(day);
-                self.lock_days().remove(&table);
-                let sql = format!("DROP TABLE IF EXISTS {}", table.name());
-                self.run(vec![Statement::once(sql)]).await?;
-            }
+        let days: Vec<Day> = self.lock_days().iter().filter_map(day_of).collect();
+        for day in Day::forgotten(&days, self.settings.days_max) {
+            let table = Table::Ticks(day);
+            self.lock_days().remove(&table);
+            let sql = format!("DROP TABLE IF EXISTS {}", table.name());
+            self.run(vec![Statement::once(sql)]).await?;
         }
         Ok(())
-    }
-
-    /// The days there are tables for.
-    fn days_of(&self, topic: Topic) -> Vec<Day> {
-        let days = self.lock_days();
-        let day = |table: &Table| match (topic, table) {
-            (Topic::Ticks, Table::Ticks(day)) | (Topic::Factors, Table::Factors(day)) => Some(*day),
-            _ => None,
-        };
-        days.iter().filter_map(day).collect()
     }
 
     /// The tables that are there.
@@ -328,13 +317,7 @@ impl Database {
             None => {
                 // Others may have written meanwhile.
                 let tables = self.tables().await?;
-                let day = |table: Table| match (topic, table) {
-                    (Topic::Ticks, Table::Ticks(day)) | (Topic::Factors, Table::Factors(day)) => {
-                        Some(day)
-                    }
-                    _ => None,
-                };
-                filter.days(&tables.into_iter().filter_map(day).collect::<Vec<Day>>())
+                filter.days(&tables.iter().filter_map(day_of).collect::<Vec<Day>>())
             }
         };
         let Some(statement) = sql::question(self.dialect(), *topic, filter, &days)? else {
@@ -351,6 +334,11 @@ impl Database {
         // What does not close in time is closed by being dropped.
         let _ = timeout(self.settings.timeout, self.backend.close()).await;
     }
+}
+
+/// The day that `table` is of.
+fn day_of(table: &Table) -> Option<Day> {
+    if let Table::Ticks(day) = table { Some(*day) } else { None }
 }
 
 /// `call`, within the time that anything may take.
