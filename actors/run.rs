@@ -216,7 +216,7 @@ pub async fn run_until(
         tracing::debug!(%error, "the tree had ended");
     }
     let unrecorded = match &records {
-        Some(records) => records.end().await,
+        Some(records) => Box::pin(records.end()).await,
         None => None,
     };
     let report = report?;
@@ -253,7 +253,7 @@ pub(crate) async fn start_records(
     let run = format!("{}-{}", config.pipeline.run, &hasher.finalize().to_hex()[..8]);
     let settings = RecordsSettings::of(config, run).map_err(RecordsError::from)?;
     Ok(match settings {
-        Some(settings) => Some(Records::start(config, settings).await?),
+        Some(settings) => Some(Box::pin(Records::start(config, settings)).await?),
         None => None,
     })
 }

@@ -334,7 +334,7 @@ impl Share {
         let _ = self.stop.send(());
         let _ = self.task.await;
         if let Some(records) = self.records
-            && let Some(left) = records.end().await
+            && let Some(left) = Box::pin(records.end()).await
         {
             tracing::warn!("{left}");
         }

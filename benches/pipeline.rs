@@ -243,6 +243,7 @@ fn run_actors(
         chaos: Chaos::default(),
         clock: Clock::system(),
         ledger: None,
+        records: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

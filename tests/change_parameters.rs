@@ -93,6 +93,7 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, G
         chaos: Chaos::new(panics.iter().map(panic).collect()),
         clock: Clock::system(),
         ledger: None,
+        records: None,
     };
     (node::start(arguments).await.unwrap(), gate)
 }

@@ -4,6 +4,7 @@
 
 mod common;
 mod databases;
+mod processes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Scratch, draw, finish};
 use databases::{Kind, Server};
+use processes::{Node, until};
+use tickwright::ctl::CtlTask;
 use tickwright::records::database::{Database, DatabaseError, DatabaseSettings, DatabaseUrl, copy};
 use tickwright_core::domain::Timestamp;
 use tickwright_core::records::{Filter, Question, Row, Table, Topic, Value, audit_row};
@@ -157,7 +160,7 @@ fn writing_twice_is_writing_once(place: &mut Place) {
         for (time, number, counts) in [(10, 1, false), (9, 7, false), (11, 1, true), (11, 1, true)]
         {
             let row = position("X.Y", time, number, &format!("{time}.{number}"));
-            database.write(&[row.clone()]).await.unwrap();
+            database.write(std::slice::from_ref(&row)).await.unwrap();
             assert_eq!(all(&database, Table::Positions).await == [row], counts, "{time} {number}");
         }
         // All of a batch, or none: the last row has no key.
@@ -187,7 +190,7 @@ fn questions_are_answered(place: &mut Place) {
                 let answer = database.ask(&question).await.unwrap();
                 let number = |row: &Vec<Value>| match row[2] {
                     Value::Integer(number) => number,
-                    _ => panic!("{row:?}"),
+                    Value::Null | Value::Float(_) | Value::Text(_) => panic!("{row:?}"),
                 };
                 answer.rows.iter().map(number).collect::<Vec<i64>>()
             }
@@ -345,7 +348,7 @@ fn a_deleted_file_is_noticed_and_what_can_be_is_rebuilt() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut process = scratch.start(scratch.command(&arguments));
     let deadline = Instant::now() + PATIENCE;
-    let has_orders = || path.exists() && recorded(&url)[&Table::Orders].len() > 20;
+    let has_orders = || path.is_file() && recorded(&url)[&Table::Orders].len() > 20;
     while !has_orders() {
         assert!(process.ends_within(Duration::from_millis(20)).is_none(), "{:?}", process.said());
         assert!(Instant::now() < deadline, "{:?}", process.said());
@@ -429,6 +432,61 @@ fn an_outage_loses_nothing(server: &mut Server) {
     let ended = scratch.run(&flush);
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert_eq!(recorded(&url), undisturbed());
+}
+
+/// Asked of a node without a database, which passes it on to the one that has one.
+#[test]
+fn tools_ask_whichever_node_has_a_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("records.sqlite").display());
+    let mut nodes = ["exec-1", "other-1"].map(Node::new);
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    for (node, roles) in nodes.iter_mut().zip(["data,calc,exec,control", "control"]) {
+        let mut sets = vec![
+            format!("cluster.seeds={}", seeds.join(",")),
+            format!("node.roles={roles}"),
+            "allocation.strategy=static".to_owned(),
+            "allocation.static=source/*=exec-1,shard/*=exec-1,exec=exec-1".to_owned(),
+        ];
+        if roles.contains("exec") {
+            sets.extend(["database.kind=sqlite".to_owned(), format!("database.url={url}")]);
+            sets.extend(["pipeline.input=simulator", "simulator.ticks=20000"].map(str::to_owned));
+        }
+        node.options.extend(sets.into_iter().flat_map(|set| ["--set".to_owned(), set]));
+        node.start();
+    }
+    for node in &mut nodes {
+        node.is_member();
+    }
+    let symbol = Some("BTCUSDT.BINANCE_SPOT".to_owned());
+    let filter = Filter { symbol, limit: Some(3), ..Filter::default() };
+    let question = Question { topic: Topic::Trades, filter };
+    let task = CtlTask::Records(question);
+    let mut found = serde_json::Value::Null;
+    until("trades are found by the other node", || {
+        found = nodes[1].ask(&task, None).unwrap_or_default();
+        found["rows"].as_array().is_some_and(|rows| rows.len() == 3)
+    });
+    let names = found["columns"].as_array().unwrap();
+    let place = names.iter().position(|name| name == "symbol").unwrap();
+    let rows = found["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row[place] == "BTCUSDT.BINANCE_SPOT"), "{found}");
+    let text = tickwright::ctl::text(&task, &found);
+    assert_eq!(text.lines().count(), 4, "{text}");
+    until("deeds are found too", || {
+        let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
+        nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")
+    });
+    // Past what is allowed, in words.
+    let filter = Filter { limit: Some(1_000_000), ..Filter::default() };
+    let task = CtlTask::Records(Question { topic: Topic::Orders, filter });
+    let refused = nodes[1].ask(&task, None).unwrap_err().to_string();
+    assert!(refused.contains("--limit 1000000 is not from 1 to 10000"), "{refused}");
+    nodes[0].kill();
+    until("nobody has a database", || {
+        let asked = nodes[1].ask(&task, None);
+        asked.is_err_and(|error| error.to_string().contains("no node has a database"))
+    });
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Running {
             chaos: Chaos::default(),
             clock: Clock::system(),
             ledger: None,
+            records: None,
         };
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }

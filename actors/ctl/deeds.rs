@@ -45,16 +45,17 @@ fn owners(target: &CtlTarget) -> Result<BTreeMap<String, String>, CtlError> {
 /// Asks whichever node has a database.
 pub(super) fn look_up(question: &Question, target: &CtlTarget) -> Result<Value, CtlError> {
     let body = json!({ "Ask": question }).to_string();
-    exchange_json(target, "POST", "/ask/records".into(), &body).map_err(|error| {
-        match error {
-        CtlError::Refused(reason) if reason.starts_with("nobody serves") => CtlError::Refused(
+    let answer = exchange_json(target, "POST", "/ask/records".into(), &body);
+    if let Err(CtlError::Refused(reason)) = &answer
+        && reason.starts_with("nobody serves")
+    {
+        return Err(CtlError::Refused(
             "no node has a database: set database.kind in the configuration of the nodes, or ask a \
              database itself by `tickwright db`"
                 .into(),
-        ),
-        other => other,
+        ));
     }
-    })
+    answer
 }
 
 pub(super) fn undrain(node: &str, target: &CtlTarget) -> Result<Value, CtlError> {

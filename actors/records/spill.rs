@@ -140,7 +140,7 @@ mod tests {
         let spill = Spill::in_memory();
         assert_eq!(spill.left().unwrap(), Left::default());
         let (told, heard) = channel();
-        spill.put(&rows(11..=1_210), 1_210, Box::new(move |done| drop(told.send(done.is_ok()))));
+        spill.put(&rows(11..=1_210), 1_210, Box::new(move |done| told.send(done.is_ok()).unwrap()));
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [true], "told once, at the end");
         assert_eq!(spill.left().unwrap(), Left { written: 10, durable: 1_210 });
         assert_eq!(spill.after(10).unwrap(), Some((11, rows(11..=510))));
@@ -157,7 +157,7 @@ mod tests {
         let (told, heard) = channel();
         let spill = Spill::open(directory.path()).unwrap();
         spill.know_database("x");
-        spill.put(&rows(1..=3), 3, Box::new(move |done| drop(told.send(done.is_ok()))));
+        spill.put(&rows(1..=3), 3, Box::new(move |done| told.send(done.is_ok()).unwrap()));
         assert!(heard.recv_timeout(std::time::Duration::from_secs(30)).unwrap());
         drop(spill);
         // The thread that writes ends soon after the last handle.

@@ -233,13 +233,13 @@ fn find(kind: Kind) -> Option<PathBuf> {
             let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
             let mut found: Vec<PathBuf> =
                 versions.flatten().map(|version| version.path().join("bin")).collect();
-            found.retain(|path| path.join("postgres").exists() && path.join("initdb").exists());
+            found.retain(|path| path.join("postgres").is_file() && path.join("initdb").is_file());
             found.sort();
             found.pop()
         }
         Kind::Mariadb => {
             let places = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from);
-            places.into_iter().find(|path| path.join("mariadbd").exists())
+            places.into_iter().find(|path| path.join("mariadbd").is_file())
         }
     }
 }
