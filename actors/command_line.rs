@@ -22,6 +22,7 @@ use crate::source::live::LiveConfig;
 
 mod cluster;
 mod compare;
+mod database;
 mod exchange;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
 };
 pub use compare::CompareOptions;
+pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
 
 /// The run did what it should.
@@ -91,6 +93,8 @@ pub enum Command {
     Node(NodeOptions),
     /// Ask or tell a running node, and through it any other
     Ctl(CtlOptions),
+    /// Look things up in the database, bring it up to date, or copy it
+    Db(DatabaseOptions),
     /// Make certificates for nodes and tools
     Certs(CertsOptions),
     /// Be a simulated exchange that writes down what it accepts, or read what one has written
@@ -187,6 +191,8 @@ pub enum Task {
     Node(NodeRun),
     /// Ask a running node.
     Ctl(CtlOptions),
+    /// See to the database.
+    Database(DatabaseOptions),
     /// Make certificates.
     Certs(CertsOptions),
     /// Be an exchange, or judge what one has written.
@@ -285,6 +291,7 @@ impl CommandLine {
             Command::Check(options) => prepare_check(&global, options, kinds),
             Command::Node(options) => prepare_node(&global, options, kinds),
             Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
+            Command::Db(options) => prepare_other(&global, &[], Task::Database(options), kinds),
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
             Command::Exchange(options) => {
                 prepare_other(&global, &[], Task::Exchange(options), kinds)

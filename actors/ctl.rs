@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use tickwright_core::records::Question;
 
 mod deeds;
 mod show;
@@ -91,6 +92,8 @@ pub enum CtlTask {
         /// Whether the exchange has it.
         is_there: bool,
     },
+    /// Something to look up in the database.
+    Records(Question),
     /// A question to a role.
     Ask {
         /// Whom.
@@ -170,6 +173,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Release { client_id, is_there } => {
             return deeds::release(client_id, *is_there, target);
         }
+        CtlTask::Records(question) => return deeds::look_up(question, target),
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),

@@ -30,6 +30,7 @@ pub mod node;
 pub mod outcome;
 pub mod positions;
 pub mod program;
+pub mod records;
 pub mod report;
 pub mod risk;
 pub mod router;

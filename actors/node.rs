@@ -54,6 +54,7 @@ use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::locks::LockBackend;
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
+use crate::records::Records;
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
 use crate::router::{self, RouterActor, RouterArguments, RouterMessage};
 use crate::source::SourceError;
@@ -81,6 +82,8 @@ pub struct NodeArguments {
     pub ledger: Option<LedgerClient>,
     /// Who keeps locks, where there is a cluster.
     pub locks: Option<Arc<dyn LockBackend>>,
+    /// Where it is recorded what happens, if it is.
+    pub records: Option<Records>,
 }
 
 /// One source of a node.
@@ -166,6 +169,7 @@ struct Wiring {
     transport: Option<Transport>,
     ledger: Option<LedgerClient>,
     locks: Option<Arc<dyn LockBackend>>,
+    records: Option<Records>,
 }
 
 impl std::fmt::Debug for Wiring {
@@ -218,7 +222,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
 
 impl Wiring {
     fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
-        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger, locks } =
+        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger, locks, records } =
             arguments;
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
         let strategies: Vec<StrategySpec> =
@@ -264,6 +268,7 @@ impl Wiring {
             transport,
             ledger,
             locks,
+            records,
         })
     }
 }
@@ -554,6 +559,10 @@ impl Wiring {
     fn exec(&self, finished: &Outlet<()>) -> ChildSpec {
         let (wiring, finished) = (self.clone(), finished.clone());
         let progress: Arc<AtomicU64> = Arc::default();
+        if let Some(records) = &self.records {
+            let room = self.to(risk::ROLE, |()| RiskMessage::Rows);
+            records.tell_exec(self.member_is_back(), room);
+        }
         self.subtree("exec", self.config.policy(Subtree::Exec), move || {
             // Those who are told before those who tell.
             let mut children = vec![
@@ -599,6 +608,7 @@ impl Wiring {
                 state: wiring
                     .to(risk::ROLE, |(epoch, state)| RiskMessage::PositionsState(epoch, state)),
                 hello: wiring.member_is_back(),
+                recording: wiring.records.as_ref().map(Records::recording),
             },
         )
     }
@@ -682,6 +692,7 @@ impl Wiring {
                     }),
                     heard: [0, 1].map(|broker| wiring.to_heard(broker)).into(),
                     finished: finished.clone(),
+                    recording: wiring.records.as_ref().map(Records::recording),
                 }
             },
         )

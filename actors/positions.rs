@@ -1,13 +1,14 @@
 //! The positions actor: what is held and what it has earned, from the ledger that risk keeps.
 //!
 //! ```text
-//! risk ── Ledger: orders, fills, samples in final order ──▶ Positions
+//! risk ── Ledger: orders, fills, samples in final order ──▶ Positions ── Numbered ──▶ records
 //! ```
 //!
 //! *Failover.* Its state is part of exec's checkpoint. An actor that has just started is blank until
 //! risk begins a new epoch.
 //!
-//! *Delivery.* In lockstep with risk, see [`crate::kit::exec`].
+//! *Delivery.* In lockstep with risk, see [`crate::kit::exec`]. Where all of it is recorded, its part of a
+//! checkpoint is given only once everything before it is certain not to be lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +16,14 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{Instrument, InstrumentIndex, Price};
+use tickwright_core::domain::{
+    AccountId, Fill, Instrument, InstrumentIndex, Money, Order, OrderId, Price, Quantity, Timestamp,
+};
 use tickwright_core::pipeline::positions::{Positions, PositionsConfig};
+use tickwright_core::records::{Happening, Numbered};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry};
-use crate::kit::{Chaos, Directory, Outlet, wire};
+use crate::kit::{Barrier, Chaos, Directory, Outlet, Recording, wire};
 
 /// The role of positions.
 pub const ROLE: &str = "positions";
@@ -56,6 +60,8 @@ pub struct PositionsArguments {
     pub state: Outlet<(Epoch, Vec<u8>)>,
     /// Tells risk that this actor has started.
     pub hello: Outlet<()>,
+    /// Takes what is to be recorded, if anything is.
+    pub recording: Option<Recording>,
 }
 
 impl fmt::Debug for PositionsArguments {
@@ -127,6 +133,7 @@ impl Actor for PositionsActor {
                     Some(bytes) => wire::decode(&bytes)?,
                     None => Book::new(&state.arguments.config),
                 };
+                state.record_all();
             }
             PositionsMessage::Ledger(ledger) if ledger.epoch == state.epoch => {
                 state.enter(ledger)?;
@@ -153,15 +160,24 @@ impl PositionsState {
             }
             book.instruments[index] = Some(listing.instrument);
         }
+        let mut recorded = Recorded::new(self.arguments.recording.is_some());
         for entry in ledger.entries {
             match entry {
                 LedgerEntry::Order(order) => {
                     let instrument = Arc::clone(book.instrument(order.instrument)?);
                     book.positions.on_order(&order, &instrument);
+                    recorded.order(&book.positions, order, instrument);
                 }
                 LedgerEntry::Fill(fill, at) => {
                     let instrument = Arc::clone(book.instrument(fill.instrument)?);
-                    book.positions.on_fill(&fill, &instrument, at);
+                    let before = recorded.realised(&book.positions, &fill);
+                    if book.positions.on_fill(&fill, &instrument, at) {
+                        recorded.fill(&book.positions, (fill, before), instrument, at);
+                    }
+                }
+                LedgerEntry::Closed(order, index, remaining, at) => {
+                    let instrument = Arc::clone(book.instrument(index)?);
+                    recorded.ended(&book.positions, (order, remaining), instrument, at);
                 }
                 LedgerEntry::Sample(at, marks) => {
                     for (index, price) in marks {
@@ -176,12 +192,120 @@ impl PositionsState {
                 }
             }
         }
+        if let Some(recording) = &self.arguments.recording
+            && !recorded.happened.is_empty()
+        {
+            // As below.
+            let _ = recording.happened.send(recorded.happened);
+        }
         self.arguments.chaos.strike("positions", 0, book.positions.counters().orders);
         if ledger.want_state {
-            let bytes = wire::encode(book);
+            let (epoch, bytes) = (self.epoch, wire::encode(&self.book));
+            let state = self.arguments.state.clone();
             // If risk has gone, its successor begins another epoch.
-            let _ = self.arguments.state.send((self.epoch, bytes));
+            let give = move || drop(state.send((epoch, bytes)));
+            match &self.arguments.recording {
+                // Whoever records and has gone has a successor, with which another epoch begins.
+                Some(recording) => drop(recording.barrier.send(Barrier(Box::new(give)))),
+                None => give(),
+            }
         }
         Ok(())
     }
+
+    /// Records what is held at the beginning of an epoch: the database may be new.
+    fn record_all(&self) {
+        let Some(recording) = &self.arguments.recording else { return };
+        let positions = &self.book.positions;
+        let held = positions.holdings().map(|(account, index, _, _)| (account, index));
+        let held: Vec<Numbered> = held
+            .filter_map(|(account, index)| {
+                let instrument = Arc::clone(self.book.instrument(index).ok()?);
+                // Since when is not known any more; a row that knows it is later, and stays.
+                Some(position(positions, account, index, (instrument, Timestamp::default())))
+            })
+            .collect();
+        if !held.is_empty() {
+            let _ = recording.happened.send(held);
+        }
+    }
+}
+
+/// What happened, on its way to the database; nothing, where nothing is recorded.
+struct Recorded {
+    is_wanted: bool,
+    happened: Vec<Numbered>,
+}
+
+impl Recorded {
+    fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, happened: Vec::new() }
+    }
+
+    fn order(&mut self, positions: &Positions, order: Order, instrument: Arc<Instrument>) {
+        if self.is_wanted {
+            let happening = Happening::Order(order, instrument);
+            self.happened.push(Numbered { number: number(positions), happening });
+        }
+    }
+
+    /// What was realised before a fill.
+    fn realised(&self, positions: &Positions, fill: &Fill) -> Money {
+        positions.holding(fill.account, fill.instrument).position.realised
+    }
+
+    fn fill(
+        &mut self,
+        positions: &Positions,
+        (fill, realised_before): (Fill, Money),
+        instrument: Arc<Instrument>,
+        at: Timestamp,
+    ) {
+        if !self.is_wanted {
+            return;
+        }
+        let held = positions.holding(fill.account, fill.instrument).position;
+        let (account, index) = (fill.account, fill.instrument);
+        let happening = Happening::Fill {
+            fill,
+            instrument: Arc::clone(&instrument),
+            at,
+            realised: held.realised - realised_before,
+            position: held.quantity,
+        };
+        self.happened.push(Numbered { number: number(positions), happening });
+        self.happened.push(position(positions, account, index, (instrument, at)));
+    }
+
+    fn ended(
+        &mut self,
+        positions: &Positions,
+        (order, remaining): (OrderId, Quantity),
+        instrument: Arc<Instrument>,
+        at: Timestamp,
+    ) {
+        if self.is_wanted {
+            let happening = Happening::OrderEnded(order, remaining, instrument, at);
+            self.happened.push(Numbered { number: number(positions), happening });
+        }
+    }
+}
+
+/// The place in exec's final order of what was entered last.
+fn number(positions: &Positions) -> u64 {
+    let counters = positions.counters();
+    counters.orders + counters.fills
+}
+
+/// What `account` holds now.
+fn position(
+    positions: &Positions,
+    account: AccountId,
+    index: InstrumentIndex,
+    (instrument, at): (Arc<Instrument>, Timestamp),
+) -> Numbered {
+    let holding = positions.holding(account, index);
+    let (position, fees, fills) = (holding.position, holding.fees, holding.fills);
+    let happening = Happening::Position { account, instrument, position, fees, fills, at };
+    Numbered { number: number(positions), happening }
 }

@@ -19,8 +19,9 @@ use crate::certs::{CertsTask, certify};
 use crate::cluster::{Tls, node_name};
 use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
-    CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, EXIT_BROKEN,
-    EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ExchangeOptions, NodeRun, Prepared, RunTask, Task, key_list,
+    CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, DatabaseCommand,
+    DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ExchangeOptions, NodeRun,
+    Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::ctl::{self, CtlTarget, CtlTask};
@@ -30,6 +31,7 @@ use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
 };
 use crate::outcome;
+use crate::records::tool::{self, DatabaseDone, DatabaseTask};
 use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
@@ -64,6 +66,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         }
         Task::Node(run) => be_a_node(config, kinds, run),
         Task::Ctl(options) => ask_a_node(&config, options, json),
+        Task::Database(options) => see_to_database(&config, options, json),
         Task::Certs(options) => make_certificates(options),
         Task::Exchange(options) => be_an_exchange(&config, *options, json),
         Task::Compare(task) => compare_nodes(config, kinds, *task, json),
@@ -118,6 +121,7 @@ fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
 
 fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
     let CtlOptions { node, on, timeout_ms, command } = options;
+    let mut is_csv = false;
     let task = match command {
         CtlCommand::Status => CtlTask::Status,
         CtlCommand::Members => CtlTask::Members,
@@ -138,6 +142,11 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Release { client_id, there, not_there: _ } => {
             CtlTask::Release { client_id, is_there: there }
         }
+        CtlCommand::Records(command) => {
+            let (question, csv) = command.question();
+            is_csv = csv;
+            CtlTask::Records(question)
+        }
         CtlCommand::Ask(message) => CtlTask::Ask { role: message.role, body: message.body },
         CtlCommand::Tell(message) => CtlTask::Tell { role: message.role, body: message.body },
     };
@@ -154,7 +163,42 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
     let url = node.unwrap_or_else(|| format!("{scheme}://{address}"));
     match ctl::ask(&task, &CtlTarget { url, on, patience: timeout_ms, tls }) {
         Ok(answer) if json => println!("{answer}"),
+        Ok(answer) if is_csv => print!("{}", tool::csv(&answer)),
         Ok(answer) => print!("{}", ctl::text(&task, &answer)),
+        Err(error) => {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+    }
+    EXIT_OK
+}
+
+fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 {
+    let mut is_csv = false;
+    let task = match options.command {
+        DatabaseCommand::Migrate => DatabaseTask::Migrate,
+        DatabaseCommand::Flush => DatabaseTask::Flush,
+        DatabaseCommand::Copy { from, to } => {
+            DatabaseTask::Copy { from: from.reveal().into(), to: to.reveal().into() }
+        }
+        DatabaseCommand::Ask(command) => {
+            let (question, csv) = command.question();
+            is_csv = csv;
+            DatabaseTask::Ask(question)
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    match runtime.block_on(tool::run(config, task)) {
+        Ok(DatabaseDone::Told(text)) => println!("{text}"),
+        Ok(DatabaseDone::Found(answer)) if json => println!("{answer}"),
+        Ok(DatabaseDone::Found(answer)) if is_csv => print!("{}", tool::csv(&answer)),
+        Ok(DatabaseDone::Found(answer)) => print!("{}", tool::table(&answer)),
         Err(error) => {
             eprintln!("{error}");
             return EXIT_USAGE;
@@ -364,6 +408,9 @@ async fn run_here(
     }
     match outcome {
         Ok(outcome) => {
+            if let Some(unrecorded) = &outcome.unrecorded {
+                eprintln!("{unrecorded}");
+            }
             if let Some(path) = &outcome.set_aside {
                 let path = path.display();
                 eprintln!("a damaged journal was moved to {path}; the run began anew");

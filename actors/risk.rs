@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, InstrumentIndex, Key, KillSwitch, Kind, Price,
-    Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch, Timestamp, TopOfBook,
+    BrokerEvent, BrokerEventKind, Definition, Instrument, InstrumentIndex, Key, KillSwitch, Kind,
+    Price, Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
 use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run, SignalBatch};
@@ -37,7 +37,7 @@ use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run,
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
     ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Handover,
-    Inbox, Outlet, StageReport, StageSettings, StageStreams, Stored,
+    Inbox, Outlet, RecordedTicks, Recording, StageReport, StageSettings, StageStreams, Stored,
 };
 
 use arrivals::Arrivals;
@@ -54,7 +54,7 @@ const ENTRIES_MAX: usize = 64;
 /// Everything the mailbox holds.
 #[derive(Debug, RactorMessage)]
 pub enum RiskMessage {
-    /// Clean rows have come that were waited for.
+    /// Clean rows have come that were waited for, or what is recorded has room again.
     Rows,
     /// Signals of a shard.
     Signals(usize, Delivery<SignalBatch>),
@@ -135,6 +135,8 @@ pub struct RiskArguments {
     pub heard: Vec<Option<Outlet<BrokerEvent>>>,
     /// Told once everything has been handled and stored.
     pub finished: Outlet<()>,
+    /// Takes what is to be recorded, if anything is.
+    pub recording: Option<Recording>,
 }
 
 impl fmt::Debug for RiskArguments {
@@ -164,6 +166,7 @@ pub struct RiskState {
     restore_positions: Outlet<(Epoch, Option<Vec<u8>>)>,
     heard: Vec<Option<Outlet<BrokerEvent>>>,
     finished: Outlet<()>,
+    recording: Option<Recording>,
     checkpoints: Checkpoints,
     /// Up to where each input was done at checkpoints that are not trimmed yet. As many as those.
     inputs_at: VecDeque<(Key, Positions)>,
@@ -177,6 +180,8 @@ pub struct RiskState {
     /// Symbols that the router has not been told of, and positions neither.
     unlisted_router: Vec<Listing>,
     unlisted_positions: Vec<Listing>,
+    /// Nor whoever records rows.
+    unlisted_ticks: Vec<(SourceId, SymbolId, Arc<Instrument>)>,
     /// For the router, not sent yet.
     inputs: Vec<RouterInput>,
     /// For positions, not sent yet.
@@ -233,6 +238,7 @@ impl Actor for RiskActor {
             restore_positions,
             heard,
             finished,
+            recording,
         } = arguments;
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
         let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
@@ -252,6 +258,7 @@ impl Actor for RiskActor {
             restore_positions,
             heard,
             finished,
+            recording,
             checkpoints,
             inputs_at: VecDeque::new(),
             handover: Handover::default(),
@@ -263,6 +270,7 @@ impl Actor for RiskActor {
             listed: Vec::new(),
             unlisted_router: Vec::new(),
             unlisted_positions: Vec::new(),
+            unlisted_ticks: Vec::new(),
             inputs: Vec::new(),
             entries: Vec::new(),
             is_router_told: false,
@@ -372,6 +380,9 @@ impl RiskState {
         let index = self.checker.define(source, definition);
         self.listed.push((source, symbol, index));
         let instrument = Arc::clone(self.checker.instrument(index));
+        if self.records_ticks() {
+            self.unlisted_ticks.push((source, symbol, Arc::clone(&instrument)));
+        }
         let listing = Listing { source, symbol, index, instrument };
         self.unlisted_router.push(listing.clone());
         self.unlisted_positions.push(listing);
@@ -381,6 +392,9 @@ impl RiskState {
     fn go_on(&mut self) -> Result<(), ActorProcessingErr> {
         self.take_rows()?;
         while matches!(self.phase, Phase::Running) {
+            if self.awaits_records() {
+                break;
+            }
             if self.awaits_disk() {
                 self.phase = Phase::Writing;
                 return Ok(());
@@ -427,7 +441,25 @@ impl RiskState {
         Ok(())
     }
 
-    fn on_rows(&mut self, block: &TickBatch, rows: std::ops::Range<usize>) {
+    /// Whether exec stands still until the database has taken more. Where inputs are taken by key nothing is
+    /// denied: whoever ran the same again would come to another answer.
+    fn awaits_records(&self) -> bool {
+        let is_full = self.recording.as_ref().is_some_and(Recording::is_full);
+        is_full && !self.arrivals.is_used
+    }
+
+    fn records_ticks(&self) -> bool {
+        self.recording.as_ref().is_some_and(|recording| recording.ticks.is_some())
+    }
+
+    fn on_rows(&mut self, block: &Arc<TickBatch>, rows: std::ops::Range<usize>) {
+        if let Some(ticks) = self.recording.as_ref().and_then(|recording| recording.ticks.as_ref())
+        {
+            let listed = std::mem::take(&mut self.unlisted_ticks);
+            let (block, rows) = (Arc::clone(block), rows.clone());
+            // Whoever is not there says so when it is, and another epoch begins.
+            let _ = ticks.send(RecordedTicks { block, rows, listed });
+        }
         let mut count = 0;
         for row in &block.rows[rows] {
             self.checker.on_tick(block, row);
@@ -454,6 +486,11 @@ impl RiskState {
     }
 
     fn on_signal(&mut self, signal: &Signal, at: Key) {
+        if let Some(recording) = &self.recording {
+            // What was let through before a restart is let through again.
+            let is_denied = recording.is_full() && !self.lockstep.was_taken_before(at);
+            self.checker.deny_opening(self.arrivals.is_used && is_denied);
+        }
         match self.checker.check(signal, at.frontier) {
             Ok(approved) => {
                 self.lockstep.on_order(at);
@@ -516,6 +553,15 @@ impl RiskState {
     }
 
     fn take_effect(&mut self, event: &BrokerEvent) {
+        if self.recording.is_some()
+            && let BrokerEventKind::Closed { remaining } = event.kind
+        {
+            let mut open = self.checker.open_orders().map(|open| open.approved().order());
+            if let Some(order) = open.find(|order| order.id == event.order) {
+                let (instrument, at) = (order.instrument, event.due);
+                self.entries.push(LedgerEntry::Closed(event.order, instrument, remaining, at));
+            }
+        }
         self.checker.on_event(event);
         if let BrokerEventKind::Filled(fill) = event.kind {
             self.entries.push(LedgerEntry::Fill(fill, event.due));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds};
+use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, DatabaseKind, Kinds};
 use tickwright_core::domain::Key;
 
 use crate::ingester::OpenSource;
@@ -18,6 +18,7 @@ use crate::kit::{
     ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, process, wire,
 };
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
+use crate::records::{Records, RecordsError, RecordsSettings};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
@@ -84,6 +85,9 @@ pub enum RunError {
         /// Why not.
         reason: String,
     },
+    /// Nothing can be recorded.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
     /// A stage did not answer.
     #[error("the run is over, but {0}")]
     Unanswered(String),
@@ -125,6 +129,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// Whether it went on from an earlier process.
     pub resumed: bool,
+    /// What the operator must know of the records.
+    pub unrecorded: Option<String>,
     /// A damaged journal that was set aside.
     pub set_aside: Option<PathBuf>,
     /// Rows that an earlier process had read.
@@ -186,6 +192,7 @@ pub async fn run_until(
     if !faults.specs.is_empty() {
         Chaos::quieten_panics();
     }
+    let records = start_records(&config, &input).await?;
     let arguments = NodeArguments {
         config,
         kinds,
@@ -195,6 +202,7 @@ pub async fn run_until(
         clock: Clock::system(),
         ledger: None,
         locks: None,
+        records: records.clone(),
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;
@@ -208,9 +216,14 @@ pub async fn run_until(
     if let Err(error) = stopped {
         tracing::debug!(%error, "the tree had ended");
     }
+    let unrecorded = match &records {
+        Some(records) => Box::pin(records.end()).await,
+        None => None,
+    };
     let report = report?;
     mark_finished(&store)?;
     Ok(Outcome {
+        unrecorded,
         report,
         duration: begun.elapsed(),
         resumed,
@@ -220,6 +233,29 @@ pub async fn run_until(
         restarts_by_child: node.statistics.restarts_by_child(),
         fired: chaos.fired(),
         rss_by_node: BTreeMap::from([(name, process::peak_rss_bytes())]),
+    })
+}
+
+/// What records this run, if anything is to be recorded.
+pub(crate) async fn start_records(
+    config: &Config,
+    input: &Input,
+) -> Result<Option<Records>, RunError> {
+    if config.database.kind == DatabaseKind::None {
+        return Ok(None);
+    }
+    // Rows of other inputs, or of another configuration, are not the same rows.
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&config.fingerprint());
+    for (name, hash) in identify(config, input)? {
+        hasher.update(name.as_bytes());
+        hasher.update(&hash);
+    }
+    let run = format!("{}-{}", config.pipeline.run, &hasher.finalize().to_hex()[..8]);
+    let settings = RecordsSettings::of(config, run).map_err(RecordsError::from)?;
+    Ok(match settings {
+        Some(settings) => Some(Box::pin(Records::start(config, settings)).await?),
+        None => None,
     })
 }
 

@@ -21,6 +21,7 @@ use tickwright_core::config::{
     Chaos as Faults, ChaosKind, ChaosSpec, Config, Kinds, PipelineInput, Subtree,
 };
 use tickwright_core::domain::{Backoff, Key, NodeId, Span};
+use tickwright_core::records::Question;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
@@ -32,9 +33,10 @@ use crate::ledger::LedgerClient;
 use crate::locks::LockBackend;
 use crate::node::units::{PART, UnitEvents};
 use crate::node::{NodeArguments, Units};
+use crate::records::{self, Records};
 use crate::run::{
     FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store,
-    start_error, unconnected,
+    start_error, start_records, unconnected,
 };
 use crate::source::live::LiveConfig;
 
@@ -200,6 +202,7 @@ pub struct Share {
     statistics: SupervisionStatistics,
     is_over: Arc<AtomicBool>,
     copies: Copies,
+    records: Option<Records>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -243,6 +246,7 @@ impl Share {
         if !faults.specs.is_empty() {
             Chaos::quieten_panics();
         }
+        let records = start_records(config, &input).await?;
         let arguments = NodeArguments {
             config: config.clone(),
             kinds,
@@ -252,7 +256,11 @@ impl Share {
             clock: Clock::system(),
             ledger: Some(ledger.clone()),
             locks: Some(locks),
+            records: records.clone(),
         };
+        if let Some(records) = &records {
+            serve_records(network, records.clone());
+        }
         let transport = Transport::new(network.clone());
         let copies = Copies::start(network.clone(), store.clone(), config.stream.replicas);
         let (units, unit_events) = Units::new(arguments, transport)
@@ -301,7 +309,7 @@ impl Share {
         let is_over = Arc::clone(&worker.is_over);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        Ok(Some((Self { statistics, copies, is_over, stop, task }, received)))
+        Ok(Some((Self { statistics, copies, records, is_over, stop, task }, received)))
     }
 
     /// What its supervisors have seen.
@@ -314,6 +322,11 @@ impl Share {
         self.is_over.load(Ordering::Relaxed)
     }
 
+    /// What records what happens here, if anything does.
+    pub fn records(&self) -> Option<&Records> {
+        self.records.as_ref()
+    }
+
     /// What other nodes keep of the units here.
     pub fn copies(&self) -> &Copies {
         &self.copies
@@ -324,7 +337,53 @@ impl Share {
         // It may have ended by itself.
         let _ = self.stop.send(());
         let _ = self.task.await;
+        if let Some(records) = self.records
+            && let Some(left) = Box::pin(records.end()).await
+        {
+            tracing::warn!("{left}");
+        }
     }
+}
+
+/// What can be asked of the records, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum RecordsCall {
+    /// What is in the database?
+    Ask(Question),
+    /// How do the records stand?
+    Status,
+}
+
+/// Lets tools on any node ask the database of this one.
+fn serve_records(network: &Network, records: Records) {
+    let handler = move |mut request: Request| {
+        let Some(reply) = request.reply.take() else {
+            return Err("the records answer questions; they are told nothing".to_owned());
+        };
+        let call: RecordsCall = match serde_json::from_slice(&request.body) {
+            Ok(call) => call,
+            Err(error) => {
+                reply.refuse(format!("not a question for the records: {error}"));
+                return Err(error.to_string());
+            }
+        };
+        let records = records.clone();
+        tokio::spawn(async move {
+            // It holds its credit until it is answered: that is what bounds these tasks.
+            let _request = request;
+            match call {
+                RecordsCall::Ask(question) => match records.ask(&question).await {
+                    Ok(answer) => reply.answer(answer.to_json().to_string().into_bytes()),
+                    Err(reason) => reply.refuse(reason),
+                },
+                RecordsCall::Status => {
+                    reply.answer(json!(records.status()).to_string().into_bytes());
+                }
+            }
+        });
+        Ok(())
+    };
+    network.register(records::ROLE, None, Arc::new(handler));
 }
 
 /// The allocation that is written down: a cluster of one needs no lines.

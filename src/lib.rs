@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod exchange;
 pub mod ledger;
 pub mod pipeline;
+pub mod records;
 pub mod stream;
 pub mod supervision;
 

@@ -94,6 +94,7 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, G
         clock: Clock::system(),
         ledger: None,
         locks: None,
+        records: None,
     };
     (node::start(arguments).await.unwrap(), gate)
 }

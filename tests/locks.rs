@@ -66,7 +66,8 @@ impl OwnLedger {
             voters: None,
         };
         let (events, _) = Outlet::to_channel();
-        let service = copy.start(settings, Arc::new(Alone), Some(Vec::new()), events).await.unwrap();
+        let service =
+            copy.start(settings, Arc::new(Alone), Some(Vec::new()), events).await.unwrap();
         let since = Instant::now();
         while service.client().session().is_none() {
             assert!(since.elapsed() < PATIENCE, "it gets no session");

@@ -89,6 +89,7 @@ impl Running {
             clock: Clock::system(),
             ledger: None,
             locks: None,
+            records: None,
         };
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }

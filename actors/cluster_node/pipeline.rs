@@ -73,6 +73,12 @@ impl Pipeline {
                 let copies = share.copies().clone();
                 let section = move || serde_json::to_value(copies.logs()).unwrap_or_default();
                 services.show("logs", Arc::new(section));
+                if let Some(records) = share.records().cloned() {
+                    services.show_trees("records", records.statistics().clone());
+                    let section =
+                        move || serde_json::to_value(records.status()).unwrap_or_default();
+                    services.show("records", Arc::new(section));
+                }
                 services.show_trees("pipeline", share.statistics().clone());
                 Ok(Some((Self { share, allocator, owners }, events)))
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::RecordsCommand;
+
 /// Options of `node`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct NodeOptions {
@@ -118,6 +120,9 @@ pub enum CtlCommand {
         #[arg(long)]
         not_there: bool,
     },
+    /// Look things up in the database of whichever node has one.
+    #[command(flatten)]
+    Records(RecordsCommand),
     /// Ask a role on any node, and print its answer
     Ask(MessageOptions),
     /// Tell a role on any node something

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tickwright_core::records::Question;
 
 use super::{CtlError, CtlTarget, escape, exchange_json};
 
@@ -39,6 +40,22 @@ fn owners(target: &CtlTarget) -> Result<BTreeMap<String, String>, CtlError> {
     let rows = ask_ledger(target, &"Allocations".into())?;
     let rows = rows.as_array().cloned().unwrap_or_default();
     Ok(rows.iter().map(|row| (text(&row["resource"]), text(&row["owner"]))).collect())
+}
+
+/// Asks whichever node has a database.
+pub(super) fn look_up(question: &Question, target: &CtlTarget) -> Result<Value, CtlError> {
+    let body = json!({ "Ask": question }).to_string();
+    let answer = exchange_json(target, "POST", "/ask/records".into(), &body);
+    if let Err(CtlError::Refused(reason)) = &answer
+        && reason.starts_with("nobody serves")
+    {
+        return Err(CtlError::Refused(
+            "no node has a database: set database.kind in the configuration of the nodes, or ask a \
+             database itself by `tickwright db`"
+                .into(),
+        ));
+    }
+    answer
 }
 
 pub(super) fn undrain(node: &str, target: &CtlTarget) -> Result<Value, CtlError> {

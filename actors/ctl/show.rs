@@ -67,10 +67,24 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         | CtlTask::Rearm { .. } => {
             format!("{}\n", plain(answer.get("told").unwrap_or(&Value::Null)))
         }
+        CtlTask::Records(_) => records(answer),
         CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
             format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
         }
     }
+}
+
+/// Rows of a database, which come as lists.
+fn records(answer: &Value) -> String {
+    let names = answer["columns"].as_array().cloned().unwrap_or_default();
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    let rows = answer["rows"].as_array().into_iter().flatten();
+    let object = |row: &Value| -> Value {
+        let cells = row.as_array().cloned().unwrap_or_default();
+        let named = names.iter().map(|&name| name.to_owned()).zip(cells);
+        Value::Object(named.collect::<Map<String, Value>>())
+    };
+    table(&names, &rows.map(object).collect())
 }
 
 fn table(columns: &[&str], rows: &Value) -> String {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{
     BrokerEvent, BrokerId, Fill, Instrument, InstrumentIndex, Key, Order, OrderId, Placement,
-    Price, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
+    Price, Quantity, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::ApprovedOrder;
 use tickwright_core::pipeline::venue::BrokerCounters;
@@ -155,6 +155,8 @@ pub enum LedgerEntry {
     Order(Order),
     /// A fill took effect.
     Fill(Fill, Timestamp),
+    /// An order is over, and so much of it did not trade. Told only where it is recorded.
+    Closed(OrderId, InstrumentIndex, Quantity, Timestamp),
     /// Time to value everything, at these prices.
     Sample(Timestamp, Vec<(InstrumentIndex, Price)>),
 }

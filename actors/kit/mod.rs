@@ -12,6 +12,7 @@
 //! | [`Inbox`]       | what an actor need not be woken for                                 |
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
+//! | [`Recording`]   | what people are to find in the database                             |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
 //! | [`Gate`]        | holds sources where a node is to be harmed                          |
@@ -32,6 +33,7 @@ mod link;
 mod log_copy;
 mod outlet;
 pub mod process;
+mod recording;
 mod stage;
 mod store;
 mod streams;
@@ -51,6 +53,7 @@ pub use journal::{Entry, Journal, JournalError, journal_tree};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
+pub use recording::{Barrier, RecordedTicks, Recording};
 pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,
 };

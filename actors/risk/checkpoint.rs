@@ -1,5 +1,7 @@
 //! Exec's checkpoint: its parts gathered, stored, and gone back to.
 
+use std::sync::Arc;
+
 use ractor::{ActorProcessingErr, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{InstrumentIndex, Key, SourceId, SymbolId, Timestamp};
@@ -51,6 +53,12 @@ impl RiskState {
                 (None, None)
             }
         };
+        self.unlisted_ticks.clear();
+        if self.records_ticks() {
+            let instrument = |index| Arc::clone(self.checker.instrument(index));
+            let listed = self.listed.iter().map(|&(source, id, it)| (source, id, instrument(it)));
+            self.unlisted_ticks = listed.collect();
+        }
         if self.arrivals.is_used {
             self.arrivals.log.goes_on_from(&reached)?;
             let arrived = self.arrivals.log.arrived();

@@ -122,6 +122,7 @@ impl Worker {
             duration: self.begun.elapsed(),
             resumed: self.resumed,
             set_aside: self.set_aside.clone(),
+            unrecorded: None,
             resumed_rows: 0,
             restarts: 0,
             restarts_by_child: BTreeMap::new(),

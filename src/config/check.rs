@@ -29,6 +29,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.cluster();
     found.live();
     found.exchanges();
+    found.database();
     found.contradictions
 }
 
@@ -41,6 +42,43 @@ impl Found<'_> {
     fn add(&mut self, paths: &[&[&str]], what: impl Into<String>, fix: impl Into<String>) {
         let paths = paths.iter().map(|names| path(names)).collect();
         self.contradictions.push(Contradiction { paths, what: what.into(), fix: fix.into() });
+    }
+
+    /// A server has an address, said once, and of its own kind.
+    fn database(&mut self) {
+        let kind = self.settings.text(&["database", "kind"]);
+        let given = |key: &str| self.settings.find(&["database", key]).and_then(Value::text);
+        let keys = ["url", "url_file", "url_env"];
+        let said: Vec<&str> = keys.into_iter().filter(|key| given(key).is_some()).collect();
+        let wanted = match kind {
+            "postgres" => "postgres://user@host/database",
+            "mysql" => "mysql://user@host/database",
+            "sqlite" => "sqlite:PATH",
+            _ => return,
+        };
+        if said.len() > 1 {
+            let paths: Vec<[&str; 2]> = said.iter().map(|&key| ["database", key]).collect();
+            let paths: Vec<&[&str]> = paths.iter().map(<[&str; 2]>::as_slice).collect();
+            self.add(&paths, "says where the database is, as another key does", "give one of them");
+        } else if said.is_empty() && kind != "sqlite" {
+            let fix = format!("set database.url, url_file or url_env to {wanted}");
+            self.add(&[&["database", "kind"]], "is a server, and nothing says where it is", fix);
+        }
+        let url = given("url").unwrap_or(wanted);
+        let scheme = url.split(':').next().unwrap_or_default();
+        let fits = match kind {
+            "postgres" => ["postgres", "postgresql"].contains(&scheme),
+            "mysql" => ["mysql", "mariadb"].contains(&scheme),
+            _ => scheme == "sqlite",
+        };
+        if !fits {
+            let paths: [&[&str]; 2] = [&["database", "url"], &["database", "kind"]];
+            self.add(
+                &paths,
+                "is the address of another kind of database",
+                format!("write {wanted}"),
+            );
+        }
     }
 
     /// An exchange has an address and keys, speaks when it likes, and shares exec with no paper broker.

@@ -41,8 +41,9 @@ pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
-    AccountConfig, ClusterConfig, JournalConfig, LiveSection, Merge, NodeConfig, PipelineConfig,
-    PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree, TelemetryConfig, TlsFiles,
+    AccountConfig, ClusterConfig, DatabaseConfig, DatabaseKind, JournalConfig, LiveSection, Merge,
+    NodeConfig, PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree,
+    TelemetryConfig, TlsFiles,
 };
 
 use problem::ConfigProblem as Problem;
@@ -70,6 +71,8 @@ pub struct Config {
     pub stream: StreamConfig,
     /// `[journal]`.
     pub journal: JournalConfig,
+    /// `[database]`.
+    pub database: DatabaseConfig,
     /// `[live]`.
     pub live: LiveSection,
     /// `[[strategy]]`, in their order.

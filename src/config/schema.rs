@@ -175,6 +175,19 @@ pub const KEYS: &[KeySpec] = &[
     switch("journal.keep_arrivals").operational(),
     count("journal.size_max_bytes", "bytes", 1 << 20, i64::MAX).operational(),
     //
+    choice("database.kind", &["none", "sqlite", "postgres", "mysql"]).operational(),
+    text("database.url", DATABASE_URL).optional().operational(),
+    text("database.url_file", PATH).optional().operational(),
+    text("database.url_env", NAME).optional().operational(),
+    count("database.connections_max", "connections", 1, 64).operational(),
+    count("database.timeout_ms", "ms", 10, 600_000).operational(),
+    count("database.batch_rows", "rows", 1, 2_000).operational(),
+    count("database.buffer_rows", "rows", 1, 1 << 24).operational(),
+    count("database.spill_rows_max", "rows", 1, 1 << 40).operational(),
+    count("database.drain_ms", "ms", 0, DAY_MS).operational(),
+    switch("database.ticks").operational(),
+    count("database.days_max", "days", 1, 36_500).operational(),
+    //
     choice("supervision.strategy", RESTART_STRATEGIES).operational(),
     count("supervision.restarts_max", "restarts", 0, 100_000).operational(),
     count("supervision.window_ms", "ms", 1, YEAR_MS).operational(),
@@ -515,6 +528,22 @@ const LIVE_STREAM: Form = Form {
         } else {
             Err(format!("{text:?} is not the name of a stream"))
         }
+    },
+};
+const DATABASE_URL: Form = Form {
+    expects: "an address without a password, such as \"postgres://user@host/database\"",
+    check: |text| match text.split_once("://") {
+        _ if text.starts_with("sqlite:") && text.len() > "sqlite:".len() => Ok(()),
+        Some(("postgres" | "postgresql" | "mysql" | "mariadb", rest)) => {
+            let user = rest.split_once('@').map_or("", |(user, _)| user);
+            let is_secret = user.contains(':') || rest.to_lowercase().contains("password=");
+            match is_secret {
+                true => Err("holds a password; give database.url_file or url_env instead".into()),
+                false => Ok(()),
+            }
+        }
+        // What it is instead may be a secret.
+        _ => Err("begins neither with sqlite:, nor postgres://, nor mysql://".into()),
     },
 };
 const ASSIGNMENT: Form = Form {

@@ -11,6 +11,7 @@ use crate::domain::{
     Symbol, decimal,
 };
 use crate::pipeline::live::{ConnectionPolicy, SnapshotPolicy};
+use crate::records::BufferConfig;
 use crate::supervision::{PolicyConfig, Strategy};
 
 /// `[node]`: this process.
@@ -154,6 +155,44 @@ pub struct JournalConfig {
     pub keep_arrivals: bool,
     /// Size of all together; beyond it ingestion stops loudly.
     pub size_max_bytes: u64,
+}
+
+/// Which database records are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// None: nothing is recorded.
+    None,
+    /// A file.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL or MariaDB.
+    Mysql,
+}
+
+/// `[database]`: what is recorded for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// Which.
+    pub kind: DatabaseKind,
+    /// Where it is, without a password.
+    pub url: Option<String>,
+    /// A file with one line that says where it is.
+    pub url_file: Option<String>,
+    /// The environment variable that says so.
+    pub url_env: Option<String>,
+    /// Connections at once, at most.
+    pub connections_max: u32,
+    /// How long anything asked of it may take.
+    pub timeout: Span,
+    /// How much may wait.
+    pub buffer: BufferConfig,
+    /// How long what waits at the end of a run is waited for.
+    pub drain: Span,
+    /// Whether clean rows are recorded.
+    pub ticks: bool,
+    /// Days of them that are kept.
+    pub days_max: usize,
 }
 
 /// A part of the supervision tree that has its own policy.
@@ -358,6 +397,7 @@ pub(super) fn config(settings: Settings) -> Config {
             keep_arrivals: s.switch(&["journal", "keep_arrivals"]),
             size_max_bytes: s.count(&["journal", "size_max_bytes"]),
         },
+        database: database(s),
         strategies: strategies(s),
         accounts: accounts(s),
         telemetry: TelemetryConfig {
@@ -368,6 +408,32 @@ pub(super) fn config(settings: Settings) -> Config {
         allocation: allocation::section(s),
         locks: locks::section(s),
         settings,
+    }
+}
+
+/// `[database]`.
+fn database(s: &Settings) -> DatabaseConfig {
+    let optional = |name| s.find(&["database", name]).and_then(Value::text).map(str::to_owned);
+    DatabaseConfig {
+        kind: match s.text(&["database", "kind"]) {
+            "sqlite" => DatabaseKind::Sqlite,
+            "postgres" => DatabaseKind::Postgres,
+            "mysql" => DatabaseKind::Mysql,
+            _ => DatabaseKind::None,
+        },
+        url: optional("url"),
+        url_file: optional("url_file"),
+        url_env: optional("url_env"),
+        connections_max: u32::try_from(s.count(&["database", "connections_max"])).unwrap_or(1),
+        timeout: s.span_ms(&["database", "timeout_ms"]),
+        buffer: BufferConfig {
+            rows_max: s.size(&["database", "buffer_rows"]),
+            batch_rows: s.size(&["database", "batch_rows"]),
+            spill_max: s.count(&["database", "spill_rows_max"]),
+        },
+        drain: s.span_ms(&["database", "drain_ms"]),
+        ticks: s.switch(&["database", "ticks"]),
+        days_max: s.size(&["database", "days_max"]),
     }
 }
 

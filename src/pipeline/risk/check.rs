@@ -70,6 +70,9 @@ impl RiskChecker {
         self.check_standing(&candidate)?;
         self.check_time(&candidate)?;
         self.check_slot(&candidate)?;
+        if self.opening_denied && !candidate.reduces {
+            return Err(Denial::of(Code::RecordsFull));
+        }
         Ok((candidate.order, value))
     }
 

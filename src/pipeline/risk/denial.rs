@@ -88,11 +88,13 @@ pub enum DenialCode {
     SlotUnknown,
     /// A cancel for an order that is not open.
     OrderUnknown,
+    /// So much waits to be recorded that nothing may be opened.
+    RecordsFull,
 }
 
 impl DenialCode {
     /// Every code, in the order of the checks.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::InstrumentUnknown,
         Self::SessionClosed,
         Self::PriceMissing,
@@ -131,6 +133,7 @@ impl DenialCode {
         Self::SlotBusy,
         Self::SlotUnknown,
         Self::OrderUnknown,
+        Self::RecordsFull,
     ];
 
     /// The code as reports spell it.
@@ -174,6 +177,7 @@ impl DenialCode {
             Self::SlotBusy => "slot_busy",
             Self::SlotUnknown => "slot_unknown",
             Self::OrderUnknown => "order_unknown",
+            Self::RecordsFull => "records_full",
         }
     }
 
@@ -212,6 +216,7 @@ impl DenialCode {
             | Self::SymbolNotAllowed
             | Self::StateReducing
             | Self::StateHalted
+            | Self::RecordsFull
             | Self::KillSwitch
             | Self::OrderUnknown => "",
         }

@@ -95,6 +95,8 @@ pub(super) struct Arrivals {
     /// Steps taken since [`Lockstep::take_steps`]. Bounded by the credit given out.
     pub(super) steps: Vec<Taken>,
     mismatch: Option<OrderMismatch>,
+    /// The last row that was taken again, by exec's own key.
+    followed: Key,
     /// What has come out.
     pub(super) out: Positions,
 }
@@ -131,6 +133,11 @@ impl Lockstep {
         std::mem::take(&mut self.arrivals.steps)
     }
 
+    /// Whether what stands at `at` was taken before a restart, and is only taken again.
+    pub fn was_taken_before(&self, at: Key) -> bool {
+        !self.arrivals.replayed.is_empty() || at <= self.arrivals.followed
+    }
+
     /// What kept the steps from being taken again, if anything did. Nothing comes out any more.
     pub fn mismatch(&self) -> Option<OrderMismatch> {
         self.arrivals.mismatch
@@ -145,6 +152,7 @@ impl Lockstep {
                 return;
             }
             self.arrivals.replayed.pop_front();
+            self.arrivals.followed = self.arrivals.last;
         }
         if self.arrivals.mismatch.is_some() {
             return;

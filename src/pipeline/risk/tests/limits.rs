@@ -617,6 +617,18 @@ fn the_first_failed_check_is_the_one_that_is_told() {
     assert!(RiskChecker::restore(limits, state).check(&signal, now).is_ok());
 }
 
+/// For as long as what happens cannot be recorded.
+#[test]
+fn what_cannot_be_recorded_opens_nothing_and_still_reduces() {
+    let mut desk = Desk::new(unlimited());
+    desk.hold(A, 5);
+    desk.checker.deny_opening(true);
+    assert_eq!(desk.buy(1), Err(Code::RecordsFull));
+    assert!(desk.sell(1).is_ok(), "it brings the position nearer to zero");
+    desk.checker.deny_opening(false);
+    assert!(desk.buy(1).is_ok());
+}
+
 /// All that a reducing order is spared, at once.
 #[test]
 fn a_reducing_order_passes_what_keeps_exposure_small() {

@@ -1,0 +1,51 @@
+//! How what happens is recorded: outlets for whoever makes it happen.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tickwright_core::domain::{Instrument, SourceId, SymbolId, TickBatch};
+use tickwright_core::records::Numbered;
+
+use super::outlet::Outlet;
+
+/// What is to be done once everything that came before is in the database or in the spill journal.
+pub struct Barrier(pub Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Barrier(..)")
+    }
+}
+
+/// Clean rows of one block.
+#[derive(Clone, Debug)]
+pub struct RecordedTicks {
+    /// The block.
+    pub block: Arc<TickBatch>,
+    /// Which of its rows.
+    pub rows: Range<usize>,
+    /// Symbols that are new, and what they are.
+    pub listed: Vec<(SourceId, SymbolId, Arc<Instrument>)>,
+}
+
+/// Takes what is to be recorded. Clones reach the same.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Orders, fills and positions, in exec's order.
+    pub happened: Outlet<Vec<Numbered>>,
+    /// What waits for all of them.
+    pub barrier: Outlet<Barrier>,
+    /// Clean rows in exec's order, if they are wanted.
+    pub ticks: Option<Outlet<RecordedTicks>>,
+    /// Whether so much waits that nothing may be opened.
+    pub is_full: Arc<AtomicBool>,
+}
+
+impl Recording {
+    /// Whether so much waits for the database that nothing may be opened.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+}

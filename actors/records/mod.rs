@@ -1,0 +1,362 @@
+//! What is recorded of a run, on its way to the database.
+//!
+//! ```text
+//! positions ── Happened ─▶ RecordsActor ─▶ Buffer ─▶ a task per batch ─▶ Database
+//!    risk ───── Ticks ────▶     │            └▶ Spill, on the disk ────▶
+//!    tools ──── Question ───────┴──────────────────────────────────────▶ asked beside it
+//! ```
+//!
+//! *Off the hot path.* Whoever feeds it sends a message and goes on. The actor never waits for the database,
+//! nor for the disk: batches and the spill journal are written by others, one at a time each.
+//!
+//! *Failover.* A checkpoint of exec counts only once every row that came before it is in the database or in
+//! the spill journal ([`crate::kit::Barrier`]). So after any crash the rows that only memory had are derived again with
+//! the orders themselves, and those that were written meanwhile are the same rows: writing is idempotent.
+//! When this actor itself starts anew it tells exec, which goes back to its checkpoint.
+//!
+//! *Delivery.* In the order of exec, at least once; in the database, once.
+//!
+//! *Bounds.* `buffer_rows` in memory, the disk for what is more, and the mailbox by exec, which has no
+//! checkpoint before its rows are taken in. Past `spill_rows_max` [`Recording::is_full`] says so, and risk lets
+//! nothing be opened.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use serde::Serialize;
+use serde_json::json;
+use tickwright_core::config::{Config, DatabaseConfig, Subtree};
+use tickwright_core::records::{BufferConfig, Names, Question, Value};
+use tickwright_core::supervision::Restart;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+mod actor;
+pub mod database;
+mod spill;
+pub mod tool;
+
+pub use actor::{RecordsActor, RecordsMessage};
+pub use database::{Answer, Database, DatabaseError, DatabaseSettings, DatabaseUrl};
+
+use crate::kit::{
+    ChildSpec, Clock, Directory, Outlet, Recording, StoreError, SupervisionStatistics, Supervisor,
+    SupervisorArguments, SupervisorMessage,
+};
+use spill::Spill;
+
+/// The role of records, on this node and among nodes.
+pub const ROLE: &str = "records";
+
+/// How long its supervisor may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// The database cannot be used at all.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The journal of rows that wait cannot be used.
+    #[error(transparent)]
+    Spill(#[from] StoreError),
+    /// The actor could not be started.
+    #[error("the records cannot be started: {0}")]
+    Start(String),
+}
+
+/// What is recorded, and where.
+#[derive(Clone, Debug)]
+pub struct RecordsSettings {
+    /// The database.
+    pub database: DatabaseSettings,
+    /// How much may wait.
+    pub buffer: BufferConfig,
+    /// Whether clean rows are recorded.
+    pub ticks: bool,
+    /// How long what is left at the end is waited for.
+    pub drain: Duration,
+    /// Where the spill journal is.
+    pub data_dir: PathBuf,
+    /// What numbers stand for.
+    pub names: Names,
+    /// What this node is called.
+    pub node: String,
+}
+
+impl RecordsSettings {
+    /// As `config` has it; `run` tells this run from all others. None, if nothing is to be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError`], when it is not known where the database is.
+    pub fn of(config: &Config, run: String) -> Result<Option<Self>, DatabaseError> {
+        let section = &config.database;
+        let Some(database) = database_settings(section, &config.node.data_dir)? else {
+            return Ok(None);
+        };
+        let names = Names {
+            run,
+            strategies: config.strategies.iter().map(|it| it.name.clone()).collect(),
+            accounts: config.accounts.iter().map(|it| it.name.clone()).collect(),
+            brokers: tickwright_core::config::BROKERS.map(str::to_owned).to_vec(),
+        };
+        Ok(Some(Self {
+            database,
+            buffer: section.buffer,
+            ticks: section.ticks,
+            drain: section.drain,
+            data_dir: PathBuf::from(&config.node.data_dir),
+            names,
+            node: config.node.name.clone(),
+        }))
+    }
+}
+
+/// How the database that `section` names is used; none, if it names none.
+///
+/// # Errors
+///
+/// [`DatabaseError`], when it is not known where it is.
+pub fn database_settings(
+    section: &DatabaseConfig,
+    data_dir: &str,
+) -> Result<Option<DatabaseSettings>, DatabaseError> {
+    let url = DatabaseUrl::of(section, data_dir)?;
+    Ok(url.map(|url| DatabaseSettings {
+        url,
+        connections_max: section.connections_max,
+        timeout: section.timeout,
+        days_max: section.days_max,
+    }))
+}
+
+/// How the records stand, for tools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecordsStatus {
+    /// Where the database is, without a password.
+    pub database: String,
+    /// Whether it takes rows.
+    pub is_connected: bool,
+    /// Rows that it has of this process.
+    pub written: u64,
+    /// Rows that wait for it.
+    pub waiting: u64,
+    /// Of those, rows that only memory has.
+    pub in_memory_alone: u64,
+    /// Whether so many wait that nothing may be opened.
+    pub is_full: bool,
+    /// What went wrong last.
+    pub problem: Option<String>,
+    /// What an operator should know.
+    pub notices: Vec<String>,
+}
+
+/// What the actor and those who ask it share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    status: Mutex<RecordsStatus>,
+    is_full: Arc<AtomicBool>,
+    /// Told when something was written, or could not be.
+    changed: Notify,
+    database: Mutex<Option<Database>>,
+    /// Whom to tell when the actor has started anew.
+    exec: Mutex<Option<Outlet<()>>>,
+    /// Whom to tell when there is room again.
+    room: Mutex<Option<Outlet<()>>>,
+    starts: AtomicU64,
+    /// What is to be written down beside what exec does. A few in a run.
+    deeds: Mutex<Vec<(&'static str, String)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The running service of a node; clones reach the same.
+#[derive(Clone)]
+pub struct Records {
+    settings: Arc<RecordsSettings>,
+    shared: Arc<Shared>,
+    directory: Directory,
+    supervisor: ActorRef<SupervisorMessage>,
+    statistics: SupervisionStatistics,
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Records {
+    /// Starts what records for this node. A database that is away is no reason not to start; one that a
+    /// later version has been at is.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordsError`].
+    pub async fn start(config: &Config, settings: RecordsSettings) -> Result<Self, RecordsError> {
+        let spill = Spill::open(&settings.data_dir)?;
+        let shared = Arc::new(Shared::default());
+        lock(&shared.status).database = settings.database.url.to_string();
+        match Database::open(settings.database.clone()).await {
+            Ok(database) => *lock(&shared.database) = Some(database),
+            Err(
+                error @ (DatabaseError::Newer { .. } | DatabaseError::Url | DatabaseError::Kind),
+            ) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database is away: rows wait on the disk for it");
+                lock(&shared.status).problem = Some(error.to_string());
+            }
+        }
+        let run = settings.names.run.clone();
+        lock(&shared.deeds).push(("start", run));
+        let settings = Arc::new(settings);
+        let directory = Directory::default();
+        let statistics = SupervisionStatistics::default();
+        let given = actor::RecordsArguments {
+            settings: Arc::clone(&settings),
+            shared: Arc::clone(&shared),
+            spill,
+            directory: directory.clone(),
+        };
+        let child = ChildSpec::new(ROLE, Restart::Permanent, move |parent| {
+            let given = given.clone();
+            async move { Ok(parent.spawn_linked(None, RecordsActor, given).await?.0.get_cell()) }
+        });
+        let arguments = SupervisorArguments {
+            name: ROLE.into(),
+            policy: config.policy(Subtree::Control),
+            children: vec![child],
+            clock: Clock::system(),
+            statistics: statistics.clone(),
+        };
+        let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
+        let (supervisor, _) = spawned.map_err(|error| RecordsError::Start(error.to_string()))?;
+        Ok(Self { settings, shared, directory, supervisor, statistics })
+    }
+
+    /// Takes what is to be recorded.
+    pub fn recording(&self) -> Recording {
+        let ticks = || Outlet::to_role(&self.directory, ROLE, RecordsMessage::Ticks);
+        Recording {
+            happened: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Happened),
+            barrier: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Barrier),
+            ticks: self.settings.ticks.then(ticks),
+            is_full: Arc::clone(&self.shared.is_full),
+        }
+    }
+
+    /// Tells `exec` whenever what only memory had is lost, and is to be derived again; tells it by `room` when
+    /// no longer too much waits.
+    pub fn tell_exec(&self, exec: Outlet<()>, room: Outlet<()>) {
+        *lock(&self.shared.exec) = Some(exec);
+        *lock(&self.shared.room) = Some(room);
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> RecordsStatus {
+        lock(&self.shared.status).clone()
+    }
+
+    /// What its supervisor has seen.
+    pub fn statistics(&self) -> &SupervisionStatistics {
+        &self.statistics
+    }
+
+    /// Asks the database.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, in words.
+    pub async fn ask(&self, question: &Question) -> Result<Answer, String> {
+        let database = lock(&self.shared.database).clone();
+        let Some(database) = database else {
+            let RecordsStatus { database, waiting, problem, .. } = self.status();
+            let problem = problem.unwrap_or_else(|| "no connection yet".into());
+            return Err(format!("database {database} is away, and {waiting} rows wait: {problem}"));
+        };
+        database.ask(question).await.map_err(|error| error.to_string())
+    }
+
+    /// Waits until nothing waits any more, for as long as `database.drain_ms` says; returns how many rows
+    /// still do.
+    pub async fn drained(&self) -> u64 {
+        let deadline = Instant::now() + self.settings.drain;
+        loop {
+            let changed = self.shared.changed.notified();
+            let waiting = lock(&self.shared.status).waiting;
+            if waiting == 0 || timeout_at(deadline, changed).await.is_err() {
+                return lock(&self.shared.status).waiting;
+            }
+        }
+    }
+
+    /// Ends it in order once everything is in the database, or the time for that is over. Returns what the
+    /// operator must know.
+    pub async fn end(&self) -> Option<String> {
+        let waiting = self.drained().await;
+        let RecordsStatus { database, problem, .. } = self.status();
+        self.stop().await;
+        let directory = self.settings.data_dir.join("records");
+        (waiting > 0).then(|| {
+            format!(
+                "{waiting} rows are not in database {database}: {}; they are in `{}`, and go there with the \
+                 next start, or by `tickwright db flush`",
+                problem.unwrap_or_else(|| "the time for it was over".into()),
+                directory.display()
+            )
+        })
+    }
+
+    /// Ends it in order. What waits is in the spill journal, if a checkpoint relies on it.
+    pub async fn stop(&self) {
+        if let Err(error) = self.supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await {
+            tracing::debug!(%error, "the records had ended");
+        }
+        let database = lock(&self.shared.database).take();
+        if let Some(database) = database {
+            database.close().await;
+        }
+    }
+}
+
+impl Answer {
+    /// As an object for each row, for tools.
+    pub fn to_json(&self) -> serde_json::Value {
+        let columns: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        let value = |value: &Value| match value {
+            Value::Null => serde_json::Value::Null,
+            Value::Integer(number) => json!(number),
+            Value::Float(number) => json!(number),
+            Value::Text(text) => json!(text),
+        };
+        let rows: Vec<Vec<serde_json::Value>> =
+            self.rows.iter().map(|row| row.iter().map(value).collect()).collect();
+        json!({ "columns": columns, "rows": rows })
+    }
+}
+
+impl Shared {
+    fn say(&self, notice: String) {
+        tracing::warn!("{notice}");
+        lock(&self.deeds).push(("notice", notice.clone()));
+        let mut status = lock(&self.status);
+        // An operator reads the last ones.
+        if status.notices.len() == 8 {
+            status.notices.remove(0);
+        }
+        status.notices.push(notice);
+    }
+
+    fn is_restart(&self) -> bool {
+        self.starts.fetch_add(1, Ordering::Relaxed) > 0
+    }
+}
