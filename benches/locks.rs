@@ -61,7 +61,8 @@ impl Line {
     async fn once(&mut self, key: &str) {
         match self {
             Self::Backend(backend) => {
-                let (key, owner) = (key.to_owned(), "bench".to_owned());
+                // An owner of its own, as everybody at work is.
+                let (key, owner) = (key.to_owned(), key.to_owned());
                 let wait = Duration::ZERO;
                 let ask = LockAsk { key, owner, mode: LockMode::Write, ttl: TTL, wait };
                 let grant = backend.acquire(&ask).await.unwrap();

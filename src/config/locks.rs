@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(redis.when_away, WhenAway::StaticOwnerOnly("exec-1".into()));
         assert_eq!(redis.urls, ["redis://127.0.0.1:6379"]);
         for (text, named) in [
-            ("when_away = \"static_owner_only\"", "locks.static_owner"),
+            ("when_away = \"static_owner_only\"", "name a node"),
             ("redis_urls = []", "locks.redis_urls"),
             ("redis_urls = [\"redis://:secret@h:1\"]", "locks.redis_password_file"),
         ] {

@@ -4,12 +4,12 @@
 //! by asking each.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, Value};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::locks::LockError;
@@ -38,7 +38,10 @@ impl fmt::Debug for RedisAddress {
 #[derive(Clone)]
 pub(super) struct Connection {
     address: Arc<RedisAddress>,
+    /// Never held across a wait: everybody looks at it for every request.
     current: Arc<Mutex<Option<MultiplexedConnection>>>,
+    /// Held by whoever connects.
+    connecting: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
 }
 
@@ -60,18 +63,21 @@ pub(super) trait Say<T> {
 impl Connection {
     pub(super) fn new(address: RedisAddress) -> Self {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self { address: Arc::new(address), current: Arc::default(), in_flight }
+        let (current, connecting) = (Arc::default(), Arc::default());
+        Self { address: Arc::new(address), current, connecting, in_flight }
     }
 
     /// Says something once, within the time that a command has.
     pub(super) async fn say<T>(&self, what: &impl Say<T>) -> Result<T, LockError> {
         let patience = self.address.patience;
         let until = Instant::now() + patience;
-        let busy = || LockError::Away("too many requests to Redis are under way".into());
-        let permit = timeout_at(until, self.in_flight.acquire()).await.map_err(|_| busy())?;
-        let _permit = permit.map_err(|_| busy())?;
+        let _permit = self.permit(until).await?;
         let slow = || LockError::Away(format!("Redis was not reached within {patience:?}"));
-        let connection = timeout_at(until, self.connection()).await.map_err(|_| slow())??;
+        let kept = self.current().clone();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => timeout_at(until, self.connection()).await.map_err(|_| slow())??,
+        };
         match timeout_at(until, what.say(connection)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -79,30 +85,46 @@ impl Connection {
                 let is_answer = error.code().is_some();
                 let reason = format!("Redis: {}", error.code().unwrap_or("the connection broke"));
                 tracing::debug!(%error, "Redis");
-                self.forget().await;
+                self.forget();
                 Err(if is_answer { LockError::Away(reason) } else { LockError::Unknown(reason) })
             }
             Err(_) => {
-                self.forget().await;
+                self.forget();
                 Err(LockError::Unknown(format!("Redis gave no answer within {patience:?}")))
             }
         }
     }
 
-    pub(super) async fn forget(&self) {
-        *self.current.lock().await = None;
+    async fn permit(&self, until: Instant) -> Result<SemaphorePermit<'_>, LockError> {
+        if let Ok(permit) = self.in_flight.try_acquire() {
+            return Ok(permit);
+        }
+        let busy = || LockError::Away("too many requests to Redis are under way".into());
+        let permit = timeout_at(until, self.in_flight.acquire()).await.map_err(|_| busy())?;
+        permit.map_err(|_| busy())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next request connects anew.
+    pub(super) fn forget(&self) {
+        *self.current() = None;
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, LockError> {
-        let mut current = self.current.lock().await;
-        if let Some(connection) = &*current {
-            return Ok(connection.clone());
+        let _turn = self.connecting.lock().await;
+        // Somebody else may have connected meanwhile.
+        let kept = self.current().clone();
+        if let Some(connection) = kept {
+            return Ok(connection);
         }
         let mut trouble = Vec::new();
         for url in &self.address.urls {
             match self.connect(url).await {
                 Ok(connection) => {
-                    *current = Some(connection.clone());
+                    *self.current() = Some(connection.clone());
                     return Ok(connection);
                 }
                 Err(reason) => trouble.push(format!("{url}: {reason}")),

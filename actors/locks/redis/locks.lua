@@ -13,6 +13,37 @@
 -- everything, and although a replica that lacks the last ones takes over.
 
 local prefix, what, key, owner = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+
+-- What is asked for most goes without the rest: a lock that is free, for an owner that has nothing, and that
+-- lock given back by it. Redis itself forgets a lock that nobody waits for when its time is over.
+if what == 'acquire' or what == 'unlock' then
+  local at_lock, at_owner, at_last = prefix .. 'lock:' .. key, prefix .. 'owner:' .. owner, prefix .. 'last'
+  local found = redis.call('MGET', at_lock, at_owner, at_last)
+  if what == 'acquire' and not found[1] and not found[2] then
+    local time = redis.call('TIME')
+    local micros, ttl = tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(ARGV[5])
+    local now, last = math.floor(micros / 1000), tonumber(found[3] or '0')
+    local token = micros > last and micros or last + 1
+    local ends, told = now + ttl, string.format('%.0f', token)
+    local hold = { m = ARGV[4], t = token, n = 1, ttl = ttl, e = ends, g = now, k = 0 }
+    redis.call('SET', at_last, told)
+    redis.call('SET', at_lock, cmsgpack.pack({ h = { [owner] = hold }, q = {} }), 'PX', ARGV[5])
+    local life = string.format('%.0f', ttl + 10000)
+    redis.call('SET', at_owner, cmsgpack.pack({ held = { [key] = ends }, since = token }), 'PX', life)
+    return { 'granted', told, '1' }
+  elseif what == 'unlock' and found[1] and found[2] then
+    local lock, one = cmsgpack.unpack(found[1]), cmsgpack.unpack(found[2])
+    local hold = lock.h[owner]
+    local is_only = hold and not next(lock.h, next(lock.h)) and not lock.q[1]
+    local has_only = one.held[key] and not next(one.held, next(one.held))
+    if is_only and has_only and not one.awaited and not one.aborted and hold.n == 1
+      and string.format('%.0f', hold.t) == ARGV[4] then
+      redis.call('DEL', at_lock, at_owner)
+      return { 'released', '0' }
+    end
+  end
+end
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])

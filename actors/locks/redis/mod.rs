@@ -159,7 +159,7 @@ impl RedisLocks {
         match self.connection.say(&Role).await?.as_str() {
             "master" => Ok(()),
             role => {
-                self.connection.forget().await;
+                self.connection.forget();
                 Err(LockError::Away(format!("the Redis server is a {role} now")))
             }
         }
