@@ -445,12 +445,13 @@ fn tools_ask_whichever_node_has_a_database() {
         let mut sets = vec![
             format!("cluster.seeds={}", seeds.join(",")),
             format!("node.roles={roles}"),
+            "simulator.ticks=20000".to_owned(),
             "allocation.strategy=static".to_owned(),
             "allocation.static=source/*=exec-1,shard/*=exec-1,exec=exec-1".to_owned(),
         ];
         if roles.contains("exec") {
             sets.extend(["database.kind=sqlite".to_owned(), format!("database.url={url}")]);
-            sets.extend(["pipeline.input=simulator", "simulator.ticks=20000"].map(str::to_owned));
+            sets.push("pipeline.input=simulator".to_owned());
         }
         node.options.extend(sets.into_iter().flat_map(|set| ["--set".to_owned(), set]));
         node.start();
