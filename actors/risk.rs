@@ -194,6 +194,8 @@ pub struct RiskState {
     rows_since: u64,
     /// Whether a checkpoint is to be put as soon as one can be.
     is_checkpoint_wanted: bool,
+    /// Whether what happens is new, and not a repetition of what happened before a restart.
+    is_settled: bool,
     is_announced: bool,
 }
 
@@ -277,6 +279,7 @@ impl Actor for RiskActor {
             sampled_at: Timestamp::default(),
             rows_since: 0,
             is_checkpoint_wanted: false,
+            is_settled: false,
             is_announced: false,
         };
         directory.register(ROLE, &myself);
@@ -398,6 +401,12 @@ impl RiskState {
             if self.awaits_disk() {
                 self.phase = Phase::Writing;
                 return Ok(());
+            }
+            if !self.is_settled && self.lockstep.is_settled() {
+                // What went before is sent before.
+                self.send(Vec::new(), Want::Nothing);
+                self.is_settled = true;
+                self.send(Vec::new(), Want::Nothing);
             }
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.
             if self.lockstep.is_between_keys() && self.is_checkpoint_due() {
@@ -616,6 +625,7 @@ impl RiskState {
             inputs: std::mem::take(&mut self.inputs),
             runs,
             want,
+            is_settled: self.is_settled,
         };
         self.is_router_told = true;
         // A router that is not there says hello when it is, and another epoch begins.

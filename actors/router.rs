@@ -88,6 +88,8 @@ pub struct RouterState {
     /// not come so far either, and sends them again.
     held: Vec<Run<TickBatch>>,
     waiting: Option<Waiting>,
+    /// Whether brokers were told that what happens is new.
+    is_settled: bool,
 }
 
 /// An answer in the making.
@@ -132,6 +134,7 @@ impl Actor for RouterActor {
             orders: 0,
             held: Vec::new(),
             waiting: None,
+            is_settled: false,
         })
     }
 
@@ -161,6 +164,7 @@ impl RouterState {
         self.epoch = epoch;
         self.held.clear();
         self.waiting = None;
+        self.is_settled = false;
         let mut brokers = [None, None];
         match bytes {
             Some(bytes) => {
@@ -184,7 +188,7 @@ impl RouterState {
     }
 
     fn step(&mut self, step: Step) {
-        let Step { epoch, listings, inputs, runs, want } = step;
+        let Step { epoch, listings, inputs, runs, want, is_settled } = step;
         let mut placements: [Vec<(Placement, u64)>; BROKERS] = Default::default();
         let mut cancels: [Vec<OrderId>; BROKERS] = Default::default();
         let mut verdict = Vec::new();
@@ -226,7 +230,9 @@ impl RouterState {
             Want::Expire | Want::State => want,
         };
         let runs = self.due_rows(runs, to_brokers);
-        let is_for_all = !runs.is_empty() || !listings.is_empty() || to_brokers != Want::Nothing;
+        let settles = is_settled && !std::mem::replace(&mut self.is_settled, is_settled);
+        let is_for_all =
+            settles || !runs.is_empty() || !listings.is_empty() || to_brokers != Want::Nothing;
         let (listings, runs) = (Arc::new(listings), Arc::new(runs));
         // The primary last, as whoever is woken last runs next.
         let parts = placements.into_iter().zip(cancels);
@@ -236,7 +242,7 @@ impl RouterState {
             }
             let (listings, runs) = (Arc::clone(&listings), Arc::clone(&runs));
             let want = to_brokers;
-            let step = BrokerStep { epoch, listings, placements, cancels, runs, want };
+            let step = BrokerStep { epoch, listings, placements, cancels, runs, want, is_settled };
             // A broker that is not there says hello when it is, and another epoch begins.
             let _ = outlet.send(step);
         }

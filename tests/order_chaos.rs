@@ -1,6 +1,8 @@
 //! Orders at an exchange while everything goes wrong at once: nodes that may have exec are killed, lose their
 //! disks, stand still for longer than any lease and are cut off, their clocks are up to half a minute apart,
-//! and the exchange answers late, never, with errors, and drops connections. The exchange is the judge.
+//! and the exchange answers late, never, with errors, and drops connections. In every third schedule locks are
+//! in Redis, which is killed and comes back empty in mid-lock; in every third, orders are recorded in
+//! PostgreSQL, which goes down. The exchange is the judge.
 //!
 //! Then the faults stop, and everything under way must be resolved soon, positions be what the account has
 //! traded, and nothing have been accepted twice.
@@ -9,20 +11,24 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+mod databases;
 #[path = "exchanges/desk.rs"]
 mod desk;
 mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 mod processes;
+mod redis_server;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::draw;
+use databases::{Kind, Server};
 use desk::{ask_risk, assert_positions, nodes};
 use market::{Market, faults};
 use processes::{Node, until};
+use redis_server::RedisServer;
 use serde_json::{Value, json};
 use tickwright::ctl::CtlTask;
 
@@ -115,6 +121,56 @@ fn strike(nodes: &mut [Node], chance: &mut u64) {
     }
 }
 
+/// What nodes use besides the exchange, if it can be had here.
+struct Servers {
+    redis: Option<RedisServer>,
+    database: Option<Server>,
+}
+
+impl Servers {
+    fn of(number: u64) -> Self {
+        let wants_redis = number % 3 == 1 && redis_server::is_there("locks in the storm");
+        Self {
+            redis: wants_redis.then(|| RedisServer::start(&[])),
+            database: (number % 3 == 2).then(|| Server::start(Kind::Postgres)).flatten(),
+        }
+    }
+
+    fn settings(&mut self, market: &Market) -> Vec<String> {
+        let mut settings = Vec::new();
+        if let Some(redis) = &self.redis {
+            settings.push("locks.backend=redis".to_owned());
+            settings.push(format!("locks.redis_urls={}", redis.url()));
+        }
+        if let Some(database) = &mut self.database {
+            settings.push("database.kind=postgres".to_owned());
+            let file = market.scratch.file("database", database.database());
+            settings.push(format!("database.url_file={}", file.display()));
+        }
+        settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
+    }
+
+    /// One of them goes down for a moment, or none.
+    fn strike(&mut self, chance: &mut u64) {
+        if below(chance, 2) == 0 {
+            return;
+        }
+        let lasts = Duration::from_millis(200 + below(chance, 2_000));
+        if let Some(redis) = &mut self.redis {
+            println!("  redis is killed, for {lasts:?}, and comes back empty");
+            redis.kill();
+            thread::sleep(lasts);
+            redis.start_again();
+        }
+        if let Some(database) = &mut self.database {
+            println!("  the database is down, for {lasts:?}");
+            database.stop();
+            thread::sleep(lasts);
+            database.run();
+        }
+    }
+}
+
 async fn one(number: u64) {
     let mut chance = number.wrapping_mul(0x2545_f491).wrapping_add(99);
     let chance = &mut chance;
@@ -126,20 +182,24 @@ async fn one(number: u64) {
     for fault in picked {
         market.exchange.fault(fault).await;
     }
+    let mut servers = Servers::of(number);
+    let settings = servers.settings(&market);
     let mut nodes = nodes(&market, names, |name| {
         let offset = i64::try_from(below(chance, 30_000)).unwrap() - 15_000;
-        vec![
+        let own = [
             "--set".to_owned(),
             format!("node.clock_offset_ms={offset}"),
             "--chaos".to_owned(),
             // Ordered so late that sources never wait for it; it is given by hand.
             format!("cut:{name}@99%:{CUT_MS}ms"),
-        ]
+        ];
+        own.into_iter().chain(settings.clone()).collect()
     });
     until("orders are accepted", || market.judge_twice().len() >= 3);
     let begun = Instant::now();
     while begun.elapsed() < STORM {
         strike(&mut nodes, chance);
+        servers.strike(chance);
         thread::sleep(Duration::from_millis(below(chance, 1_500)));
     }
     market.exchange.clear().await;

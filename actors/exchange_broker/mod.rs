@@ -22,7 +22,7 @@ mod reconcile;
 mod stream;
 mod tasks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,6 +190,10 @@ pub struct ExchangeBrokerState {
     orders: BTreeMap<OrderId, Order>,
     /// Whoever waits until all orders are over.
     expiring: bool,
+    /// Orders whose last word exec has heard again before it placed them again. Emptied when what happens is
+    /// new.
+    ended: BTreeSet<OrderId>,
+    is_settled: bool,
     reconciling: Option<Reconciling>,
     /// How often positions have taken over what others had traded.
     adoptions: u64,
@@ -232,6 +236,8 @@ impl Actor for ExchangeBrokerActor {
             by_symbol: BTreeMap::new(),
             orders: BTreeMap::new(),
             expiring: false,
+            ended: BTreeSet::new(),
+            is_settled: false,
             reconciling: None,
             adoptions: 0,
             counters: BrokerCounters::default(),
@@ -309,6 +315,9 @@ impl ExchangeBrokerState {
             snapshot = Some(checkpoint.orders);
         }
         self.core = Orders::new(self.arguments.orders.clone(), snapshot);
+        self.ended.clear();
+        self.is_settled = false;
+        self.core.hold();
         let effects = self.core.start(self.now());
         self.act(effects);
         Ok(())
@@ -331,6 +340,12 @@ impl ExchangeBrokerState {
         }
         for order in &step.cancels {
             self.cancel(*order);
+        }
+        if step.is_settled && !self.is_settled {
+            self.is_settled = true;
+            self.ended.clear();
+            let effects = self.core.settle(self.now());
+            self.act(effects);
         }
         match step.want {
             Want::Nothing | Want::Verdict => {}
@@ -368,10 +383,16 @@ impl ExchangeBrokerState {
             signal,
         };
         self.counters.placed += 1;
-        self.orders.insert(order.id, order);
-        let now = self.now();
+        let has_ended = self.ended.remove(&order.id);
+        if !has_ended {
+            self.orders.insert(order.id, order);
+        }
+        let (signal, now) = (new.signal.clone(), self.now());
         let effects = self.core.place(new, now);
         self.act(effects);
+        if has_ended {
+            self.core.on_heard(&signal);
+        }
         Ok(())
     }
 
@@ -408,7 +429,12 @@ impl ExchangeBrokerState {
         if !matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. }) {
             return;
         }
-        let Some(placed) = self.orders.remove(&event.order) else { return };
+        let Some(placed) = self.orders.remove(&event.order) else {
+            if !self.is_settled {
+                self.ended.insert(event.order);
+            }
+            return;
+        };
         if let Some(instrument) = self.instruments.get(&placed.instrument) {
             let signal = self.signal_of(&placed, instrument);
             self.core.on_heard(&signal);

@@ -74,6 +74,8 @@ pub struct Step {
     pub runs: Vec<Run<TickBatch>>,
     /// What is wanted besides.
     pub want: Want,
+    /// Whether what happens is new, and not a repetition of what happened before a restart.
+    pub is_settled: bool,
 }
 
 /// What risk waits for.
@@ -122,6 +124,8 @@ pub struct BrokerStep {
     pub runs: Arc<Vec<Run<TickBatch>>>,
     /// What is wanted besides. A broker gives no verdicts.
     pub want: Want,
+    /// See [`Step`].
+    pub is_settled: bool,
 }
 
 /// A broker's answer.

@@ -36,6 +36,7 @@ impl RiskState {
         self.phase = Phase::Running;
         self.inputs_at.clear();
         self.arrivals.awaited = None;
+        self.is_settled = false;
         let mut reached = Positions::default();
         let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
             Some((_, checkpoint)) => {

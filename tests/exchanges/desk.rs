@@ -2,13 +2,14 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickwright::ctl::CtlTask;
 
 use crate::market::Market;
-use crate::processes::{Node, until};
+use crate::processes::{Node, PATIENCE};
 
 /// Nodes of these names and duties that share the pipeline of `market`, each with more options; started.
 pub(crate) fn nodes(
@@ -70,11 +71,19 @@ pub(crate) fn assert_positions(node: &Node, market: &Market) {
         let task = CtlTask::Reconcile { adopt: false };
         node.ask_within(Duration::from_secs(30), &task, None).unwrap()
     };
-    let mut last = Value::Null;
-    until("positions are what the account has traded", || {
-        last = reconcile();
-        last["accounts"][0]["is_complete"] == true && held(&last) == net(market)
-    });
+    let begun = Instant::now();
+    let last = loop {
+        let last = reconcile();
+        if last["accounts"][0]["is_complete"] == true && held(&last) == net(market) {
+            break last;
+        }
+        let traded = net(market);
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the account has traded {traded:?}, and known is {last:#}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    };
     for row in last["accounts"][0]["traded"].as_array().unwrap() {
         let missing: f64 = row["missing"].as_str().unwrap().parse().unwrap();
         assert_eq!(missing, 0.0, "{row}");

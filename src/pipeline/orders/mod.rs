@@ -86,6 +86,8 @@ enum Committing {
 pub struct Orders {
     config: OrdersConfig,
     clock: ExchangeClock,
+    /// Whether orders that come may have come, and ended, before: none is opened.
+    is_held: bool,
     is_asking_time: bool,
     recovery: Recovery,
     cluster: u64,
@@ -122,6 +124,7 @@ impl Orders {
         let mut orders = Self {
             config,
             clock: ExchangeClock::default(),
+            is_held: false,
             is_asking_time: false,
             recovery: Recovery::default(),
             cluster: 0,
@@ -199,6 +202,9 @@ impl Orders {
             if is_unwanted {
                 self.give_up(&signal);
             }
+            return;
+        }
+        if self.recovery.heard.remove(&signal) {
             return;
         }
         if is_unwanted {
@@ -474,6 +480,9 @@ impl Orders {
         if live.order.is_some() {
             self.effects.push(OrdersEffect::Tell(signal.clone(), said));
         }
+        if self.recovery.heard.remove(signal) {
+            return;
+        }
         // Also one that nobody has asked for yet: whoever does so after a restart is told.
         if live.order.is_some() || live.exchange_order.is_some() {
             self.over.insert(signal.clone(), live.said);
@@ -499,9 +508,24 @@ impl Orders {
     }
 
     /// Everything that was said of the order has taken effect, the last word too: it need not be said
-    /// again.
+    /// again. One that waits to be opened, and whose last word an earlier life has said, never is: it is only
+    /// looked whether the exchange has it, and what it has traded.
     pub fn on_heard(&mut self, signal: &SignalIdentity) {
         self.over.remove(signal);
+        if self.recovery.pending.iter().any(|order| order.signal == *signal) {
+            self.recovery.heard.insert(signal.clone());
+        }
+    }
+
+    /// Whoever places orders does what was done before: until it says otherwise, each may have its last word.
+    pub const fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// What comes from now on is new, and whatever has had its last word was heard.
+    pub fn settle(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
+        self.is_held = false;
+        self.go_on(now)
     }
 
     /// The exchange told its time.

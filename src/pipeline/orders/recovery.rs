@@ -31,6 +31,7 @@ pub struct OrdersSnapshot {
     over: BTreeMap<SignalIdentity, Vec<Said>>,
     pending: Vec<NewOrder>,
     unwanted: BTreeSet<SignalIdentity>,
+    heard: BTreeSet<SignalIdentity>,
     last_trade: BTreeMap<Symbol, u64>,
     ahead: BTreeSet<(Symbol, u64)>,
     traded: BTreeMap<Symbol, TradedStanding>,
@@ -80,6 +81,8 @@ pub(super) struct Recovery {
     pub(super) pending: VecDeque<NewOrder>,
     /// Which of them are not wanted any more.
     pub(super) unwanted: BTreeSet<SignalIdentity>,
+    /// Which of them have had their last word in an earlier life. Bounded as they are.
+    pub(super) heard: BTreeSet<SignalIdentity>,
     /// Orders that the exchange had already, by what had asked for them; at most [`SPENT_MAX`].
     pub(super) spent: BTreeMap<SignalTag, OrderReport>,
     /// The same by the exchange's number.
@@ -154,6 +157,7 @@ impl Orders {
             over: self.over.clone(),
             pending,
             unwanted,
+            heard: self.recovery.heard.clone(),
             last_trade: self.last_trade.clone(),
             ahead: self.ahead.clone(),
             traded: self.traded.clone(),
@@ -162,8 +166,18 @@ impl Orders {
     }
 
     pub(super) fn restore(&mut self, snapshot: OrdersSnapshot) {
-        let OrdersSnapshot { live, over, pending, unwanted, last_trade, ahead, traded, last_order } =
-            snapshot;
+        let OrdersSnapshot {
+            live,
+            over,
+            pending,
+            unwanted,
+            heard,
+            last_trade,
+            ahead,
+            traded,
+            last_order,
+        } = snapshot;
+        self.recovery.heard = heard;
         self.ahead = ahead;
         self.traded = traded;
         self.recovery.unwanted = unwanted;
@@ -611,6 +625,9 @@ impl Orders {
         symbols.dedup();
         for symbol in symbols {
             self.knows_history(&symbol, now);
+        }
+        if self.is_held {
+            return;
         }
         let mut waiting = VecDeque::new();
         while let Some(order) = self.recovery.pending.pop_front() {

@@ -92,6 +92,8 @@ pub(super) struct Arrivals {
     pub(super) last: Key,
     /// Steps to be taken before anything else.
     replayed: VecDeque<Taken>,
+    /// The last of them, by input: until these are out, what happens has happened before.
+    settling: Vec<Taken>,
     /// Steps taken since [`Lockstep::take_steps`]. Bounded by the credit given out.
     pub(super) steps: Vec<Taken>,
     mismatch: Option<OrderMismatch>,
@@ -124,8 +126,21 @@ impl Lockstep {
         self.replay_events(events);
         let out = &self.arrivals.out;
         let missing = steps.into_iter().filter(|step| !out.covers(step));
-        self.arrivals.replayed = missing.collect();
+        let missing: VecDeque<Taken> = missing.collect();
+        let mut settling: Vec<Taken> = Vec::new();
+        for step in &missing {
+            settling.retain(|last| last.input != step.input);
+            settling.push(*step);
+        }
+        (self.arrivals.replayed, self.arrivals.settling) = (missing, settling);
         self.take_arrived();
+    }
+
+    /// Whether everything that had been taken before has come out again, so that what comes is new.
+    pub fn is_settled(&mut self) -> bool {
+        let Arrivals { settling, out, .. } = &mut self.arrivals;
+        settling.retain(|step| !out.covers(step));
+        settling.is_empty()
     }
 
     /// The steps that were taken since this was last asked, those taken again left out.

@@ -116,7 +116,13 @@ pub(crate) enum Event {
     Crash {
         executor: usize,
         forgets: bool,
+        /// Whether what was heard after the checkpoint is known all the same, from a log.
+        recalls: bool,
         down: u64,
+    },
+    /// One that has come back does what is new.
+    Settle {
+        to: (usize, u64),
     },
     Start {
         executor: usize,
@@ -156,6 +162,7 @@ impl Event {
             | Self::Slots { to, .. }
             | Self::Answer { to, .. }
             | Self::Found { to, .. }
+            | Self::Settle { to }
             | Self::Cancelled { to, .. }
             | Self::Told { to, .. }
             | Self::Traded { to, .. }

@@ -22,6 +22,8 @@ pub(crate) struct Executor {
     /// The next order to place.
     pub(crate) next: usize,
     pub(crate) heard: Heard,
+    /// Whether it has come back knowing everything that it had heard, also after its checkpoint.
+    pub(crate) recalls: bool,
     /// Orders that it did not want any more in some life.
     pub(crate) unwanted: BTreeSet<SignalIdentity>,
     pub(crate) session: u64,
@@ -45,6 +47,7 @@ impl Executor {
             offset,
             next: 0,
             heard: Heard::new(),
+            recalls: false,
             unwanted: BTreeSet::new(),
             session: 0,
             checkpoint: Checkpoint::default(),
@@ -59,6 +62,10 @@ impl Executor {
     pub(crate) fn hear(&mut self, signal: &SignalIdentity, said: Said) -> Result<(), String> {
         let heard = self.heard.entry(signal.clone()).or_default();
         if heard.contains(&said) {
+            return Ok(());
+        }
+        if heard.iter().any(Said::is_last) && self.recalls {
+            // Nothing is taken of an order after its end.
             return Ok(());
         }
         if heard.iter().any(Said::is_last) {

@@ -7,7 +7,7 @@ use tickwright_core::domain::{PriceLevels, SlotState, Timestamp, VenueAccount};
 use tickwright_core::ledger::Slots;
 use tickwright_core::pipeline::orders::{
     Answer, Capabilities, Deduplication, Found, OrderReport, Orders, OrdersConfig, OrdersCounters,
-    OrdersEffect, SlotsFound,
+    OrdersEffect, Said, SlotsFound,
 };
 
 use crate::counts::{Counts, add};
@@ -219,8 +219,11 @@ impl World {
             let fault = match self.random.range(0, 7) {
                 6 => Event::Reconcile { executor },
                 0 | 1 => Event::Pause { executor, lasts },
-                2 => Event::Crash { executor, forgets: true, down: lasts / 8 },
-                3 => Event::Crash { executor, forgets: false, down: lasts / 8 },
+                2 => Event::Crash { executor, forgets: true, recalls: false, down: lasts / 8 },
+                3 => {
+                    let recalls = self.random.percent(70);
+                    Event::Crash { executor, forgets: false, recalls, down: lasts / 8 }
+                }
                 _ => Event::Checkpoint { executor },
             };
             self.after(at, fault);
@@ -364,8 +367,10 @@ impl World {
                 }
                 self.deliver(to, |core, now| core.on_session(session.is_some(), now))
             }
-            Event::Crash { executor, forgets, down } => {
+            Event::Settle { to } => self.deliver(to, Orders::settle),
+            Event::Crash { executor, forgets, recalls, down } => {
                 self.crash(executor, forgets);
+                self.executors[executor].recalls = recalls;
                 self.after(down, Event::Start { executor });
                 Ok(())
             }
@@ -386,6 +391,7 @@ impl World {
                 for executor in 0..self.executors.len() {
                     let forgets = self.random.percent(30);
                     self.crash(executor, forgets);
+                    self.executors[executor].recalls = false;
                     let down = self.random.range(0, 3_000) * MILLISECOND;
                     self.after(down, Event::Start { executor });
                 }
@@ -442,11 +448,35 @@ impl World {
         executor.life += 1;
         executor.paused_until = 0;
         let checkpoint = executor.checkpoint.clone();
+        let reached = executor.next;
         executor.next = checkpoint.next;
-        executor.heard = checkpoint.heard;
+        if !executor.recalls {
+            executor.heard = checkpoint.heard;
+        }
         executor.session = 0;
-        executor.core = Some(Orders::new(config, checkpoint.orders));
+        let recalls = executor.recalls;
+        let mut core = Orders::new(config, checkpoint.orders);
+        if recalls {
+            core.hold();
+        }
+        executor.core = Some(core);
         self.with(number, |core, now| core.start(now))?;
+        if recalls {
+            // It does again what it did.
+            for place in checkpoint.next..reached {
+                self.executors[number].next += 1;
+                self.with(number, |core, now| core.place(order(place), now))?;
+            }
+            let executor = &mut self.executors[number];
+            let ended = executor.heard.iter();
+            let ended: Vec<_> = ended.filter(|(_, said)| said.iter().any(Said::is_last)).collect();
+            if let Some(core) = &mut executor.core {
+                ended.into_iter().for_each(|(signal, _)| core.on_heard(signal));
+            }
+            let to = (number, self.executors[number].life);
+            let delay = self.random.range(0, 500) * MILLISECOND;
+            self.after(delay, Event::Settle { to });
+        }
         self.place_wanted(number)
     }
 
