@@ -147,13 +147,12 @@ impl Balancer {
         choices: &[Choice<'n>],
         weight: impl Fn(&Choice<'_>) -> f64,
     ) -> Option<&'n NodeId> {
-        let mut total = 0.0;
-        let mut claims = BTreeMap::new();
-        for choice in choices {
-            let weight = weight(choice) * self.share(choice.age);
-            let before = self.claims.get(choice.node).copied().unwrap_or(0.0);
-            claims.insert(choice.node, before + weight);
-            total += weight;
+        let weight = |choice: &Choice<'n>| (choice.node, weight(choice) * self.share(choice.age));
+        let mut claims: BTreeMap<&'n NodeId, f64> = choices.iter().map(weight).collect();
+        // By name, or the order in which they are given would show in the last bit.
+        let total: f64 = claims.values().sum();
+        for (node, claim) in &mut claims {
+            *claim += self.claims.get(*node).copied().unwrap_or(0.0);
         }
         let first = |a: &(&&NodeId, &f64), b: &(&&NodeId, &f64)| {
             a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0))

@@ -8,6 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use tickwright_core::records::{ColumnKind, Table, Value};
+use tokio::time::{Instant, sleep};
 
 use super::backend::{Backend, Dialect, Index, Statement, bind, carry_out, on_conflict};
 
@@ -33,10 +34,29 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(timeout);
-        let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(timeout);
-        let pool = pool.connect_with(options).await?;
-        Ok(Self { pool, path: path.to_owned(), opened: identity(path) })
+        let until = Instant::now() + timeout;
+        loop {
+            let pool =
+                SqlitePoolOptions::new().max_connections(connections).acquire_timeout(timeout);
+            match pool.connect_with(options.clone()).await {
+                Ok(pool) => {
+                    return Ok(Self { pool, path: path.to_owned(), opened: identity(path) });
+                }
+                // To make a new file one for readers and a writer, SQLite does not wait for whoever does the same.
+                Err(error) if is_busy(&error) && Instant::now() < until => sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
     }
+}
+
+/// Between two attempts to open a file that another is making.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY, and its extended codes.
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
