@@ -41,8 +41,8 @@ const RECORD: (&str, &[u8]) = ("run", b"record");
 pub enum RunError {
     /// Orders would leave without anybody having agreed to it.
     #[error(
-        "an exchange needs the ledger of a cluster, of one node at least: use `tickwright node`, or \
-         `--nodes 1`"
+        "an exchange needs the ledger of a cluster: use `--nodes 3`, to survive the loss of one, or \
+         `tickwright node`"
     )]
     NoLedger,
     /// A source cannot be read.
