@@ -49,12 +49,19 @@ pub(super) fn kill(what: &str, reason: &str, target: &CtlTarget) -> Result<Value
              is there ({error})"
         ),
         (Err(error), Ok(_)) => format!(
-            "{what} is agreed to be stopped; exec is not reached just now ({error}), and whoever begins \
-             it stops first"
+            "{what} is agreed to be stopped; exec is not reached just now ({error}), and is told as soon \
+             as it is there: `tickwright ctl switches` shows whether it goes by it"
         ),
         (Ok(_), Ok(_)) => format!("{what} is stopped, until `tickwright ctl rearm {what}`"),
     };
-    let in_effect = heard.is_ok() && await_effect(what, true, &target)?;
+    let in_effect = heard.is_ok() && await_effect(what, true, &target).unwrap_or(false);
+    let told = match heard.is_ok() && !in_effect {
+        true => format!(
+            "exec was told to stop {what} and has not said within {EFFECT_PATIENCE:?} that it does; see \
+             `tickwright ctl switches`"
+        ),
+        false => told,
+    };
     Ok(json!({
         "what": what, "is_agreed": agreed.is_ok(), "in_effect": in_effect, "told": told,
     }))
