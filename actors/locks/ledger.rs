@@ -15,7 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::{
-    EVENTS_MAX, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending, end_of_wait, views,
+    EVENTS_MAX, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending, confused,
+    end_of_wait, released, views,
 };
 use crate::ledger::{LedgerClient, LedgerError};
 
@@ -149,10 +150,6 @@ impl LedgerLocks {
     }
 }
 
-fn confused() -> LockError {
-    LockError::Unknown("the ledger gave a confused answer".into())
-}
-
 fn of(error: LedgerError) -> LockError {
     match error {
         LedgerError::Unknown(reason) => LockError::Unknown(reason),
@@ -175,14 +172,7 @@ impl LockBackend for LedgerLocks {
     fn unlock<'p>(&'p self, key: &'p str, owner: &'p str, token: u64) -> Pending<'p, u32> {
         Box::pin(async move {
             let (key, owner) = (key.to_owned(), self.owner(owner)?);
-            match self.submit(LockCommand::Unlock { key, owner, token }).await? {
-                LockDone::Released { holds } => Ok(holds),
-                LockDone::Granted { .. }
-                | LockDone::Waiting { .. }
-                | LockDone::Extended
-                | LockDone::Cancelled
-                | LockDone::Expired => Err(confused()),
-            }
+            released(self.submit(LockCommand::Unlock { key, owner, token }).await?)
         })
     }
 

@@ -11,7 +11,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{
-    EVENTS_MAX, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending, end_of_wait, views,
+    EVENTS_MAX, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending, confused,
+    end_of_wait, released, views,
 };
 use crate::kit::monotonic_nanos;
 
@@ -26,10 +27,6 @@ pub struct LocalLocks {
 
 fn now() -> Timestamp {
     Timestamp::from_nanos(monotonic_nanos())
-}
-
-fn confused() -> LockError {
-    LockError::Unknown("a confused answer".into())
 }
 
 impl LocalLocks {
@@ -168,14 +165,7 @@ impl LockBackend for LocalLocks {
     fn unlock<'p>(&'p self, key: &'p str, owner: &'p str, token: u64) -> Pending<'p, u32> {
         Box::pin(async move {
             let (key, owner) = (key.to_owned(), Self::owner(owner));
-            match self.apply(&LockCommand::Unlock { key, owner, token })? {
-                LockDone::Released { holds } => Ok(holds),
-                LockDone::Granted { .. }
-                | LockDone::Waiting { .. }
-                | LockDone::Extended
-                | LockDone::Cancelled
-                | LockDone::Expired => Err(confused()),
-            }
+            released(self.apply(&LockCommand::Unlock { key, owner, token })?)
         })
     }
 

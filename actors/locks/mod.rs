@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{
-    LockEvent, LockMode, LockOwner, LockRefusal, LockStatistics, Timestamp,
+    LockDone, LockEvent, LockMode, LockOwner, LockRefusal, LockStatistics, Timestamp,
 };
 use tickwright_core::ledger::{Lock, Locks};
 use tokio::sync::broadcast;
@@ -232,5 +232,21 @@ fn end_of_wait(event: &LockEvent, key: &str, ticket: u64) -> Option<Result<LockG
         | LockEvent::Released { .. }
         | LockEvent::Cancelled { .. }
         | LockEvent::Aborted { .. } => None,
+    }
+}
+
+fn confused() -> LockError {
+    LockError::Unknown("whoever keeps the locks gave a confused answer".into())
+}
+
+/// How often the owner still has the lock that it gave back.
+fn released(done: LockDone) -> Result<u32, LockError> {
+    match done {
+        LockDone::Released { holds } => Ok(holds),
+        LockDone::Granted { .. }
+        | LockDone::Waiting { .. }
+        | LockDone::Extended
+        | LockDone::Cancelled
+        | LockDone::Expired => Err(confused()),
     }
 }
