@@ -61,7 +61,7 @@ use crate::source::SourceError;
 use crate::source::feed::Feed;
 use crate::source::live::LiveConfig;
 use crate::strategy::{self, StrategyActor, StrategyArguments, StrategyMessage};
-use crate::switchboard::{self, SwitchboardActor, SwitchboardArguments};
+use crate::switchboard::{self, SwitchboardActor, SwitchboardArguments, SwitchboardMessage};
 use crate::telemetry::{self, Sample, TelemetryActor, TelemetryArguments};
 
 /// What a node is built from.
@@ -584,9 +584,17 @@ impl Wiring {
             ledger: self.ledger.clone()?,
             directory: self.directory.clone(),
             risk: self.to(risk::ROLE, RiskMessage::Switch),
+            told: self.to(risk::ROLE, |()| RiskMessage::SwitchesTold),
+            is_strict: self.has_exchange(),
         };
         let arguments = move |_| arguments.clone();
         Some(self.stage(switchboard::ROLE.into(), || SwitchboardActor, Arc::default(), arguments))
+    }
+
+    /// Asks the switchboard how all switches stand, if there is one.
+    fn ask_switches(&self) -> Option<Outlet<()>> {
+        self.ledger.as_ref()?;
+        Some(self.to(switchboard::ROLE, |()| SwitchboardMessage::RiskIsBack))
     }
 
     /// Tells risk that one of the others has started.
@@ -693,6 +701,7 @@ impl Wiring {
                     heard: [0, 1].map(|broker| wiring.to_heard(broker)).into(),
                     finished: finished.clone(),
                     recording: wiring.records.as_ref().map(Records::recording),
+                    ask_switches: wiring.ask_switches(),
                 }
             },
         )

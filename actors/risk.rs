@@ -19,6 +19,7 @@
 
 mod arrivals;
 mod checkpoint;
+mod outside;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -41,6 +42,7 @@ use crate::kit::{
 };
 
 use arrivals::Arrivals;
+use outside::Outside;
 
 /// The role of risk, and the name of exec's checkpoints.
 pub const ROLE: &str = "risk";
@@ -70,6 +72,8 @@ pub enum RiskMessage {
     Said(BrokerEvent),
     /// An operator turns a kill switch. May be said again.
     Switch(KillSwitch),
+    /// How every kill switch stands has been said.
+    SwitchesTold,
     /// What is held, by symbol, over all accounts, and with how many decimals?
     Held(RpcReplyPort<Vec<(Symbol, Quantity, u8)>>),
     /// What is stopped just now?
@@ -137,6 +141,8 @@ pub struct RiskArguments {
     pub finished: Outlet<()>,
     /// Takes what is to be recorded, if anything is.
     pub recording: Option<Recording>,
+    /// Asks how all kill switches stand, where there are any: nothing new is taken before that is said.
+    pub ask_switches: Option<Outlet<()>>,
 }
 
 impl fmt::Debug for RiskArguments {
@@ -172,6 +178,7 @@ pub struct RiskState {
     inputs_at: VecDeque<(Key, Positions)>,
     handover: Handover,
     arrivals: Arrivals,
+    outside: Outside,
     settings: StageSettings,
     epoch: Epoch,
     phase: Phase,
@@ -241,6 +248,7 @@ impl Actor for RiskActor {
             heard,
             finished,
             recording,
+            ask_switches,
         } = arguments;
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
         let checkpoints = settings.checkpoints(ROLE, &progress, stored)?;
@@ -265,6 +273,7 @@ impl Actor for RiskActor {
             inputs_at: VecDeque::new(),
             handover: Handover::default(),
             arrivals,
+            outside: Outside::new(ask_switches),
             settings,
             // Distinct from every epoch of an actor before this one.
             epoch: crate::kit::monotonic_nanos(),
@@ -299,6 +308,9 @@ impl Actor for RiskActor {
             RiskMessage::Signals(shard, (session, frame)) => {
                 state.lockstep.on_signals(shard, session, frame);
             }
+            // Who awaits the switches goes to all of its inputs after that.
+            RiskMessage::CleanerIsBack(_) | RiskMessage::StrategyIsBack(_)
+                if state.awaits_switches() => {}
             RiskMessage::CleanerIsBack(source) => state.subscribe_ticks(source),
             RiskMessage::StrategyIsBack(shard) => state.subscribe_signals(shard),
             RiskMessage::Done(epoch, done) if epoch == state.epoch => state.on_done(done),
@@ -309,6 +321,7 @@ impl Actor for RiskActor {
             RiskMessage::Done(..) | RiskMessage::PositionsState(..) => {}
             RiskMessage::Said(event) => state.on_outside(External::Broker(event))?,
             RiskMessage::Switch(switch) => state.on_outside(External::Switch(switch))?,
+            RiskMessage::SwitchesTold => state.on_switches_told(),
             RiskMessage::Held(reply) => {
                 let held = state.checker.exposures().map(|(index, exposure)| {
                     let of = state.checker.instrument(index);
@@ -393,6 +406,7 @@ impl RiskState {
 
     /// Handles whatever is next until there is something to wait for.
     fn go_on(&mut self) -> Result<(), ActorProcessingErr> {
+        self.look_at_records()?;
         self.take_rows()?;
         while matches!(self.phase, Phase::Running) {
             if self.awaits_records() {
@@ -418,6 +432,7 @@ impl RiskState {
                 Next::Signal(signal, at) => self.on_signal(&signal, at),
                 Next::Event(event) => self.on_event(event),
                 Next::Switch(switch) => self.on_switch(&switch),
+                Next::Records { is_full } => self.on_records(is_full),
                 Next::Advance { to, .. } => {
                     let runs = self.lockstep.ship(to);
                     self.ask(runs, Want::Advance(to));
@@ -448,13 +463,6 @@ impl RiskState {
             self.strategies.return_credit(self.lockstep.signals());
         }
         Ok(())
-    }
-
-    /// Whether exec stands still until the database has taken more. Where inputs are taken by key nothing is
-    /// denied: whoever ran the same again would come to another answer.
-    fn awaits_records(&self) -> bool {
-        let is_full = self.recording.as_ref().is_some_and(Recording::is_full);
-        is_full && !self.arrivals.is_used
     }
 
     fn records_ticks(&self) -> bool {
@@ -495,11 +503,6 @@ impl RiskState {
     }
 
     fn on_signal(&mut self, signal: &Signal, at: Key) {
-        if let Some(recording) = &self.recording {
-            // What was let through before a restart is let through again.
-            let is_denied = recording.is_full() && !self.lockstep.was_taken_before(at);
-            self.checker.deny_opening(self.arrivals.is_used && is_denied);
-        }
         match self.checker.check(signal, at.frontier) {
             Ok(approved) => {
                 self.lockstep.on_order(at);
@@ -514,29 +517,6 @@ impl RiskState {
             Err(denial) => tracing::debug!(%denial, key = %at, "signal denied"),
         }
         self.settings.chaos.strike("risk", 0, self.lockstep.signals_seen());
-    }
-
-    /// A word from outside.
-    fn on_outside(&mut self, word: External) -> Result<(), ActorProcessingErr> {
-        self.lockstep.on_outside(word);
-        if self.arrivals.is_used { self.note_arrivals() } else { Ok(()) }
-    }
-
-    /// A kill switch takes effect.
-    fn on_switch(&mut self, switch: &KillSwitch) {
-        // By key, nothing else says when it was turned: whoever goes on does so from here.
-        self.is_checkpoint_wanted |= !self.arrivals.is_used;
-        if !switch.is_on {
-            tracing::warn!(scope = ?switch.scope, "a kill switch is off again");
-            return self.checker.rearm(&switch.scope);
-        }
-        let orders = self.checker.trip(&switch.scope);
-        tracing::warn!(scope = ?switch.scope, orders = orders.len(), "a kill switch is on");
-        for order in orders {
-            if self.checker.cancel(order.id, switch.due).is_ok() {
-                self.inputs.push(RouterInput::Cancel(order.id));
-            }
-        }
     }
 
     fn on_event(&mut self, event: BrokerEvent) {

@@ -24,7 +24,7 @@ use tickwright_core::domain::{KillSwitch, Timestamp};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::kit::{Directory, Outlet};
-use crate::ledger::{LedgerClient, switches};
+use crate::ledger::{LedgerClient, SwitchStanding, switches};
 
 /// The role of the switchboard.
 pub const ROLE: &str = "switchboard";
@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long an attempt to have a turn agreed on may take.
 const AGREE_PATIENCE: Duration = Duration::from_millis(800);
 
+/// Attempts, one each second, before exec goes by what is known here.
+const FRESH_TRIES: u32 = 5;
+
 /// Turns that wait to be agreed on; beyond that an operator is refused.
 const PENDING_MAX: usize = 256;
 
@@ -43,6 +46,8 @@ const PENDING_MAX: usize = 256;
 pub enum SwitchboardMessage {
     /// Time has passed, or the ledger has changed.
     Look,
+    /// Risk has begun, and takes nothing before it knows how all switches stand.
+    RiskIsBack,
     /// Stop this at once; what was not understood of it is answered.
     Kill(Order, RpcReplyPort<Result<(), String>>),
 }
@@ -69,6 +74,11 @@ pub struct SwitchboardArguments {
     pub directory: Directory,
     /// Reaches risk.
     pub risk: Outlet<KillSwitch>,
+    /// Tells risk that it was told of all.
+    pub told: Outlet<()>,
+    /// Whether exec waits however long it takes to find out what is stopped. Where all brokers are paper it
+    /// goes by what is known here after [`FRESH_TRIES`] attempts.
+    pub is_strict: bool,
 }
 
 impl fmt::Debug for SwitchboardArguments {
@@ -88,6 +98,8 @@ pub struct SwitchboardState {
     /// Turned on here, and not agreed on yet; with the version of the switch before. At most
     /// [`PENDING_MAX`].
     pending: BTreeMap<String, (Order, u64)>,
+    /// Attempts to find out what was agreed on since risk has begun; none once it is known.
+    unread: Option<u32>,
     /// Names in the ledger that mean nothing here, so that it is said once.
     unknown: Vec<String>,
 }
@@ -115,7 +127,12 @@ impl Actor for SwitchboardActor {
             }
         });
         myself.cast(SwitchboardMessage::Look)?;
-        Ok(SwitchboardState { arguments, pending: BTreeMap::new(), unknown: Vec::new() })
+        Ok(SwitchboardState {
+            arguments,
+            pending: BTreeMap::new(),
+            unread: Some(0),
+            unknown: Vec::new(),
+        })
     }
 
     async fn handle(
@@ -127,7 +144,11 @@ impl Actor for SwitchboardActor {
         match message {
             SwitchboardMessage::Look => {
                 state.agree().await;
-                state.tell();
+                state.tell().await;
+            }
+            SwitchboardMessage::RiskIsBack => {
+                state.unread = Some(0);
+                state.tell().await;
             }
             SwitchboardMessage::Kill(order, reply) => {
                 // A caller that stopped waiting is its own affair.
@@ -139,9 +160,35 @@ impl Actor for SwitchboardActor {
 }
 
 impl SwitchboardState {
-    /// Tells risk how all switches stand.
-    fn tell(&mut self) {
-        for standing in self.arguments.ledger.local(switches) {
+    /// Tells risk how all switches stand. What is known here may be old, so risk is told that these are all only
+    /// if most voters say so.
+    async fn tell(&mut self) {
+        let ledger = &self.arguments.ledger;
+        let mut standings = ledger.local(switches);
+        if let Some(tries) = self.unread {
+            match ledger.read(AGREE_PATIENCE, switches).await {
+                Ok(read) => (standings, self.unread) = (read, None),
+                Err(error) if tries >= FRESH_TRIES && !self.arguments.is_strict => {
+                    tracing::warn!(%error, "exec goes by the kill switches that are known here");
+                    self.unread = None;
+                }
+                Err(error) => {
+                    if tries.is_multiple_of(FRESH_TRIES) {
+                        tracing::warn!(%error, "exec waits to know which kill switches are on");
+                    }
+                    self.unread = Some(tries.saturating_add(1));
+                }
+            }
+        }
+        self.tell_of(standings);
+        if self.unread.is_none() {
+            // If risk is not there, it asks when it is.
+            let _ = self.arguments.told.send(());
+        }
+    }
+
+    fn tell_of(&mut self, standings: Vec<SwitchStanding>) {
+        for standing in standings {
             match self.arguments.config.scope(&standing.what) {
                 Ok(scope) => {
                     let (is_on, version) = (standing.is_on, standing.version);

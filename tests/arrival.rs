@@ -150,6 +150,49 @@ fn a_run_killed_at_random_moments_took_an_order_that_can_be_followed() {
     assert!(resumed > 0, "no run was ever resumed");
 }
 
+/// That nothing was opened while the database took nothing is an input like others: whoever goes on after a
+/// crash, and whoever follows without any database, denies the same.
+#[test]
+fn what_was_denied_as_it_could_not_be_recorded_is_denied_again() {
+    let inputs = tempfile::tempdir().unwrap();
+    let files = market(inputs.path(), 60_000);
+    let scratch = Scratch::new();
+    let url = inputs.path().join("url");
+    // Nobody listens there.
+    std::fs::write(&url, "postgres://tickwright:secret@127.0.0.1:1/records").unwrap();
+    let recording = || {
+        let mut command = program(&scratch, &files);
+        let file = format!("database.url_file={}", url.display());
+        let sets = ["database.kind=postgres", &file, "database.spill_rows_max=40"];
+        let sets = sets.iter().chain(&["database.drain_ms=0", "database.timeout_ms=200"]);
+        for set in sets {
+            command.arg("--set").arg(set);
+        }
+        command
+    };
+    let mut process = scratch.start(recording());
+    let deadline = Instant::now() + PATIENCE;
+    while !process.said().1.contains("nothing is opened") {
+        assert!(process.ends_within(Duration::from_millis(5)).is_none(), "{:?}", process.said());
+        assert!(Instant::now() < deadline, "{:?}", process.said());
+    }
+    process.kill();
+    let ended = common::finish(scratch.start(recording()));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let report = scratch.report();
+    let denied = report["orders"]["rejected"]["records_full"].as_u64();
+    assert!(denied.is_some_and(|denied| denied > 10), "{report}");
+    assert!(report["fills"].as_u64().is_some_and(|fills| fills > 0), "{report}");
+
+    let follower = Scratch::new();
+    let data = scratch.path("data");
+    let mut command = program(&follower, &files);
+    command.arg("--set").arg(format!("pipeline.follow={}", data.to_str().unwrap()));
+    let ended = common::finish(follower.start(command));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(json_essence(&follower.report()), json_essence(&report));
+}
+
 #[test]
 fn what_cannot_be_followed_is_refused() {
     let scratch = tempfile::tempdir().unwrap();

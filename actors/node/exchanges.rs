@@ -27,6 +27,11 @@ impl Wiring {
         Some((self.config.exchange(BrokerId(broker), drawn)?, ledger))
     }
 
+    /// Whether any broker stands for an exchange.
+    pub(super) fn has_exchange(&self) -> bool {
+        [0, 1].into_iter().any(|broker| self.exchange(broker).is_some())
+    }
+
     pub(super) fn exchange_broker(
         &self,
         broker: u8,

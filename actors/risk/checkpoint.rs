@@ -37,6 +37,7 @@ impl RiskState {
         self.inputs_at.clear();
         self.arrivals.awaited = None;
         self.is_settled = false;
+        self.outside.begin_epoch();
         let mut reached = Positions::default();
         let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
             Some((_, checkpoint)) => {
@@ -68,8 +69,7 @@ impl RiskState {
         // Whoever is not there says so when it is, and another epoch begins.
         let _ = self.restore_router.send((self.epoch, router));
         let _ = self.restore_positions.send((self.epoch, positions));
-        (0..self.cleaners.len()).for_each(|source| self.subscribe_ticks(source));
-        (0..self.strategies.len()).for_each(|shard| self.subscribe_signals(shard));
+        self.subscribe();
         Ok(())
     }
 

@@ -60,6 +60,11 @@ pub enum Next {
     Event(BrokerEvent),
     /// A kill switch takes effect.
     Switch(KillSwitch),
+    /// From here on what happens cannot be recorded, or can again. Only where inputs are taken as they arrive.
+    Records {
+        /// Whether too much waits for the database.
+        is_full: bool,
+    },
     /// A strategy wants something. It is judged, and its order leaves, at the key given.
     Signal(Signal, Key),
     /// Nothing may happen before the brokers have said all that is due up to `to`. All orders before

@@ -70,7 +70,7 @@ impl RiskChecker {
         self.check_standing(&candidate)?;
         self.check_time(&candidate)?;
         self.check_slot(&candidate)?;
-        if self.opening_denied && !candidate.reduces {
+        if self.state.opening_denied && !candidate.reduces {
             return Err(Denial::of(Code::RecordsFull));
         }
         Ok((candidate.order, value))

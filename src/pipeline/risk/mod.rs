@@ -96,8 +96,6 @@ pub struct RiskChecker {
     by_symbol: BTreeMap<Symbol, u32>,
     currencies: Vec<String>,
     venues: Vec<String>,
-    /// Whether what happens cannot be recorded just now.
-    opening_denied: bool,
 }
 
 impl RiskChecker {
@@ -115,7 +113,6 @@ impl RiskChecker {
             by_symbol: BTreeMap::new(),
             currencies: Vec::new(),
             venues: Vec::new(),
-            opening_denied: false,
         };
         checker.state.denied.resize(DenialCode::ALL.len(), 0);
         for index in 0..checker.state.instruments.len() {

@@ -34,6 +34,8 @@ pub struct RiskState {
     pub(super) killed: bool,
     /// Killed symbols, defined or not. Bounded by what operators name.
     pub(super) killed_symbols: BTreeSet<Symbol>,
+    /// What happens cannot be recorded just now.
+    pub(super) opening_denied: bool,
     /// Next revaluation or end of an account's day, whichever is first.
     pub(super) wake_at: Timestamp,
     /// Orders approved.

@@ -23,9 +23,9 @@ impl RiskChecker {
     }
 
     /// Sets whether orders that open or enlarge a position are denied, for as long as what happens cannot be
-    /// recorded. It belongs to the moment, so it survives nothing.
+    /// recorded.
     pub const fn deny_opening(&mut self, is_denied: bool) {
-        self.opening_denied = is_denied;
+        self.state.opening_denied = is_denied;
     }
 
     /// Sets what `account` may do, until it is set again or re-armed. Losses in a currency can only

@@ -97,8 +97,6 @@ pub(super) struct Arrivals {
     /// Steps taken since [`Lockstep::take_steps`]. Bounded by the credit given out.
     pub(super) steps: Vec<Taken>,
     mismatch: Option<OrderMismatch>,
-    /// The last row that was taken again, by exec's own key.
-    followed: Key,
     /// What has come out.
     pub(super) out: Positions,
 }
@@ -148,11 +146,6 @@ impl Lockstep {
         std::mem::take(&mut self.arrivals.steps)
     }
 
-    /// Whether what stands at `at` was taken before a restart, and is only taken again.
-    pub fn was_taken_before(&self, at: Key) -> bool {
-        !self.arrivals.replayed.is_empty() || at <= self.arrivals.followed
-    }
-
     /// What kept the steps from being taken again, if anything did. Nothing comes out any more.
     pub fn mismatch(&self) -> Option<OrderMismatch> {
         self.arrivals.mismatch
@@ -167,11 +160,12 @@ impl Lockstep {
                 return;
             }
             self.arrivals.replayed.pop_front();
-            self.arrivals.followed = self.arrivals.last;
         }
         if self.arrivals.mismatch.is_some() {
             return;
         }
+        // What an operator stopped while steps were taken again shall hold for all that is new.
+        self.take_outside();
         for input in 0..self.ticks.len() {
             while let Some(run) = self.ticks.next_of(input, |_| true) {
                 let through = self.take_run(run);
@@ -184,7 +178,6 @@ impl Lockstep {
                 self.note(self.ticks.len() + input, through);
             }
         }
-        self.take_outside();
     }
 
     /// Takes what is there of `step`. Returns whether that was all of it.

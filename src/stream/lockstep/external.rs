@@ -1,4 +1,5 @@
-//! What comes from outside: words of brokers, kill switches. Inputs like any other, taken as they arrive.
+//! What comes from outside: words of brokers, kill switches, a database that takes no more. Inputs like any
+//! other, taken as they arrive.
 //!
 //! A broker outside speaks when it likes, and again after a restart. What is new of it gets a number and a
 //! time of exec's own, just after everything that was taken before, and is written down with the other
@@ -10,6 +11,7 @@
 //!    that is said.
 //! 2. Nothing is taken of an order after its end.
 //! 3. A turn of a kill switch is taken once, and never after a later turn of it.
+//! 4. That the records are full, or no longer, is taken when it is not so already.
 //!
 //! Where inputs are merged by key, nothing has a time of its own that others could find again: a kill switch
 //! then takes effect at once, between two keys, and it is for the caller to put a checkpoint.
@@ -36,6 +38,13 @@ pub enum External {
     Broker(BrokerEvent),
     /// An operator turns a kill switch.
     Switch(KillSwitch),
+    /// What happens can no longer be recorded, or can again.
+    Records {
+        /// Whether too much waits for the database.
+        is_full: bool,
+        /// When it takes effect: for exec to say.
+        due: Timestamp,
+    },
 }
 
 impl External {
@@ -43,6 +52,7 @@ impl External {
         match self {
             Self::Broker(event) => event.due,
             Self::Switch(switch) => switch.due,
+            Self::Records { due, .. } => *due,
         }
     }
 }
@@ -57,6 +67,7 @@ struct Heard {
     ended_set: BTreeSet<(BrokerId, OrderId)>,
     /// The last turn of each kill switch, and whether it is on. As many as there are registers of them.
     switches: BTreeMap<Scope, (u64, bool)>,
+    are_records_full: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +84,9 @@ impl Heard {
         match word {
             External::Broker(event) => self.hear_broker(event),
             External::Switch(switch) => self.hear_switch(switch),
+            External::Records { is_full, .. } => {
+                std::mem::replace(&mut self.are_records_full, *is_full) != *is_full
+            }
         }
     }
 
@@ -227,7 +241,7 @@ impl Lockstep {
                 event.due = now;
                 event.ordinal = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
             }
-            External::Switch(switch) => switch.due = now,
+            External::Switch(KillSwitch { due, .. }) | External::Records { due, .. } => *due = now,
         }
         self.outside.ready.push_back(word.clone());
         word
@@ -241,6 +255,7 @@ impl Lockstep {
         let mut event = match word {
             External::Broker(event) => event,
             External::Switch(switch) => return Next::Switch(switch),
+            External::Records { is_full, .. } => return Next::Records { is_full },
         };
         match &mut event.kind {
             BrokerEventKind::Closed { .. } => {

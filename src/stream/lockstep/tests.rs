@@ -16,6 +16,7 @@ fn label(next: &Next) -> String {
         }
         Next::Event(event) => format!("e{}+{}", event.due.as_nanos(), event.ordinal),
         Next::Switch(switch) => format!("k{}:{}", switch.due.as_nanos(), switch.is_on),
+        Next::Records { is_full } => format!("r{is_full}"),
         Next::Signal(signal, _) => format!("s{}", signal.id.key),
         Next::Advance { .. } | Next::Expire | Next::Finished | Next::Starved => String::new(),
     }
@@ -80,7 +81,7 @@ fn run(lockstep: &mut Lockstep, brokers: &mut Brokers, seen: &mut Vec<String>) -
             }
             Next::Finished => return true,
             Next::Starved => return false,
-            Next::Rows(..) | Next::Event(_) | Next::Switch(_) => {}
+            Next::Rows(..) | Next::Event(_) | Next::Switch(_) | Next::Records { .. } => {}
         }
     }
 }
@@ -312,7 +313,7 @@ proptest! {
         // Every row and signal is there once.
         let signals = exec.seen.iter().filter(|label| label.starts_with('s')).count();
         prop_assert_eq!(signals, exec.streams[2].len());
-        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k'])).count();
+        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k', 'r'])).count();
         prop_assert_eq!(events, signals);
         let total: usize = exec.streams.iter().map(Vec::len).sum();
         prop_assert_eq!(exec.seen.len(), total + events);
@@ -418,7 +419,11 @@ impl Spoken {
             let text = label(&next);
             self.seen.extend(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned));
             match next {
-                Next::Rows(..) | Next::Event(_) | Next::Signal(..) | Next::Switch(_) => {}
+                Next::Rows(..)
+                | Next::Event(_)
+                | Next::Signal(..)
+                | Next::Switch(_)
+                | Next::Records { .. } => {}
                 Next::Finished => return true,
                 Next::Starved => return false,
                 Next::Advance { .. } | Next::Expire => panic!("no broker is inside"),
@@ -436,8 +441,12 @@ impl Spoken {
 }
 
 /// The `number`th thing that is said: of each order, that it is there, and later that it is over; and now
-/// and then a kill switch is turned.
+/// and then a kill switch is turned, or the records are full, or no longer.
 fn said(number: u64) -> External {
+    if number % 7 == 5 {
+        let is_full = number % 14 == 5;
+        return External::Records { is_full, due: Timestamp::default() };
+    }
     if number % 5 == 4 {
         let is_on = number % 10 == 4;
         let (scope, version) = (Scope::All, number);
@@ -520,7 +529,7 @@ proptest! {
             (0..3).rev().fold(false, |_, stream| follower.give(&streams, stream, usize::MAX));
         prop_assert!(finished);
         prop_assert_eq!(&follower.seen, &exec.seen);
-        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k'])).count();
+        let events = exec.seen.iter().filter(|label| label.starts_with(['e', 'k', 'r'])).count();
         prop_assert_eq!(events, exec.events.len());
         let total: usize = streams.iter().map(Vec::len).sum();
         prop_assert_eq!(exec.seen.len(), total + events);

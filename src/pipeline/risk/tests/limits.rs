@@ -625,6 +625,9 @@ fn what_cannot_be_recorded_opens_nothing_and_still_reduces() {
     desk.checker.deny_opening(true);
     assert_eq!(desk.buy(1), Err(Code::RecordsFull));
     assert!(desk.sell(1).is_ok(), "it brings the position nearer to zero");
+    // Whoever goes on from here was told before.
+    desk.checker = RiskChecker::restore(desk.checker.limits.clone(), desk.checker.state().clone());
+    assert_eq!(desk.buy(1), Err(Code::RecordsFull));
     desk.checker.deny_opening(false);
     assert!(desk.buy(1).is_ok());
 }

@@ -216,7 +216,7 @@ impl World {
                     let of = event.due.as_nanos() ^ event.order.key.sequence ^ 7;
                     exec.fold(of.wrapping_add(u64::from(event.ordinal)));
                 }
-                Next::Switch(_) => unreachable!("nobody turns one here"),
+                Next::Switch(_) | Next::Records { .. } => unreachable!("nobody says so here"),
                 Next::Advance { to, .. } => {
                     let runs = exec.lockstep.ship(to);
                     exec.brokers.take(runs);
