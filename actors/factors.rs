@@ -17,14 +17,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
-use tickwright_core::domain::{Definition, FactorBatch, FactorSpec, Kind, SourceId, TickBatch};
+use tickwright_core::domain::{
+    Definition, FactorBatch, FactorRow, FactorSpec, Kind, SourceId, TickBatch,
+};
 use tickwright_core::pipeline::factors::{
     FactorConfig, FactorCounts, FactorEngine, FactorRegistry, FactorSnapshot,
 };
 use tickwright_core::pipeline::strategy::StrategyNeeds;
 use tickwright_core::stream::Run;
 
-use crate::kit::{Control, MessageOf, Stage, StageActor, Work};
+use crate::kit::{Control, MessageOf, Outlet, RecordedFactors, Stage, StageActor, Work};
 
 /// The role of the factor engine of `shard`.
 pub fn role(shard: usize) -> String {
@@ -50,6 +52,8 @@ pub struct FactorsArguments {
     pub needs: StrategyNeeds,
     /// Which are wanted besides.
     pub also: Vec<FactorSpec>,
+    /// Takes what they come to, if that is to be recorded.
+    pub recording: Option<Outlet<RecordedFactors>>,
 }
 
 /// What the actor does.
@@ -142,12 +146,23 @@ impl Work for Factors {
         self.engine.on_rows(&run.block, run.rows.clone(), &mut out);
         stage.chaos().strike("factors", self.fresh.shard, self.engine.counts().rows);
         stage.advance(run.last_key());
-        stage.push(0, Arc::new(out), stage.more());
+        let out = Arc::new(out);
+        self.record(&out);
+        stage.push(0, out, stage.more());
         Ok(())
     }
 }
 
 impl Factors {
+    fn record(&self, batch: &Arc<FactorBatch>) {
+        let Some(recording) = &self.fresh.recording else { return };
+        let of = |row: &FactorRow| self.engine.symbol(row.key.source, row.symbol).cloned();
+        // Each was defined, or there would be no row of it.
+        let symbols = batch.rows.iter().filter_map(of).collect();
+        // Whoever records and is not there has a successor, which has the stage begin anew.
+        let _ = recording.send(RecordedFactors { batch: Arc::clone(batch), symbols });
+    }
+
     /// The definitions of symbols whose first rows these are.
     fn meet(&mut self, block: &TickBatch, rows: Range<usize>) -> Vec<(SourceId, Definition)> {
         let mut definitions = Vec::new();

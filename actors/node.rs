@@ -334,6 +334,7 @@ impl Wiring {
             control: None,
             producers,
             hellos,
+            barrier: None,
         }
     }
 
@@ -520,6 +521,9 @@ impl Wiring {
     fn factors(&self, shard: usize, progress: Arc<AtomicU64>) -> ChildSpec {
         let wiring = self.clone();
         let role = factors::role(shard);
+        let begin_anew = self.to(&role, |()| FactorsMessage::RecordsAreBack);
+        let records = self.records.as_ref();
+        let recording = records.and_then(|records| records.factor_recording(shard, begin_anew));
         self.stage(role.clone(), FactorsActor::default, progress, move |progress| {
             let arguments = FactorsArguments {
                 shard,
@@ -527,12 +531,14 @@ impl Wiring {
                 registry: wiring.kinds.factors.clone(),
                 needs: wiring.needs.clone(),
                 also: wiring.config.factors_also(),
+                recording: recording.as_ref().map(|recording| recording.factors.clone()),
             };
             let cleaner = |source| wiring.consume(wiring.ticks(source, Unit::Shard(number(shard))));
             let cleaners = (0..wiring.sources.len()).map(cleaner).collect();
             let hello = wiring.to(&strategy::role(shard), |()| StrategyMessage::ProducerIsBack(0));
             let links = wiring.links(&role, progress, cleaners, vec![hello]);
-            (arguments, StageLinks { control: Some(wiring.control.clone()), ..links })
+            let barrier = recording.as_ref().map(|recording| recording.barrier.clone());
+            (arguments, StageLinks { control: Some(wiring.control.clone()), barrier, ..links })
         })
     }
 

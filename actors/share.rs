@@ -352,6 +352,8 @@ enum RecordsCall {
     Ask(Question),
     /// How do the records stand?
     Status,
+    /// Write down what an operator did.
+    Note { deed: String, detail: String },
 }
 
 /// Lets tools on any node ask the database of this one.
@@ -374,6 +376,10 @@ fn serve_records(network: &Network, records: Records) {
             match call {
                 RecordsCall::Ask(question) => match records.ask(&question).await {
                     Ok(answer) => reply.answer(answer.to_json().to_string().into_bytes()),
+                    Err(reason) => reply.refuse(reason),
+                },
+                RecordsCall::Note { deed, detail } => match records.note(deed, detail) {
+                    Ok(()) => reply.answer(b"true".to_vec()),
                     Err(reason) => reply.refuse(reason),
                 },
                 RecordsCall::Status => {

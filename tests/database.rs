@@ -243,14 +243,18 @@ fn old_days_are_dropped(place: &mut Place) {
     });
 }
 
-const RUN: [&str; 7] = [
+const RUN: [&str; 11] = [
     "demo",
     "--ticks",
-    "20000",
+    "8000",
     "--set",
     "stream.checkpoint_ticks=2000",
     "--set",
     "stream.credit_ticks=2048",
+    "--set",
+    "database.ticks=true",
+    "--set",
+    "database.factors=true",
 ];
 
 /// What a run records.
@@ -477,6 +481,21 @@ fn tools_ask_whichever_node_has_a_database() {
     until("deeds are found too", || {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")
+    });
+    // What an operator does by any node is a deed, and what is only asked is none.
+    let promote = CtlTask::Promote { node: Some("other-1".into()) };
+    nodes[1].ask(&promote, None).unwrap();
+    until("what an operator did is found", || {
+        let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
+        let found = nodes[1].ask(&task, None).unwrap_or_default();
+        let deeds = found["rows"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = deeds.iter().filter_map(|deed| deed[4].as_str()).collect();
+        assert!(
+            names.iter().all(|name| ["start", "notice", "Promote"].contains(name)),
+            "{names:?}"
+        );
+        let promoted = deeds.iter().find(|deed| deed[4] == "Promote");
+        promoted.is_some_and(|deed| deed[5].as_str().is_some_and(|it| it.contains("\"other-1\"")))
     });
     // Past what is allowed, in words.
     let filter = Filter { limit: Some(1_000_000), ..Filter::default() };

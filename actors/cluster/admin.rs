@@ -40,6 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, Sleep};
 
 use super::cut::{Cut, Line};
+use super::deeds;
 use super::membership::View;
 use super::network::{DeliveryError, Message, Network};
 use super::stream::Connection;
@@ -126,6 +127,15 @@ struct Desk {
     network: Network,
     view: watch::Receiver<View>,
     ask_timeout: Duration,
+}
+
+impl Desk {
+    /// Has it written down, if something was to be changed.
+    fn note(&self, role: &str, node: Option<&NodeId>, body: &Bytes, response: &Response) {
+        if let Some(deed) = deeds::deed_of(body) {
+            deeds::note(&self.network, deed, role, (node, body, response.status()));
+        }
+    }
 }
 
 fn router(desk: Desk) -> Router {
@@ -305,8 +315,10 @@ async fn ask(
     body: Bytes,
 ) -> Response {
     let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
-    let patience = to.patience(desk.ask_timeout);
-    desk.respond(desk.network.ask(to.node().as_ref(), message, patience).await)
+    let (node, patience) = (to.node(), to.patience(desk.ask_timeout));
+    let response = desk.respond(desk.network.ask(node.as_ref(), message, patience).await);
+    desk.note(&role, node.as_ref(), &body, &response);
+    response
 }
 
 async fn tell(
@@ -316,9 +328,11 @@ async fn tell(
     body: Bytes,
 ) -> Response {
     let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
-    let patience = to.patience(desk.ask_timeout);
-    let told = desk.network.tell(to.node().as_ref(), message, patience).await;
-    desk.respond(told.map(|()| b"{\"told\":true}".to_vec()))
+    let (node, patience) = (to.node(), to.patience(desk.ask_timeout));
+    let told = desk.network.tell(node.as_ref(), message, patience).await;
+    let response = desk.respond(told.map(|()| b"{\"told\":true}".to_vec()));
+    desk.note(&role, node.as_ref(), &body, &response);
+    response
 }
 
 fn json_body(code: StatusCode, body: Vec<u8>) -> Response {

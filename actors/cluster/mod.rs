@@ -15,6 +15,7 @@
 mod admin;
 mod copies;
 mod cut;
+mod deeds;
 mod desk;
 mod envelope;
 mod gateway;

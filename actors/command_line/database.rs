@@ -45,6 +45,8 @@ pub enum RecordsCommand {
     Positions(FilterOptions),
     /// Clean ticks, if database.ticks is on
     Ticks(FilterOptions),
+    /// What factors came to, if database.factors is on
+    Factors(FilterOptions),
     /// What nodes did, and what operators were told
     Audit(FilterOptions),
 }
@@ -96,6 +98,7 @@ impl RecordsCommand {
             Self::Trades(options) => (Topic::Trades, options),
             Self::Positions(options) => (Topic::Positions, options),
             Self::Ticks(options) => (Topic::Ticks, options),
+            Self::Factors(options) => (Topic::Factors, options),
             Self::Audit(options) => (Topic::Audit, options),
         };
         let options = options.clone();

@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tickwright_core::domain::{Key, SourceId, Timestamp};
 
 use super::outlet::Outlet;
+use super::recording::Barrier;
 use super::store::{Done, Store, StoreError};
 use super::wire;
 
@@ -74,6 +75,8 @@ pub struct Checkpoints {
     progress: Arc<AtomicU64>,
     stored: Outlet<Stored>,
     copies: Option<CopyOutlet>,
+    /// What a checkpoint waits for, before it is written.
+    barrier: Option<Outlet<Barrier>>,
     /// The last one was put.
     is_closed: Arc<AtomicBool>,
 }
@@ -110,6 +113,7 @@ impl Checkpoints {
             progress,
             stored,
             copies: None,
+            barrier: None,
             is_closed: Arc::default(),
         })
     }
@@ -118,6 +122,12 @@ impl Checkpoints {
     #[must_use]
     pub fn with_copies(self, copies: Option<CopyOutlet>) -> Self {
         Self { copies, ..self }
+    }
+
+    /// The same, each written only once all that was recorded before it is durable.
+    #[must_use]
+    pub fn after(self, barrier: Option<Outlet<Barrier>>) -> Self {
+        Self { barrier, ..self }
     }
 
     /// The same, for as long as `is_closed` does not say that the last one was put: by this or by the
@@ -162,7 +172,7 @@ impl Checkpoints {
     /// Stores `state` as it is at `key`, unless the last one was put.
     pub fn put<T: Serialize>(&mut self, key: Key, state: &T) {
         if !self.is_closed() {
-            self.write(key, state);
+            self.write(key, state, key == Key::END);
         }
     }
 
@@ -170,12 +180,12 @@ impl Checkpoints {
     pub fn put_last<T: Serialize>(&mut self, key: Key, state: &T) {
         self.is_closed.store(true, Ordering::Relaxed);
         if key != Key::START {
-            self.write(key, state);
-            self.store.hurry();
+            self.write(key, state, true);
         }
     }
 
-    fn write<T: Serialize>(&mut self, key: Key, state: &T) {
+    /// `is_awaited`: somebody waits for it, as at the end of the run.
+    fn write<T: Serialize>(&mut self, key: Key, state: &T, is_awaited: bool) {
         self.rows = 0;
         if self.kept.last() == Some(&key) {
             return;
@@ -195,25 +205,30 @@ impl Checkpoints {
             drop(stored.send((key, result)));
         });
         let value = wire::encode(state);
-        match &self.copies {
-            None => self.store.put(&self.tree, bytes_of(key), value, done),
-            Some(copies) => {
-                let [here, there] = both(done);
-                needed.sort_unstable();
-                let copy = CheckpointCopy {
-                    tree: self.tree.clone(),
-                    key: bytes_of(key),
-                    value: value.clone(),
-                    kept: needed.into_iter().map(bytes_of).collect(),
-                };
-                self.store.put(&self.tree, bytes_of(key), value, here);
-                // Whoever keeps copies is there for as long as the stage is.
-                drop(copies.send((copy, there)));
+        let copy = self.copies.clone().map(|copies| {
+            needed.sort_unstable();
+            let (tree, kept) = (self.tree.clone(), needed.into_iter().map(bytes_of).collect());
+            (copies, CheckpointCopy { tree, key: bytes_of(key), value: value.clone(), kept })
+        });
+        let (store, tree) = (self.store.clone(), self.tree.clone());
+        let put = move || {
+            match copy {
+                None => store.put(&tree, bytes_of(key), value, done),
+                Some((copies, copy)) => {
+                    let [here, there] = both(done);
+                    store.put(&tree, bytes_of(key), value, here);
+                    // Whoever keeps copies is there for as long as the stage is.
+                    drop(copies.send((copy, there)));
+                }
             }
-        }
-        if key == Key::END {
-            // The end of the run waits for it.
-            self.store.hurry();
+            if is_awaited {
+                store.hurry();
+            }
+        };
+        match &self.barrier {
+            None => put(),
+            // Whoever records and has gone has a successor, which has the stage begin anew.
+            Some(barrier) => drop(barrier.send(Barrier(Box::new(put)))),
         }
     }
 

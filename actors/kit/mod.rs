@@ -53,7 +53,7 @@ pub use journal::{Entry, Journal, JournalError, journal_tree};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
-pub use recording::{Barrier, RecordedTicks, Recording};
+pub use recording::{Barrier, FactorRecording, RecordedFactors, RecordedTicks, Recording};
 pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,
 };

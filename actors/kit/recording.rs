@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tickwright_core::domain::{Instrument, SourceId, SymbolId, TickBatch};
+use tickwright_core::domain::{FactorBatch, Instrument, SourceId, Symbol, SymbolId, TickBatch};
 use tickwright_core::records::Numbered;
 
 use super::outlet::Outlet;
@@ -28,6 +28,24 @@ pub struct RecordedTicks {
     pub rows: Range<usize>,
     /// Symbols that are new, and what they are.
     pub listed: Vec<(SourceId, SymbolId, Arc<Instrument>)>,
+}
+
+/// What factors came to with the rows of one batch.
+#[derive(Clone, Debug)]
+pub struct RecordedFactors {
+    /// The batch.
+    pub batch: Arc<FactorBatch>,
+    /// Whose they are, row by row.
+    pub symbols: Vec<Symbol>,
+}
+
+/// Takes what factors come to. Clones reach the same.
+#[derive(Clone, Debug)]
+pub struct FactorRecording {
+    /// In the order of the shard.
+    pub factors: Outlet<RecordedFactors>,
+    /// What waits for all of them.
+    pub barrier: Outlet<Barrier>,
 }
 
 /// Takes what is to be recorded. Clones reach the same.

@@ -26,9 +26,9 @@ use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
-    Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery, Demand,
-    Directory, Handover, Journal, JournalError, LogOutlet, Outlet, Producer, Sink, StageStreams,
-    Store, StoreError, Stored,
+    Barrier, Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery,
+    Demand, Directory, Handover, Journal, JournalError, LogOutlet, Outlet, Producer, Sink,
+    StageStreams, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -189,6 +189,8 @@ pub struct StageLinks<I> {
     pub producers: Vec<Outlet<Demand<I>>>,
     /// Reaches the consumer of each output.
     pub hellos: Vec<Outlet<()>>,
+    /// What its checkpoints wait for, if anything.
+    pub barrier: Option<Outlet<Barrier>>,
 }
 
 /// Everything the mailbox holds.
@@ -202,6 +204,8 @@ pub enum StageMessage<I, O, C> {
     Demand(usize, Demand<O>),
     /// The control log has changed.
     Control,
+    /// What was recorded since the last checkpoint may be lost.
+    RecordsAreBack,
     /// A checkpoint was written.
     Stored(Stored),
     /// How far has it come, and what has it counted?
@@ -243,7 +247,8 @@ impl<W: Work> Actor for StageActor<W> {
         (arguments, links): Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut work = W::new(arguments)?;
-        let StageLinks { role, settings, progress, directory, control, producers, hellos } = links;
+        let StageLinks { role, settings, progress, directory, control, producers, hellos, barrier } =
+            links;
         let stored = Outlet::to_actor(&myself, StageMessage::Stored);
         let sink = |input| Outlet::to_actor(&myself, move |rows| StageMessage::Rows(input, rows));
         let output = |hello| Producer::new(Key::START, settings.retained, hello);
@@ -256,7 +261,7 @@ impl<W: Work> Actor for StageActor<W> {
             control: control.as_ref().map(ControlLog::current).unwrap_or_default(),
             control_log: control,
             position: Key::START,
-            checkpoints: settings.checkpoints(&role, &progress, stored)?,
+            checkpoints: settings.checkpoints(&role, &progress, stored)?.after(barrier),
             is_due: false,
             handover: Handover::default(),
             chaos: settings.chaos,
@@ -285,6 +290,8 @@ impl<W: Work> Actor for StageActor<W> {
             StageMessage::Demand(output, demand) => stage.on_demand(output, demand, work)?,
             // It is looked at below, as always.
             StageMessage::Control => {}
+            // Its successor derives it again.
+            StageMessage::RecordsAreBack => return Err("what records has begun anew".into()),
             StageMessage::Stored(stored) => {
                 stage.checkpoints.on_stored(stored)?;
                 stage.announce_stable();

@@ -12,7 +12,7 @@ use tickwright_core::records::{Buffer, Drain, Numbered, Row, audit_row};
 
 use super::spill::{Left, Spill};
 use super::{Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
-use crate::kit::{Barrier, Clock, Directory, RecordedTicks, StoreError};
+use crate::kit::{Barrier, Clock, Directory, RecordedFactors, RecordedTicks, StoreError};
 
 /// Between two attempts at a database that is away.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
@@ -24,6 +24,10 @@ pub enum RecordsMessage {
     Happened(Vec<Numbered>),
     /// From exec, in its order.
     Ticks(RecordedTicks),
+    /// Somebody did something: it is among the deeds.
+    Noted,
+    /// What factors came to.
+    Factors(RecordedFactors),
     /// A checkpoint waits.
     Barrier(Barrier),
     /// What was to be spilled is on the disk, or is not.
@@ -115,11 +119,14 @@ impl Actor for RecordsActor {
         match message {
             RecordsMessage::Happened(happened) => state.take(&happened),
             RecordsMessage::Ticks(ticks) => state.take_ticks(ticks),
+            RecordsMessage::Factors(factors) => state.take_factors(&factors),
             RecordsMessage::Barrier(barrier) => {
                 state.barriers.push_back((state.buffer.taken(), barrier));
             }
             RecordsMessage::Spilled(result) => state.on_spilled(result),
             RecordsMessage::Written(result) => state.on_written(result)?,
+            // It is looked at below, as always.
+            RecordsMessage::Noted => {}
             RecordsMessage::Retry => state.is_paused = false,
         }
         state.go_on();
@@ -148,24 +155,39 @@ impl RecordsState {
         }
     }
 
+    fn take_factors(&mut self, RecordedFactors { batch, symbols }: &RecordedFactors) {
+        let names = &self.arguments.settings.names;
+        for (index, symbol) in symbols.iter().enumerate() {
+            let row = names.factors(batch, index, symbol);
+            row.into_iter().for_each(|row| self.buffer.take(row));
+        }
+    }
+
     /// What only memory had is lost, or the database is another one: exec is to derive again what followed
     /// its checkpoint.
     fn tell_exec(&self) {
-        let exec = lock(&self.arguments.shared.exec).clone();
-        // Exec may be elsewhere, or have ended.
+        let shared = &self.arguments.shared;
+        let exec = lock(&shared.exec).clone();
+        // Exec and shards may be elsewhere, or have ended.
         let _ = exec.map(|exec| exec.send(()));
+        for shard in lock(&shared.shards).values() {
+            let _ = shard.send(());
+        }
     }
 
     /// Has written whatever can be, lets go what may, and says how it stands.
     fn go_on(&mut self) {
-        for (deed, detail) in std::mem::take(&mut *lock(&self.arguments.shared.deeds)) {
+        let deeds = std::mem::take(&mut *lock(&self.arguments.shared.deeds));
+        // No checkpoint stands for these.
+        let is_noted = !deeds.is_empty();
+        for (deed, detail) in deeds {
             self.deeds += 1;
             let (node, begun) = (&self.arguments.settings.node, self.begun.as_nanos());
             let at = Clock::system().now();
-            self.buffer.take(audit_row(node, begun, self.deeds, at, (deed, &detail)));
+            self.buffer.take(audit_row(node, begun, self.deeds, at, (&deed, &detail)));
         }
         let awaited = self.barriers.back().is_some_and(|(until, _)| *until > self.buffer.durable());
-        if (awaited || self.buffer.is_crowded())
+        if (awaited || is_noted || self.buffer.is_crowded())
             && let Some((rows, last)) = self.buffer.spill()
         {
             self.has_spilled = true;

@@ -3,6 +3,7 @@
 //! ```text
 //! positions ── Happened ─▶ RecordsActor ─▶ Buffer ─▶ a task per batch ─▶ Database
 //!    risk ───── Ticks ────▶     │            └▶ Spill, on the disk ────▶
+//!  factors ──── Factors ──▶     │
 //!    tools ──── Question ───────┴──────────────────────────────────────▶ asked beside it
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! checkpoint before its rows are taken in. Past `spill_rows_max` [`Recording::is_full`] says so, and risk lets
 //! nothing be opened.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,13 +46,16 @@ pub use actor::{RecordsActor, RecordsMessage};
 pub use database::{Answer, Database, DatabaseError, DatabaseSettings, DatabaseUrl};
 
 use crate::kit::{
-    ChildSpec, Clock, Directory, Outlet, Recording, StoreError, SupervisionStatistics, Supervisor,
-    SupervisorArguments, SupervisorMessage,
+    ChildSpec, Clock, Directory, FactorRecording, Outlet, Recording, StoreError,
+    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use spill::Spill;
 
 /// The role of records, on this node and among nodes.
 pub const ROLE: &str = "records";
+
+/// Deeds that wait to be written down, at most.
+const DEEDS_MAX: usize = 1_024;
 
 /// How long its supervisor may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -78,6 +83,8 @@ pub struct RecordsSettings {
     pub buffer: BufferConfig,
     /// Whether clean rows are recorded.
     pub ticks: bool,
+    /// Whether what factors come to is.
+    pub factors: bool,
     /// How long what is left at the end is waited for.
     pub drain: Duration,
     /// Where the spill journal is.
@@ -109,6 +116,7 @@ impl RecordsSettings {
             database,
             buffer: section.buffer,
             ticks: section.ticks,
+            factors: section.factors,
             drain: section.drain,
             data_dir: PathBuf::from(&config.node.data_dir),
             names,
@@ -166,11 +174,13 @@ pub(crate) struct Shared {
     database: Mutex<Option<Database>>,
     /// Whom to tell when the actor has started anew.
     exec: Mutex<Option<Outlet<()>>>,
+    /// Whom else, by shard.
+    shards: Mutex<BTreeMap<usize, Outlet<()>>>,
     /// Whom to tell when there is room again.
     room: Mutex<Option<Outlet<()>>>,
     starts: AtomicU64,
-    /// What is to be written down beside what exec does. A few in a run.
-    deeds: Mutex<Vec<(&'static str, String)>>,
+    /// What is to be written down beside what exec does. At most [`DEEDS_MAX`].
+    deeds: Mutex<Vec<(String, String)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -217,7 +227,7 @@ impl Records {
             }
         }
         let run = settings.names.run.clone();
-        lock(&shared.deeds).push(("start", run));
+        lock(&shared.deeds).push(("start".into(), run));
         let settings = Arc::new(settings);
         let directory = Directory::default();
         let statistics = SupervisionStatistics::default();
@@ -254,6 +264,23 @@ impl Records {
         }
     }
 
+    /// Takes what the factors of `shard` come to, if that is to be recorded, and tells `begin_anew` whenever what
+    /// only memory had is lost.
+    pub fn factor_recording(
+        &self,
+        shard: usize,
+        begin_anew: Outlet<()>,
+    ) -> Option<FactorRecording> {
+        if !self.settings.factors {
+            return None;
+        }
+        lock(&self.shared.shards).insert(shard, begin_anew);
+        Some(FactorRecording {
+            factors: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Factors),
+            barrier: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Barrier),
+        })
+    }
+
     /// Tells `exec` whenever what only memory had is lost, and is to be derived again; tells it by `room` when
     /// no longer too much waits.
     pub fn tell_exec(&self, exec: Outlet<()>, room: Outlet<()>) {
@@ -269,6 +296,24 @@ impl Records {
     /// What its supervisor has seen.
     pub fn statistics(&self) -> &SupervisionStatistics {
         &self.statistics
+    }
+
+    /// Writes down what somebody did.
+    ///
+    /// # Errors
+    ///
+    /// When too many of them wait already.
+    pub fn note(&self, deed: String, detail: String) -> Result<(), String> {
+        let mut deeds = lock(&self.shared.deeds);
+        if deeds.len() >= DEEDS_MAX {
+            return Err(format!("{DEEDS_MAX} deeds wait to be written down"));
+        }
+        deeds.push((deed, detail));
+        drop(deeds);
+        let noted = Outlet::to_role(&self.directory, ROLE, |()| RecordsMessage::Noted);
+        // One that has ended has a successor, which looks at what is there.
+        let _ = noted.send(());
+        Ok(())
     }
 
     /// Asks the database.
@@ -347,7 +392,7 @@ impl Answer {
 impl Shared {
     fn say(&self, notice: String) {
         tracing::warn!("{notice}");
-        lock(&self.deeds).push(("notice", notice.clone()));
+        lock(&self.deeds).push(("notice".into(), notice.clone()));
         let mut status = lock(&self.status);
         // An operator reads the last ones.
         if status.notices.len() == 8 {

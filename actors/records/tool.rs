@@ -136,6 +136,7 @@ async fn flush(
         database,
         buffer: config.database.buffer,
         ticks: false,
+        factors: false,
         drain: config.database.drain,
         data_dir: PathBuf::from(&config.node.data_dir),
         names: Names { run: "flush".into(), ..Names::default() },

@@ -186,6 +186,7 @@ pub const KEYS: &[KeySpec] = &[
     count("database.spill_rows_max", "rows", 1, 1 << 40).operational(),
     count("database.drain_ms", "ms", 0, DAY_MS).operational(),
     switch("database.ticks").operational(),
+    switch("database.factors").operational(),
     count("database.days_max", "days", 1, 36_500).operational(),
     //
     choice("supervision.strategy", RESTART_STRATEGIES).operational(),

@@ -191,7 +191,9 @@ pub struct DatabaseConfig {
     pub drain: Span,
     /// Whether clean rows are recorded.
     pub ticks: bool,
-    /// Days of them that are kept.
+    /// Whether what factors come to is.
+    pub factors: bool,
+    /// Days of both that are kept.
     pub days_max: usize,
 }
 
@@ -433,6 +435,7 @@ fn database(s: &Settings) -> DatabaseConfig {
         },
         drain: s.span_ms(&["database", "drain_ms"]),
         ticks: s.switch(&["database", "ticks"]),
+        factors: s.switch(&["database", "factors"]),
         days_max: s.size(&["database", "days_max"]),
     }
 }

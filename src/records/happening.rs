@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Day, Row, Table, Value};
 use crate::domain::{
-    AccountId, BrokerId, Fill, Instrument, Kind, Money, Order, OrderId, Position, Price, Quantity,
-    Side, StrategyId, TickBatch, Timestamp,
+    AccountId, BrokerId, FactorBatch, Fill, Instrument, Kind, Money, Order, OrderId, Position,
+    Price, Quantity, Side, StrategyId, Symbol, TickBatch, Timestamp,
 };
 
 /// Something that is to be written down.
@@ -176,6 +176,29 @@ impl Names {
                 ],
             },
         }
+    }
+
+    /// What the factors of `symbol` came to with row `index` of `batch`: those that have seen enough, by name, as
+    /// an object of JSON.
+    pub fn factors(&self, batch: &FactorBatch, index: usize, symbol: &Symbol) -> Option<Row> {
+        let row = batch.rows.get(index)?;
+        let values = batch.layout.columns.iter().zip(batch.values_of(index));
+        let known = values.filter(|(_, value)| value.is_finite());
+        let object: serde_json::Map<String, serde_json::Value> =
+            known.map(|(factor, &value)| (factor.to_string(), value.into())).collect();
+        Some(Row {
+            table: Table::Factors(Day::of(row.key.frontier)),
+            values: vec![
+                self.run(),
+                Value::Integer(i64::from(row.key.source.0)),
+                Value::unsigned(row.key.sequence),
+                Value::Text(symbol.to_string()),
+                time(row.key.frontier),
+                Value::Text(if row.is_boundary { "window" } else { "tick" }.into()),
+                Value::Float(row.price),
+                Value::Text(serde_json::Value::Object(object).to_string()),
+            ],
+        })
     }
 
     /// The row of a clean tick; none of a boundary, which is no event of the market.

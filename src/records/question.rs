@@ -23,6 +23,8 @@ pub enum Topic {
     Ticks,
     /// What operators and nodes did.
     Audit,
+    /// What factors came to.
+    Factors,
 }
 
 /// Which rows are meant. What is not given narrows nothing.
@@ -92,6 +94,7 @@ impl Topic {
             Self::Positions => "positions",
             Self::Ticks => "ticks",
             Self::Audit => "deeds",
+            Self::Factors => "factors",
         }
     }
 
@@ -102,7 +105,7 @@ impl Topic {
             Self::Trades => Some(Table::Fills),
             Self::Positions => Some(Table::Positions),
             Self::Audit => Some(Table::Audit),
-            Self::Ticks => None,
+            Self::Ticks | Self::Factors => None,
         }
     }
 
@@ -114,6 +117,7 @@ impl Topic {
             Self::Positions => Table::Positions,
             Self::Audit => Table::Audit,
             Self::Ticks => Table::Ticks(day),
+            Self::Factors => Table::Factors(day),
         }
     }
 
@@ -129,7 +133,7 @@ impl Topic {
                 columns.push(other("remaining", ColumnKind::Decimal));
             }
             Self::Trades => columns.push(other("strategy", ColumnKind::Name)),
-            Self::Positions | Self::Ticks | Self::Audit => {}
+            Self::Positions | Self::Ticks | Self::Factors | Self::Audit => {}
         }
         columns
     }

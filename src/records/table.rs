@@ -78,6 +78,8 @@ pub enum Table {
     Audit,
     /// Clean rows of a day.
     Ticks(Day),
+    /// What factors came to on a day.
+    Factors(Day),
 }
 
 const ORDERS: &[Column] = &[
@@ -152,6 +154,17 @@ const TICKS: &[Column] = &[
     optional(decimal("ask_quantity")),
 ];
 
+const FACTORS: &[Column] = &[
+    name("run"),
+    integer("source"),
+    integer("sequence"),
+    name("symbol"),
+    integer("time_ns"),
+    name("moved_by"),
+    column("price", ColumnKind::Float),
+    column("factors", ColumnKind::Text),
+];
+
 impl Table {
     /// Those that are there from the start, one for all days.
     pub const LASTING: [Self; 5] =
@@ -166,6 +179,7 @@ impl Table {
             Self::Positions => "tickwright_positions".into(),
             Self::Audit => "tickwright_audit".into(),
             Self::Ticks(day) => format!("tickwright_ticks_{day}"),
+            Self::Factors(day) => format!("tickwright_factors_{day}"),
         }
     }
 
@@ -174,7 +188,18 @@ impl Table {
         if let Some(day) = name.strip_prefix("tickwright_ticks_") {
             return Day::parse(day).map(Self::Ticks);
         }
+        if let Some(day) = name.strip_prefix("tickwright_factors_") {
+            return Day::parse(day).map(Self::Factors);
+        }
         Self::LASTING.into_iter().find(|table| table.name() == name)
+    }
+
+    /// The day it is of, for those that are kept by the day.
+    pub const fn day(self) -> Option<Day> {
+        match self {
+            Self::Ticks(day) | Self::Factors(day) => Some(day),
+            Self::Orders | Self::OrderEnds | Self::Fills | Self::Positions | Self::Audit => None,
+        }
     }
 
     /// Its columns; those of the key come first.
@@ -186,6 +211,7 @@ impl Table {
             Self::Positions => POSITIONS,
             Self::Audit => AUDIT,
             Self::Ticks(_) => TICKS,
+            Self::Factors(_) => FACTORS,
         }
     }
 
@@ -193,7 +219,7 @@ impl Table {
     pub const fn key_columns(self) -> usize {
         match self {
             Self::Orders | Self::OrderEnds => 2,
-            Self::Fills => 4,
+            Self::Fills | Self::Factors(_) => 4,
             Self::Positions | Self::Audit | Self::Ticks(_) => 3,
         }
     }
@@ -202,9 +228,12 @@ impl Table {
     pub const fn on_conflict(self) -> OnConflict {
         match self {
             Self::Positions => OnConflict::Latest,
-            Self::Orders | Self::OrderEnds | Self::Fills | Self::Audit | Self::Ticks(_) => {
-                OnConflict::Keep
-            }
+            Self::Orders
+            | Self::OrderEnds
+            | Self::Fills
+            | Self::Audit
+            | Self::Ticks(_)
+            | Self::Factors(_) => OnConflict::Keep,
         }
     }
 
@@ -300,7 +329,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Table> {
-        let days = [Table::Ticks(Day(20_000))];
+        let days = [Table::Ticks(Day(20_000)), Table::Factors(Day(20_001))];
         Table::LASTING.into_iter().chain(days).collect()
     }
 

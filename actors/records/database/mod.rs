@@ -7,7 +7,7 @@
 //! Every call has a deadline. A pool that failed or was late is not used again: what a connection was about
 //! is not known then. Whoever holds a [`Database`] opens another.
 //!
-//! Ticks are in a table for each day of event time, in all three: to forget a day is to
+//! Ticks and factors are in a table for each day of event time, in all three: to forget a day is to
 //! drop a table, which costs nothing, where deleting rows would cost as much as writing them. PostgreSQL's
 //! own partitions would do the same there only.
 
@@ -168,8 +168,7 @@ impl Database {
         let mut database = Self { settings, backend, days, identity };
         database.identity = database.migrate().await?;
         let tables = database.tables().await?;
-        let of_day = |table: &Table| matches!(table, Table::Ticks(_));
-        *database.lock_days() = tables.into_iter().filter(of_day).collect();
+        *database.lock_days() = tables.into_iter().filter(|table| table.day().is_some()).collect();
         Ok(database)
     }
 
@@ -232,8 +231,7 @@ impl Database {
 
     /// Makes the table of a day, and returns whether it was not there.
     async fn make_day(&self, table: Table) -> Result<bool, DatabaseError> {
-        let is_of_day = matches!(table, Table::Ticks(_));
-        if !is_of_day || self.lock_days().contains(&table) {
+        if table.day().is_none() || self.lock_days().contains(&table) {
             return Ok(false);
         }
         for statement in sql::create(self.dialect(), table) {
@@ -245,12 +243,14 @@ impl Database {
 
     /// Drops what is older than the days that are kept.
     async fn forget_days(&self) -> Result<(), DatabaseError> {
-        let days: Vec<Day> = self.lock_days().iter().filter_map(day_of).collect();
-        for day in Day::forgotten(&days, self.settings.days_max) {
-            let table = Table::Ticks(day);
-            self.lock_days().remove(&table);
-            let sql = format!("DROP TABLE IF EXISTS {}", table.name());
-            self.run(vec![Statement::once(sql)]).await?;
+        for of_day in [Table::Ticks, Table::Factors] {
+            let days = days_of(of_day, &self.lock_days());
+            for day in Day::forgotten(&days, self.settings.days_max) {
+                let table = of_day(day);
+                self.lock_days().remove(&table);
+                let sql = format!("DROP TABLE IF EXISTS {}", table.name());
+                self.run(vec![Statement::once(sql)]).await?;
+            }
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ impl Database {
             None => {
                 // Others may have written meanwhile.
                 let tables = self.tables().await?;
-                filter.days(&tables.iter().filter_map(day_of).collect::<Vec<Day>>())
+                filter.days(&days_of(|day| topic.table_of(day), &tables))
             }
         };
         let Some(statement) = sql::question(self.dialect(), *topic, filter, &days)? else {
@@ -336,9 +336,10 @@ impl Database {
     }
 }
 
-/// The day that `table` is of.
-fn day_of(table: &Table) -> Option<Day> {
-    if let Table::Ticks(day) = table { Some(*day) } else { None }
+/// The days of which there is a table as `of_day` names it.
+fn days_of(of_day: impl Fn(Day) -> Table, tables: &BTreeSet<Table>) -> Vec<Day> {
+    let days = tables.iter().filter_map(|table| table.day().map(|day| (*table, day)));
+    days.filter(|&(table, day)| of_day(day) == table).map(|(_, day)| day).collect()
 }
 
 /// `call`, within the time that anything may take.

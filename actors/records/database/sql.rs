@@ -11,7 +11,7 @@ fn indexes(table: Table) -> &'static [&'static [&'static str]] {
     match table {
         Table::Orders | Table::Fills => &[&["time_ns"], &["symbol", "time_ns"]],
         Table::Audit => &[&["time_ns"]],
-        Table::Ticks(_) => &[&["symbol", "time_ns"]],
+        Table::Ticks(_) | Table::Factors(_) => &[&["symbol", "time_ns"]],
         Table::OrderEnds | Table::Positions => &[],
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn question(
     let join = match topic {
         Topic::Orders => Some(Table::OrderEnds),
         Topic::Trades => Some(Table::Orders),
-        Topic::Positions | Topic::Ticks | Topic::Audit => None,
+        Topic::Positions | Topic::Ticks | Topic::Factors | Topic::Audit => None,
     };
     let join = join.map_or_else(String::new, |other| {
         let other = other.name();

@@ -136,6 +136,12 @@ impl FactorEngine {
         self.route(source, definition.id, place);
     }
 
+    /// What the number `id` of `source` stands for; none, if it was not defined.
+    pub fn symbol(&self, source: SourceId, id: SymbolId) -> Option<&Symbol> {
+        let place = *self.routes.get(usize::from(source.0))?.get(id.index())?;
+        Some(&self.symbols.get(place as usize)?.instrument.symbol)
+    }
+
     fn route(&mut self, source: SourceId, id: SymbolId, place: u32) {
         let source = usize::from(source.0);
         if self.routes.len() <= source {
