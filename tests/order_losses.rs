@@ -11,7 +11,10 @@ mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 mod processes;
+#[path = "redis_server/mod.rs"]
+mod redis_server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +22,9 @@ use std::time::Duration;
 use desk::{ask_risk, assert_positions, held, net, nodes};
 use market::Market;
 use processes::{Node, until};
+use redis_server::RedisServer;
 use tickwright::ctl::CtlTask;
+use tickwright_core::records::{Filter, Question, Topic};
 
 /// A minute of rows at the speed they are read at.
 const ROWS: usize = 6_000;
@@ -52,9 +57,18 @@ fn wipe(directory: &Path, kept: impl Fn(&str) -> bool) -> Vec<String> {
 
 /// Trades, loses what is not `kept` everywhere, and trades on.
 async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
+    lose_with(seed, kept, None, |_| Vec::new()).await;
+}
+
+async fn lose_with(
+    seed: u64,
+    kept: impl Fn(&str) -> bool,
+    mut redis: Option<RedisServer>,
+    more: impl FnMut(&str) -> Vec<String>,
+) -> (BTreeMap<String, f64>, Vec<Node>) {
     // Below where the data is: who buys trades.
     let market = Market::open(seed, ROWS, ("9900", "9901"), "").await;
-    let mut nodes = nodes(&market, &NAMES, |_| Vec::new());
+    let mut nodes = nodes(&market, &NAMES, more);
     until("orders are accepted", || accepted(&market) >= 5);
     nodes.iter_mut().for_each(Node::kill);
     let before = accepted(&market);
@@ -62,6 +76,10 @@ async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
         let gone = wipe(&node.directory.path().join("data"), &kept);
         println!("{} loses {gone:?}", node.name);
         assert!(!gone.is_empty());
+    }
+    if let Some(redis) = &mut redis {
+        redis.kill();
+        redis.start_again();
     }
     for node in &mut nodes {
         node.start();
@@ -92,6 +110,10 @@ async fn lose(seed: u64, kept: impl Fn(&str) -> bool) {
     assert_positions(&nodes[0], &market);
     assert!(net(&market).len() > 1, "{:?}", net(&market));
     market.judge_twice();
+    let told: Vec<String> = nodes.iter().map(Node::all_logs).collect();
+    assert!(told.iter().any(|log| log.contains("rebuilt from the exchange")), "{told:?}");
+    // Brokers stop with the exchange, and what is held stays.
+    (held(&found), nodes)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,4 +129,32 @@ async fn the_ledger_of_every_node_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_lost() {
     lose(23, |_| false).await;
+}
+
+/// The file of the database, what Redis had, and every journal, at once: only the ledger is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn database_locks_and_journals_of_every_node_are_lost_together() {
+    let redis = redis_server::is_there("losing its locks too").then(|| RedisServer::start(&[]));
+    let mut sets = vec!["database.kind=sqlite".to_owned()];
+    if let Some(redis) = &redis {
+        sets.push("locks.backend=redis".to_owned());
+        sets.push(format!("locks.redis_urls={}", redis.url()));
+    }
+    let kept = |name: &str| name.starts_with("ledger");
+    let options = |_: &str| sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]).collect();
+    let (held, nodes) = lose_with(24, kept, redis, options).await;
+    // What is held is in the new file too.
+    let asked = CtlTask::Records(Question { topic: Topic::Positions, filter: Filter::default() });
+    until("the database says what is held", || {
+        nodes.iter().any(|node| {
+            let found = node.ask(&asked, Some(&node.name)).unwrap_or_default();
+            let rows = found["rows"].as_array().cloned().unwrap_or_default();
+            let of = |row: &serde_json::Value| {
+                let symbol = row[2].as_str()?.split('.').next()?.to_owned();
+                Some((symbol, row[6].as_str()?.parse::<f64>().ok()?))
+            };
+            let said: BTreeMap<String, f64> = rows.iter().filter_map(of).collect();
+            held.iter().all(|(symbol, quantity)| said.get(symbol) == Some(quantity))
+        })
+    });
 }

@@ -496,7 +496,21 @@ impl ExchangeBrokerState {
             match effect {
                 OrdersEffect::Tell(signal, said) => self.tell(&signal, said),
                 OrdersEffect::Stray(trade) => {
-                    tracing::warn!(?trade, "the account traded, and nobody here asked for it");
+                    let (venue, symbol) = (&self.arguments.orders.venue, &trade.symbol);
+                    tracing::warn!(
+                        "{venue} traded {symbol} (trade {}, order {}), and nobody here asked for it; see \
+                         `tickwright ctl reconcile`",
+                        trade.trade,
+                        trade.order
+                    );
+                }
+                OrdersEffect::Rebuilt(symbol, orders) => {
+                    let venue = &self.arguments.orders.venue;
+                    tracing::warn!(
+                        "{venue} has {orders} orders of ours in {symbol} that exec does not know, being newer than \
+                         its checkpoint: rebuilt from the exchange, their signals are used up and what they traded \
+                         is held"
+                    );
                 }
                 OrdersEffect::Alarm(text) => tracing::error!("{text}"),
                 asked @ (OrdersEffect::Commit(_)

@@ -142,7 +142,10 @@ impl ExchangeBrokerState {
                     Back::Session(result.is_ok_and(|response| response.status == 200))
                 });
             }
-            OrdersEffect::Tell(..) | OrdersEffect::Stray(_) | OrdersEffect::Alarm(_) => {}
+            OrdersEffect::Tell(..)
+            | OrdersEffect::Stray(_)
+            | OrdersEffect::Rebuilt(..)
+            | OrdersEffect::Alarm(_) => {}
         }
     }
 

@@ -507,6 +507,11 @@ impl Orders {
             return self.go_on(now);
         }
         self.recovery.histories.insert(symbol.clone(), History::Known);
+        let unknown =
+            self.recovery.spent.values().filter(|report| report.symbol == *symbol).count();
+        if unknown > 0 {
+            self.effects.push(OrdersEffect::Rebuilt(symbol.clone(), unknown));
+        }
         self.end_search(symbol, now);
         self.page(symbol);
         self.go_on(now)

@@ -243,6 +243,9 @@ pub enum OrdersEffect {
     Tell(SignalIdentity, Said),
     /// The account traded, and nobody here asked for it.
     Stray(TradeReport),
+    /// The exchange has so many orders of ours in a symbol that are not known here: they were placed after what
+    /// this goes on from, or that is lost. Their signals are used up, and what they traded is taken over.
+    Rebuilt(Symbol, usize),
     /// Something that a person has to know.
     Alarm(String),
 }
