@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Scratch, draw, finish};
 use databases::{Kind, Server};
 use processes::{Node, until};
+use sqlx::{Connection, Executor, MySqlConnection, PgConnection, SqliteConnection};
 use tickwright::ctl::CtlTask;
 use tickwright::records::database::{Database, DatabaseError, DatabaseSettings, DatabaseUrl, copy};
 use tickwright_core::domain::Timestamp;
@@ -329,8 +330,32 @@ fn kill_9_loses_and_doubles_nothing(place: &mut Place, expected: &Recorded) {
     assert_eq!(&recorded(&url), expected);
 }
 
+/// A later version has been at it: nothing is started, and the remedy is said.
+fn a_newer_schema_is_refused(place: &mut Place) {
+    let url = place.database();
+    runtime().block_on(async {
+        let database = open(&url).await;
+        database.close().await;
+        let newer = "INSERT INTO tickwright_migrations (step) VALUES (1000)";
+        match Place::kind(&url) {
+            "postgres" => PgConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
+            "mysql" => MySqlConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
+            _ => SqliteConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
+        }
+        .unwrap();
+    });
+    let file = tempfile::tempdir().unwrap();
+    let arguments = recording(&url, &file.path().join("url"), &[]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = Scratch::new().run(&arguments);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    assert!(ended.stderr.contains("1000"), "{ended:?}");
+    assert!(!ended.stderr.contains("s3cret"), "{ended:?}");
+}
+
 fn suite(mut place: Place) -> Place {
     migrations_may_be_repeated(&mut place);
+    a_newer_schema_is_refused(&mut place);
     writing_twice_is_writing_once(&mut place);
     questions_are_answered(&mut place);
     old_days_are_dropped(&mut place);
@@ -415,10 +440,14 @@ fn past_the_limit_nothing_is_ordered_until_it_is_back(server: &mut Server) {
 fn an_outage_loses_nothing(server: &mut Server) {
     let url = server.database();
     server.stop();
+    what_is_away_loses_nothing(&url, || server.run());
+}
+
+fn what_is_away_loses_nothing(url: &str, come_back: impl FnOnce()) {
     let scratch = Scratch::new();
     let file = tempfile::tempdir().unwrap();
     let more = ["--set", "database.drain_ms=0", "--set", "database.timeout_ms=300"];
-    let arguments = recording(&url, &file.path().join("url"), &more);
+    let arguments = recording(url, &file.path().join("url"), &more);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut process = scratch.start(scratch.command(&arguments));
     if process.ends_within(Duration::from_millis(500)).is_none() {
@@ -428,14 +457,14 @@ fn an_outage_loses_nothing(server: &mut Server) {
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert!(ended.stderr.contains("`tickwright db flush`"), "{ended:?}");
     assert!(!ended.stderr.contains("s3cret"), "{ended:?}");
-    server.run();
+    come_back();
     let data = scratch.path("data");
     // Where the database is stands last.
     let place = &arguments[arguments.len() - 4..];
     let flush = [&["db", "flush", "--data-dir", data.to_str().unwrap()][..], place].concat();
     let ended = scratch.run(&flush);
     assert_eq!(ended.code(), 0, "{ended:?}");
-    assert_eq!(recorded(&url), undisturbed());
+    assert_eq!(recorded(url), undisturbed());
 }
 
 /// Asked of a node without a database, which passes it on to the one that has one.
@@ -512,6 +541,11 @@ fn tools_ask_whichever_node_has_a_database() {
 #[test]
 fn sqlite_holds_what_is_promised() {
     suite(Place::file());
+    // The directory of its file is not there, as when a volume is not mounted yet.
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("volume");
+    let url = format!("sqlite:{}", place.join("records.sqlite").display());
+    what_is_away_loses_nothing(&url, || std::fs::create_dir(&place).unwrap());
 }
 
 #[test]
