@@ -27,6 +27,7 @@ pub mod pipeline;
 pub mod records;
 pub mod stream;
 pub mod supervision;
+pub mod tuner;
 
 // Second floor: runs over data.
 pub mod backtest;

@@ -1,0 +1,127 @@
+//! Windows summed up, and compared.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::Window;
+
+/// What some windows came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Windows.
+    pub count: usize,
+    /// Geometric mean of the throughput, rows per second.
+    pub throughput: f64,
+    /// Sample standard deviation of its natural logarithm: 0.05 is about 5 percent.
+    pub deviation: f64,
+    /// Median of the 99th percentiles, microseconds.
+    pub p99_us: f64,
+}
+
+impl Figures {
+    /// Of `windows`, whose throughput is above zero.
+    pub(super) fn of(windows: &[Window]) -> Self {
+        let count = windows.len();
+        if count == 0 {
+            return Self::default();
+        }
+        // Noise of a rate goes with the rate.
+        let logs = || windows.iter().map(|window| window.throughput.ln());
+        let mean = logs().sum::<f64>() / to_f64(count);
+        let squares: f64 = logs().map(|log| (log - mean).powi(2)).sum();
+        let mut tails: Vec<f64> = windows.iter().map(|window| window.p99_us).collect();
+        tails.sort_by(f64::total_cmp);
+        Self {
+            count,
+            throughput: mean.exp(),
+            deviation: (squares / to_f64(count.saturating_sub(1).max(1))).sqrt(),
+            p99_us: tails[count / 2],
+        }
+    }
+
+    /// By how much more flows than in `other`, as a share of that.
+    pub fn gain_over(&self, other: &Self) -> f64 {
+        self.throughput / other.throughput - 1.0
+    }
+}
+
+/// By how much the logarithm of the throughput is larger in each stretch with a change than in those before and
+/// after it, on average: what grows or falls steadily does not show.
+pub(super) fn differences(without: &[Vec<Window>], with: &[Vec<Window>]) -> Vec<f64> {
+    let log = |windows: &[Window]| Figures::of(windows).throughput.ln();
+    let beside = without.windows(2).map(|pair| f64::midpoint(log(&pair[0]), log(&pair[1])));
+    with.iter().zip(beside).map(|(with, beside)| log(with) - beside).collect()
+}
+
+/// What `differences` come to as a share.
+pub(super) fn gain_of(differences: &[f64]) -> f64 {
+    mean_of(differences).exp() - 1.0
+}
+
+/// The chance with which noise alone would make `differences` look at least so good: the one-sided p-value of
+/// Student's test. 1 if there is too little to say.
+pub(super) fn chance_of(differences: &[f64]) -> f64 {
+    let count = to_f64(differences.len());
+    if differences.len() < 2 {
+        return 1.0;
+    }
+    let mean = mean_of(differences);
+    let squares: f64 = differences.iter().map(|it| (it - mean).powi(2)).sum();
+    // Two that follow each other share the stretch between them: of their variance, which is one and a half
+    // times that of a stretch, they have a sixth in common, and the mean of many varies by a third more.
+    let variance = squares / (count - 1.0) / count * (4.0 / 3.0);
+    if variance <= 0.0 {
+        return if mean > 0.0 { 0.0 } else { 1.0 };
+    }
+    let Ok(distribution) = StudentsT::new(0.0, 1.0, count - 1.0) else { return 1.0 };
+    distribution.sf(mean / variance.sqrt())
+}
+
+fn mean_of(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / to_f64(values.len().max(1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of windows")]
+const fn to_f64(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(throughputs: &[f64]) -> Figures {
+        let window = |&throughput: &f64| Window { throughput, p99_us: 1.0 };
+        Figures::of(&throughputs.iter().map(window).collect::<Vec<_>>())
+    }
+
+    /// A mean of 0.3 and a standard deviation of 0.1 of four: t is 6 by itself, and 5.196 with what is shared;
+    /// the tables have 0.0069 for three degrees of freedom.
+    #[test]
+    fn the_chance_is_that_of_students_test() {
+        let spread = 0.1 * (3.0f64 / 4.0).sqrt();
+        let differences = [0.3 - spread, 0.3 + spread, 0.3 - spread, 0.3 + spread];
+        let chance = chance_of(&differences);
+        assert!((chance - 0.0069).abs() < 0.0001, "{chance}");
+        let against: Vec<f64> = differences.iter().map(|it| -it).collect();
+        assert!((chance + chance_of(&against) - 1.0).abs() < 1e-9);
+        assert!((gain_of(&differences) - (0.3f64.exp() - 1.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_grows_steadily_is_no_difference() {
+        let stretch = |log: f64| vec![Window { throughput: log.exp(), p99_us: 1.0 }];
+        let without: Vec<_> = [1.0, 1.2, 1.4].map(stretch).into();
+        let with: Vec<_> = [1.1, 1.3].map(stretch).into();
+        assert!(differences(&without, &with).iter().all(|it| it.abs() < 1e-9));
+    }
+
+    #[test]
+    fn too_little_and_no_noise_at_all_have_their_answers() {
+        assert_eq!(
+            [chance_of(&[0.5]), chance_of(&[0.5, 0.5]), chance_of(&[-0.5, -0.5])],
+            [1.0, 0.0, 1.0]
+        );
+        assert!((figures(&[5.0, 5.0]).gain_over(&figures(&[4.0])) - 0.25).abs() < 1e-9);
+    }
+}
