@@ -40,3 +40,4 @@ pub mod source;
 pub mod strategy;
 pub mod switchboard;
 pub mod telemetry;
+pub mod tuner;

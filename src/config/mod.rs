@@ -32,6 +32,7 @@ mod sections;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tuner;
 
 pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
@@ -45,6 +46,7 @@ pub use sections::{
     NodeConfig, PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree,
     TelemetryConfig, TlsFiles,
 };
+pub use tuner::TunerSection;
 
 use problem::ConfigProblem as Problem;
 use read::Reader;
@@ -87,6 +89,8 @@ pub struct Config {
     pub allocation: AllocationConfig,
     /// `[locks]`.
     pub locks: LocksConfig,
+    /// `[tuner]`.
+    pub tuner: TunerSection,
 }
 
 /// Where a configuration comes from.

@@ -439,6 +439,15 @@ pub const KEYS: &[KeySpec] = &[
     amount("allocation.load_queue_weight", "", 0, 1_000).with_decimals(3).operational(),
     amount("allocation.load_cpu_weight", "", 0, 1_000).with_decimals(3).operational(),
     //
+    switch("tuner.enabled").operational(),
+    count("tuner.window_ms", "ms", 10, DAY_MS).operational(),
+    count("tuner.stretch_windows", "windows", 1, 1_000).operational(),
+    count("tuner.settling_windows", "windows", 0, 1_000).operational(),
+    amount("tuner.chance_max", "", 0, 1).operational(),
+    amount("tuner.gain_min", "", 0, 100).operational(),
+    count("tuner.p99_max_us", "us", 1, DAY_MS * 1_000).operational(),
+    count("tuner.cool_down_ms", "ms", 0, DAY_MS).operational(),
+    //
     choice("locks.backend", &["none", "ledger", "redis"]).operational(),
     list("locks.redis_urls", REDIS_URL).operational(),
     text("locks.redis_password_file", PATH).optional().operational(),

@@ -116,6 +116,17 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
+    /// What was recorded since `earlier`, which was this one; its maximum is only known to be no larger than that of
+    /// all.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (own, before) in since.counts.iter_mut().zip(earlier.counts.iter()) {
+            *own = own.saturating_sub(*before);
+        }
+        since
+    }
+
     /// How many values were recorded.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

@@ -14,7 +14,7 @@ pub struct Figures {
     pub throughput: f64,
     /// Sample standard deviation of its natural logarithm: 0.05 is about 5 percent.
     pub deviation: f64,
-    /// Median of the 99th percentiles, microseconds.
+    /// Median of the 99th percentiles, microseconds; 0 if nothing was timed.
     pub p99_us: f64,
 }
 
@@ -29,13 +29,14 @@ impl Figures {
         let logs = || windows.iter().map(|window| window.throughput.ln());
         let mean = logs().sum::<f64>() / to_f64(count);
         let squares: f64 = logs().map(|log| (log - mean).powi(2)).sum();
-        let mut tails: Vec<f64> = windows.iter().map(|window| window.p99_us).collect();
+        let tails = windows.iter().map(|window| window.p99_us);
+        let mut tails: Vec<f64> = tails.filter(|tail| tail.is_finite()).collect();
         tails.sort_by(f64::total_cmp);
         Self {
             count,
             throughput: mean.exp(),
             deviation: (squares / to_f64(count.saturating_sub(1).max(1))).sqrt(),
-            p99_us: tails[count / 2],
+            p99_us: tails.get(tails.len() / 2).copied().unwrap_or(0.0),
         }
     }
 

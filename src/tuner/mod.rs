@@ -80,7 +80,7 @@ pub struct TunerConfig {
 pub struct Window {
     /// Rows per second.
     pub throughput: f64,
-    /// 99th percentile of the latency, microseconds.
+    /// 99th percentile of the latency, microseconds; not a number, if nothing was timed.
     pub p99_us: f64,
 }
 

@@ -1,0 +1,319 @@
+//! The AutoTuner: has settings changed while the pipeline runs, where that measurably helps.
+//!
+//! ```text
+//! exec, wherever it is ── rows, latency ─▶ TunerActor (core: AutoTuner) ── values ─▶ Settings ─▶ running actors
+//! who coordinates ───────────────────────▶     │    ▲
+//!                                      ctl tuner    ╰── what somebody else has set
+//! ```
+//!
+//! One on each node: that of the coordinator decides, the others watch. *Failover.* What is being tried is among
+//! the settings, with what was there before; whoever decides next takes it back. *Delivery.* A setting that does
+//! not arrive is a trial without effect, and is taken back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorMessage;
+use serde_json::{Value, json};
+use tickwright_core::domain::Histogram;
+use tickwright_core::tuner::{AutoTuner, Effect, Knob, TunerConfig, Window};
+use tokio::time::Instant;
+
+use crate::kit::Directory;
+
+/// The role of the tuner of a node.
+pub const ROLE: &str = "tuner";
+
+/// The role among nodes of the tuner of `node`.
+pub fn role(node: &str) -> String {
+    format!("{ROLE}/{node}")
+}
+
+/// How long a measurement, or a setting, may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the future of a question is.
+pub type Asked<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What exec has counted so far.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Distinct clean rows that came there.
+    pub rows: u64,
+    /// How long orders took from the row that caused them.
+    pub latency: Histogram,
+}
+
+/// Where settings are, and how they are changed.
+pub trait Settings: Send + Sync {
+    /// Each as it stands, by its key.
+    fn values(&self) -> Vec<(String, i64)>;
+    /// What was being tried by whoever decided before, as it was without it.
+    fn unfinished(&self) -> Vec<(String, i64)>;
+    /// Whether this node is to decide.
+    fn decides(&self) -> bool;
+    /// Changes some. `unfinished`: what they were, for as long as it is not decided that they stay.
+    fn set(
+        &self,
+        values: Vec<(String, i64)>,
+        unfinished: Vec<(String, i64)>,
+    ) -> Asked<Result<(), String>>;
+}
+
+/// What exec has counted, if it can be asked.
+pub type Measure = Arc<dyn Fn() -> Asked<Option<Measured>> + Send + Sync>;
+
+/// Everything the mailbox holds.
+#[derive(Debug, RactorMessage)]
+pub enum TunerMessage {
+    /// A window is over.
+    WindowDue,
+    /// What is being tried, and what was decided?
+    Report(RpcReplyPort<Value>),
+}
+
+/// What the actor is started with.
+#[derive(Clone)]
+pub struct TunerArguments {
+    /// How trials go.
+    pub config: TunerConfig,
+    /// How long a window is.
+    pub window: Duration,
+    /// The bounds of each setting; those that [`Settings`] does not have are left alone.
+    pub knobs: Vec<Knob>,
+    /// Places of settings that hold each other back.
+    pub together: Vec<Vec<usize>>,
+    /// What exec has counted.
+    pub measure: Measure,
+    /// The settings.
+    pub settings: Arc<dyn Settings>,
+    /// Where to register.
+    pub directory: Directory,
+}
+
+impl fmt::Debug for TunerArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunerArguments").field("knobs", &self.knobs).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct TunerActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub struct TunerState {
+    arguments: TunerArguments,
+    tuner: AutoTuner,
+    /// What was counted at the end of the last window, and when.
+    last: Option<(Measured, Instant)>,
+    /// Why the last setting did not arrive.
+    problem: Option<String>,
+}
+
+impl Actor for TunerActor {
+    type Msg = TunerMessage;
+    type State = TunerState;
+    type Arguments = TunerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<TunerMessage>,
+        mut arguments: TunerArguments,
+    ) -> Result<TunerState, ActorProcessingErr> {
+        for (name, value) in arguments.settings.values() {
+            let knob = arguments.knobs.iter_mut().find(|knob| knob.name == name);
+            if let Some(knob) = knob {
+                knob.value = value;
+            }
+        }
+        let (config, knobs) = (arguments.config.clone(), arguments.knobs.clone());
+        let tuner = AutoTuner::new(config, knobs, &arguments.together);
+        arguments.directory.register(ROLE, &myself);
+        myself.send_interval(arguments.window, || TunerMessage::WindowDue);
+        Ok(TunerState { arguments, tuner, last: None, problem: None })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<TunerMessage>,
+        message: TunerMessage,
+        state: &mut TunerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            TunerMessage::WindowDue => state.look().await,
+            TunerMessage::Report(reply) => {
+                // A caller that stopped waiting is its own affair.
+                let _ = reply.send(state.report());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TunerState {
+    async fn look(&mut self) {
+        for (name, value) in self.arguments.settings.values() {
+            let effects = self.tuner.on_setting(&name, value);
+            self.act(effects).await;
+        }
+        let effects = match self.arguments.settings.decides() {
+            true => self.tuner.activate(&self.arguments.settings.unfinished()),
+            false => self.tuner.deactivate(),
+        };
+        self.act(effects).await;
+        let asked = (self.arguments.measure)();
+        let Ok(Some(now)) = tokio::time::timeout(PATIENCE, asked).await else {
+            // Exec is on its way to another node, or there is none.
+            self.last = None;
+            return;
+        };
+        let at = Instant::now();
+        let Some((before, since)) = self.last.replace((now.clone(), at)) else { return };
+        let effects = self.tuner.on_window(window(&before, &now, at - since));
+        self.act(effects).await;
+    }
+
+    async fn act(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Set { values, is_trial } => {
+                    let tried = self.tuner.trial().filter(|_| is_trial).unwrap_or_default();
+                    let before = tried.into_iter().map(|(name, from, _)| (name, from)).collect();
+                    let set = self.arguments.settings.set(values, before);
+                    let set = tokio::time::timeout(PATIENCE, set).await;
+                    let set = set.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+                    if let Err(reason) = &set {
+                        tracing::warn!(reason, "a setting was not changed");
+                    }
+                    self.problem = set.err();
+                }
+                Effect::Decided(decision) => {
+                    tracing::info!(?decision, "the tuner has decided");
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> Value {
+        let settings: serde_json::Map<String, Value> =
+            self.tuner.knobs().iter().map(|knob| (knob.name.clone(), knob.value.into())).collect();
+        json!({
+            "decides": self.tuner.is_active(),
+            "window_ms": u64::try_from(self.arguments.window.as_millis()).unwrap_or(u64::MAX),
+            "settings": settings,
+            "trying": self.tuner.trial(),
+            "problem": self.problem,
+            "decisions": self.tuner.decisions().collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What happened between two measurements.
+fn window(before: &Measured, now: &Measured, took: Duration) -> Window {
+    // An exec that began anew has counted from its checkpoint: less than before is no measurement.
+    #[expect(clippy::cast_precision_loss, reason = "rates are for comparison")]
+    let rows = now.rows.saturating_sub(before.rows) as f64;
+    let latency = now.latency.since(&before.latency);
+    #[expect(clippy::cast_precision_loss, reason = "latencies are for comparison")]
+    let p99_us = match latency.count() {
+        0 => f64::NAN,
+        _ => latency.quantile(990_000) as f64 / 1e3,
+    };
+    Window { throughput: rows / took.as_secs_f64().max(f64::MIN_POSITIVE), p99_us }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Settings that a pipeline goes by at once: the more, the faster.
+    #[derive(Default)]
+    struct Kept {
+        values: Mutex<Vec<(String, i64)>>,
+        unfinished: Mutex<Vec<(String, i64)>>,
+    }
+
+    impl Settings for Kept {
+        fn values(&self) -> Vec<(String, i64)> {
+            self.values.lock().unwrap().clone()
+        }
+
+        fn unfinished(&self) -> Vec<(String, i64)> {
+            self.unfinished.lock().unwrap().clone()
+        }
+
+        fn decides(&self) -> bool {
+            true
+        }
+
+        fn set(
+            &self,
+            values: Vec<(String, i64)>,
+            unfinished: Vec<(String, i64)>,
+        ) -> Asked<Result<(), String>> {
+            *self.values.lock().unwrap() = values;
+            *self.unfinished.lock().unwrap() = unfinished;
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    /// Rows come by virtual time: each question is a window later.
+    #[tokio::test(start_paused = true)]
+    async fn a_setting_that_helps_comes_to_stay_and_is_explained() {
+        let kept = Arc::new(Kept::default());
+        *kept.values.lock().unwrap() = vec![("batch".to_owned(), 1)];
+        let rows = Arc::new(Mutex::new(0));
+        let (of, last) = (Arc::clone(&kept), Arc::new(Mutex::new(Instant::now())));
+        let measure: Measure = Arc::new(move || {
+            let (mut rows, mut last) = (rows.lock().unwrap(), last.lock().unwrap());
+            let batch = u64::try_from(of.values()[0].1).unwrap();
+            let passed = last.elapsed().as_millis();
+            *last = Instant::now();
+            // Each block costs as much as seven rows.
+            *rows += u64::try_from(passed).unwrap() * 1_000 * batch / (batch + 7);
+            let measured = Measured { rows: *rows, latency: Histogram::new() };
+            Box::pin(async move { Some(measured) })
+        });
+        let arguments = TunerArguments {
+            config: TunerConfig {
+                windows: 2,
+                settling_windows: 1,
+                chance_max: 0.001,
+                gain_min: 0.05,
+                p99_max_us: 1e9,
+                cool_down_windows: 100,
+            },
+            window: Duration::from_millis(100),
+            knobs: vec![Knob { name: "batch".into(), min: 1, max: 1_024, value: 1 }],
+            together: Vec::new(),
+            measure,
+            settings: Arc::clone(&kept) as Arc<dyn Settings>,
+            directory: Directory::default(),
+        };
+        let (tuner, task) = Actor::spawn(None, TunerActor, arguments).await.unwrap();
+        let report = loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let report = ractor::call!(tuner, TunerMessage::Report).unwrap();
+            if report["settings"]["batch"].as_i64() >= Some(64) && report["trying"].is_null() {
+                break report;
+            }
+        };
+        assert_eq!(report["decides"], true);
+        let first = &report["decisions"][0];
+        assert_eq!((&first["verdict"], &first["changed"][0][0]), (&"kept".into(), &"batch".into()));
+        assert!(first["with"]["throughput"].as_f64() > first["without"]["throughput"].as_f64());
+        // While it is tried, whoever comes next could take it back.
+        while kept.unfinished().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tuner.stop(None);
+        task.await.unwrap();
+    }
+}

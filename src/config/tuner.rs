@@ -1,0 +1,56 @@
+//! `[tuner]`: which settings are changed when that helps, and what help is.
+
+use super::settings::Settings;
+use crate::domain::Span;
+use crate::tuner::TunerConfig;
+
+/// `[tuner]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunerSection {
+    /// Whether settings are changed at all.
+    pub is_enabled: bool,
+    /// How long one window is.
+    pub window: Span,
+    /// How trials go.
+    pub config: TunerConfig,
+}
+
+pub(super) fn section(s: &Settings) -> TunerSection {
+    let whole = |key| usize::try_from(s.count(&["tuner", key])).unwrap_or(usize::MAX);
+    #[expect(clippy::cast_precision_loss, reason = "a setting of few digits")]
+    let share = |key| s.amount(&["tuner", key]) as f64 / 1e9;
+    let window = s.span_ms(&["tuner", "window_ms"]);
+    let cool_down = s.span_ms(&["tuner", "cool_down_ms"]);
+    let windows = cool_down.as_nanos() / window.as_nanos().max(1);
+    TunerSection {
+        is_enabled: s.switch(&["tuner", "enabled"]),
+        window,
+        config: TunerConfig {
+            windows: whole("stretch_windows"),
+            settling_windows: whole("settling_windows"),
+            chance_max: share("chance_max"),
+            gain_min: share("gain_min"),
+            p99_max_us: s.count(&["tuner", "p99_max_us"]) as f64,
+            cool_down_windows: u64::try_from(windows).unwrap_or(u64::MAX).max(1),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_written_is_what_the_tuner_goes_by() {
+        assert!(!Config::default().tuner.is_enabled);
+        let text = "[tuner]\nenabled = true\nwindow_ms = 250\ncool_down_ms = 60000\n\
+                    chance_max = 0.01\ngain_min = 0.1\np99_max_us = 500\n";
+        let tuner = Config::parse(text, "my.toml").unwrap().tuner;
+        assert!(tuner.is_enabled);
+        assert_eq!(tuner.config.cool_down_windows, 240);
+        let config = &tuner.config;
+        assert_eq!((config.chance_max, config.gain_min, config.p99_max_us), (0.01, 0.1, 500.0));
+        let wrong = Config::parse("[tuner]\nchance_max = 2\n", "my.toml").unwrap_err().to_string();
+        assert!(wrong.contains("tuner.chance_max"), "{wrong}");
+    }
+}
