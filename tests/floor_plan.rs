@@ -12,7 +12,16 @@ use std::path::{Path, PathBuf};
 /// The floors of `src/`, ground floor first. A module may use floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["cluster", "exchange", "ledger", "pipeline", "records", "stream", "supervision"],
+    &[
+        "cluster",
+        "config_sync",
+        "exchange",
+        "ledger",
+        "pipeline",
+        "records",
+        "stream",
+        "supervision",
+    ],
     &["backtest", "compare"],
     &["config"],
 ];
