@@ -22,7 +22,8 @@
 //! down, has last told the same hash of everything as it has itself now, and has seen all that the
 //! tombstone replaced. Then nobody holds anything that was written beside it, everybody refuses what
 //! was written before it, and what is written later covers it. Who has forgotten it answers with an
-//! entry of no siblings and the context `seen` to whoever still has it.
+//! entry of no siblings and the context `seen` to whoever still has it. What was written on a disk that is
+//! lost counts as seen once all members hold the same: whoever has not got it by then never will.
 //!
 //! So a member that is away for a week holds up forgetting, and comes back to tombstones. One that the
 //! others have been told to forget, or that has left, does not; when it returns on its old disk it sees

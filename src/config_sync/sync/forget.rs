@@ -1,8 +1,10 @@
 //! What a node may forget, and what it has to give up.
 
+use std::collections::BTreeMap;
+
 use super::{ConfigSync, ConfigSyncEffect, Moment, Turn};
-use crate::config_sync::{Digest, Header, Replica, VersionVector};
-use crate::domain::Incarnation;
+use crate::config_sync::{Digest, Dot, Header, Replica, VersionVector};
+use crate::domain::{Incarnation, NodeId};
 
 impl ConfigSync {
     /// Forgets tombstones of which no member needs to be told any more; the rule is in the module's head.
@@ -12,13 +14,17 @@ impl ConfigSync {
             return;
         }
         let root = self.root();
-        let mut claims = vec![&self.seen];
-        for node in self.known.iter().filter(|node| *node != own) {
-            match self.reports.get(node) {
-                Some(report) if report.root == root => claims.push(&report.seen),
-                Some(_) | None => return,
-            }
+        let mut others = self.known.iter().filter(|node| *node != own);
+        if !others.all(|node| self.reports.get(node).is_some_and(|report| report.root == root)) {
+            return;
         }
+        if self.settle_lost() {
+            // The others have to say so too.
+            turn.is_meta_touched = true;
+            return;
+        }
+        let mut claims = vec![&self.seen];
+        claims.extend(self.reports.values().map(|report| &report.seen));
         let tombstone_min = self.config.tombstone_min;
         let is_over = |held: &&super::Held| {
             let since = held.removed_since;
@@ -40,6 +46,27 @@ impl ConfigSync {
         if !self.dirty.is_empty() && self.dirty_since.is_none() {
             self.dirty_since = Some(at.now);
         }
+    }
+
+    /// All members hold the same. What was written on disks that are lost, and that nobody has got, nobody
+    /// will get: it counts as seen. Says whether that is news.
+    fn settle_lost(&mut self) -> bool {
+        let replicas = self.reports.values().map(|report| &report.replica).chain([&self.replica]);
+        let there: BTreeMap<&NodeId, Incarnation> =
+            replicas.map(|replica| (&replica.node, replica.incarnation)).collect();
+        // Of a member that was forgotten nobody knows whether its disk is.
+        let is_lost =
+            |of: &Replica| there.get(&of.node).is_some_and(|&later| later > of.incarnation);
+        let mut lost = VersionVector::default();
+        for held in self.held.values() {
+            for (replica, counter) in held.entry.context.iter() {
+                if is_lost(replica) && self.seen.get(replica) < counter {
+                    lost.raise(&Dot { replica: replica.clone(), counter });
+                }
+            }
+        }
+        self.seen.join(&lost);
+        !lost.is_empty()
     }
 
     /// Whether `theirs` may have forgotten removals of which one that has seen `seen` knows nothing.
