@@ -407,6 +407,7 @@ pub(super) fn config(settings: Settings) -> Config {
         cluster: cluster(s),
         allocation: allocation::section(s),
         locks: locks::section(s),
+        environment: s.find(&["config", "environment"]).and_then(Value::text).map(str::to_owned),
         settings,
     }
 }
