@@ -15,14 +15,16 @@ use tickwright_core::domain::{Incarnation, NodeId};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
-use crate::kit::{Clock, Outlet};
+use crate::kit::{Clock, Outlet, Store, StoreError};
 use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerStartError};
 use crate::share::{ShareError, ShareEvent};
 
+mod config;
 mod ledger;
 mod locks;
 mod pipeline;
 
+use config::ConfigService;
 use ledger::{serve_ledger, start_ledger};
 use locks::LockService;
 use pipeline::Pipeline;
@@ -74,6 +76,12 @@ pub enum NodeError {
     /// What answers for locks cannot be started.
     #[error("the locks cannot start: {0}")]
     Locks(String),
+    /// What is set for all nodes cannot be kept here.
+    #[error(transparent)]
+    ConfigStore(#[from] StoreError),
+    /// What shares the configuration cannot be started.
+    #[error("the shared configuration cannot start: {0}")]
+    Config(String),
     /// The ledger cannot go on.
     #[error("{0}")]
     LedgerEnded(String),
@@ -117,6 +125,7 @@ pub async fn run_node(
     let name = NodeId(config.node.name.clone());
     let directory = Path::new(&config.node.data_dir).join("ledger");
     let mut copy = LedgerCopy::open(&directory, &name, memory.incarnation())?;
+    let settings = config::open_store(config)?;
     tokio::pin!(stop);
     for _ in 0..LIVES_MAX {
         // Others of a cluster that is remembered may hold its ledger, and come later.
@@ -124,7 +133,7 @@ pub async fn run_node(
         let (services, events) =
             ClusterServices::start(config, memory.clone(), clock.clone()).await?;
         serve_ledger(config, &services, &copy);
-        let began = (&copy, remembered);
+        let began = Began { copy: &copy, remembered, memory: &memory, settings: &settings };
         match live(task, services, events, began, stop.as_mut(), &mut tell).await? {
             End::Stopped => return Ok(()),
             End::BeginAfter(seen) => memory.begin_after(seen).map_err(ClusterError::from)?,
@@ -142,11 +151,19 @@ pub async fn run_node(
     Err(NodeError::Replaced { name: config.node.name.clone() })
 }
 
+/// What a life begins with.
+struct Began<'b> {
+    copy: &'b LedgerCopy,
+    remembered: Vec<NodeId>,
+    memory: &'b Memory,
+    settings: &'b Store,
+}
+
 async fn live(
     task: &NodeTask,
     mut services: ClusterServices,
     mut events: Events,
-    (copy, remembered): (&LedgerCopy, Vec<NodeId>),
+    Began { copy, remembered, memory, settings }: Began<'_>,
     mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     tell: &mut impl FnMut(String),
 ) -> Result<End, NodeError> {
@@ -167,6 +184,7 @@ async fn live(
     let (outlet, mut ledger_events) = Outlet::to_channel();
     let mut ledger: Option<LedgerService> = None;
     let mut locks: Option<LockService> = None;
+    let mut shared: Option<ConfigService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
     let mut pipeline: Option<Pipeline> = None;
@@ -187,6 +205,9 @@ async fn live(
                 }
                 if let Some(locks) = locks {
                     locks.stop().await;
+                }
+                if let Some(shared) = shared {
+                    shared.stop().await;
                 }
                 if let Some(ledger) = ledger {
                     ledger.leave(config.cluster.leave_timeout).await;
@@ -268,7 +289,10 @@ async fn live(
         if enters && ledger.is_none() {
             let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
             let locking = LockService::start(config, &services, begun.client()).await?;
-            match Pipeline::start(task, &services, &begun, locking.backend()).await {
+            let (settings, memory) = (settings.clone(), memory.clone());
+            let sharing = ConfigService::start(config, &services, settings, memory).await?;
+            match Pipeline::start(task, &services, &begun, locking.backend(), sharing.live()).await
+            {
                 Ok(None) => {}
                 Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
                 Err(error) => {
@@ -278,6 +302,7 @@ async fn live(
                 }
             }
             (ledger, locks) = (Some(begun), Some(locking));
+            shared = Some(sharing);
         }
     }
 }

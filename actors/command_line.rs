@@ -22,6 +22,7 @@ use crate::source::live::LiveConfig;
 
 mod cluster;
 mod compare;
+mod config;
 mod database;
 mod exchange;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
 };
 pub use compare::CompareOptions;
+pub use config::{ConfigCommand, PlaceOptions};
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
 
@@ -537,5 +539,8 @@ pub fn key_list(json: bool) -> String {
         format!("{} = {}\n    {}{about}\n", key.path, key.example, key.expects)
     });
     // What the annotated file marks, in words.
-    lines.collect::<String>().replace(" _operational_", " (Changes no answer.)")
+    lines
+        .collect::<String>()
+        .replace(" _operational_", " (Changes no answer.)")
+        .replace(" _live_", " (May change while nodes run.)")
 }

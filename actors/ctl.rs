@@ -10,6 +10,9 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use tickwright_core::records::Question;
 
+use crate::config_sync::ConfigCall;
+
+mod config;
 mod deeds;
 mod show;
 mod switches;
@@ -41,6 +44,8 @@ pub enum CtlTask {
     Shards,
     /// Who holds and awaits which lock?
     Locks,
+    /// Something about the configuration that all nodes share.
+    Config(ConfigCall),
     /// Who supervises whom?
     Tree,
     /// Where does each stream stand?
@@ -168,6 +173,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::KillActor { actor } => return deeds::kill_actor(actor, target),
         CtlTask::Kill { what, reason } => return switches::kill(what, reason, target),
         CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
+        CtlTask::Config(call) => return config::ask(call, target),
         CtlTask::Switches => return switches::list(target),
         CtlTask::Reconcile { adopt } => return deeds::reconcile(*adopt, target),
         CtlTask::Release { client_id, is_there } => {
@@ -186,6 +192,11 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
     };
     let answer = exchange_json(target, method, path, body)?;
     Ok(if *task == CtlTask::Streams { show::edges(&answer) } else { answer })
+}
+
+/// Who is at the keyboard.
+pub fn user() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "unknown".into())
 }
 
 /// One question and its answer.

@@ -23,8 +23,8 @@ use tickwright_core::pipeline::ingest::{
 };
 
 use crate::kit::{
-    Checkpoints, Demand, Directory, Handover, Outlet, Producer, StageReport, StageSettings,
-    StageStreams, StoreError, Stored, monotonic_nanos,
+    Checkpoints, Demand, Directory, Handover, LiveNumber, Outlet, Producer, StageReport,
+    StageSettings, StageStreams, StoreError, Stored, monotonic_nanos,
 };
 use crate::source::{Progress, Source, SourceError};
 
@@ -154,7 +154,7 @@ pub struct IngesterState {
     ingester: Ingester,
     output: Producer<RawBatch>,
     checkpoints: Checkpoints,
-    batch_ticks: usize,
+    batch_ticks: LiveNumber,
     settings: StageSettings,
     pace: Option<Pace>,
     /// When the first row of the batch in hand was due, if rows are paced.
@@ -213,7 +213,7 @@ impl Actor for IngesterActor {
             config,
             output: Producer::new(Key::START, settings.retained, hello),
             checkpoints,
-            batch_ticks: settings.batch_ticks,
+            batch_ticks: settings.live.number("pipeline.batch_ticks", &role(index)),
             settings,
             pace: match speed {
                 Speed::Max => None,
@@ -377,13 +377,14 @@ impl IngesterState {
     }
 
     fn read(&mut self) -> Result<Progress, SourceError> {
-        let rows = if self.pace.is_some() { 1 } else { self.batch_ticks };
+        let batch_ticks = self.batch_ticks.size();
+        let rows = if self.pace.is_some() { 1 } else { batch_ticks };
         self.ingester.begin_batch(rows, monotonic_nanos());
         let mut progress = self.source.read(&mut self.ingester, rows)?;
         self.due = self.due_at(self.ingester.frontier());
         // What may go by now travels together, if the source can tell: a timer lets many rows go at
         // once, and each alone would cost every stage a block.
-        while progress == Progress::More && self.ingester.batch_len() < self.batch_ticks {
+        while progress == Progress::More && self.ingester.batch_len() < batch_ticks {
             let next = self.source.next_time().map(Timestamp::from_nanos);
             let next = next.map(|next| next.max(self.ingester.frontier()));
             let due = next.and_then(|next| self.due_at(next));

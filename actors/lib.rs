@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod cluster_node;
 pub mod command_line;
 pub mod compare;
+pub mod config_sync;
 pub mod ctl;
 pub mod exchange;
 pub mod exchange_broker;

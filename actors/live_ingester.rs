@@ -33,8 +33,8 @@ use tokio::task::JoinHandle;
 
 use crate::ingester::{IngesterMessage, IngesterReport, LiveTotals, role};
 use crate::kit::{
-    Demand, Directory, Journal, JournalError, Outlet, Producer, StageReport, StageSettings,
-    StageStreams, StoreError, monotonic_nanos,
+    Demand, Directory, Journal, JournalError, LiveNumber, Outlet, Producer, StageReport,
+    StageSettings, StageStreams, StoreError, monotonic_nanos,
 };
 use crate::source::SourceError;
 use crate::source::feed::{Feed, FeedItem, FeedRows};
@@ -146,6 +146,7 @@ pub struct LiveIngesterState {
     /// When the last row came.
     row_at: Instant,
     idle: Duration,
+    batch_ticks: LiveNumber,
     settings: StageSettings,
     progress: Arc<AtomicU64>,
     fatal: Outlet<SourceError>,
@@ -236,6 +237,7 @@ impl Actor for LiveIngesterActor {
             bytes_before: 0,
             row_at: Instant::now(),
             idle,
+            batch_ticks: settings.live.number("pipeline.batch_ticks", &role(index)),
             settings,
             progress,
             fatal,
@@ -417,14 +419,15 @@ impl LiveIngesterState {
                 return self.on_nothing_more();
             };
             if self.ingester.batch_len() == 0 {
-                self.ingester.begin_batch(self.settings.batch_ticks, monotonic_nanos());
+                let batch_ticks = self.batch_ticks.size();
+                self.ingester.begin_batch(batch_ticks, monotonic_nanos());
             }
             self.items = count;
             match &*item {
                 FeedItem::Frame(frame) => self.take_frame(frame, count),
                 FeedItem::Rows(rows) => self.take_rows(rows),
             }
-            let is_full = self.ingester.batch_len() >= self.settings.batch_ticks;
+            let is_full = self.ingester.batch_len() >= self.batch_ticks.size();
             if is_full || self.items - self.items_cut >= ITEMS_WITHOUT_ROW_MAX {
                 self.cut(false)?;
                 // Lets the stages that were just given something run here.
@@ -512,7 +515,7 @@ impl LiveIngesterState {
     fn has_room(&self) -> bool {
         let flow = self.output.flow();
         // What comes back from the disk may go beyond the credit by as much again, and waits here.
-        let rows_max = (self.settings.credit as usize).max(self.settings.batch_ticks) * 4;
+        let rows_max = (self.settings.credit as usize).max(self.ingester.batch_len()) * 4;
         flow.has_room() && self.in_flight.len() < IN_FLIGHT_MAX && self.rows_in_flight < rows_max
     }
 

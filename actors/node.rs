@@ -46,8 +46,8 @@ use crate::cluster::{Edge, Transport, WireBlock};
 use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
 use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
-    ArrivalLog, Chaos, ChildSpec, Clock, Closed, ControlLog, Demand, Directory, Outlet, StageLinks,
-    StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
+    ArrivalLog, Chaos, ChildSpec, Clock, Closed, ControlLog, Demand, Directory, LiveValues, Outlet,
+    StageLinks, StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
 };
 use crate::ledger::LedgerClient;
@@ -84,6 +84,8 @@ pub struct NodeArguments {
     pub locks: Option<Arc<dyn LockBackend>>,
     /// Where it is recorded what happens, if it is.
     pub records: Option<Records>,
+    /// What may change while it runs; none, if that is what the configuration says.
+    pub live: Option<LiveValues>,
 }
 
 /// One source of a node.
@@ -222,8 +224,20 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
 
 impl Wiring {
     fn new(arguments: NodeArguments, transport: Option<Transport>) -> Result<Self, SpawnErr> {
-        let NodeArguments { config, kinds, sources, store, chaos, clock, ledger, locks, records } =
-            arguments;
+        let NodeArguments {
+            config,
+            kinds,
+            sources,
+            store,
+            chaos,
+            clock,
+            ledger,
+            locks,
+            records,
+            live,
+        } = arguments;
+        let live = live.unwrap_or_else(|| LiveValues::new(&config));
+        store.follow(&live);
         let fail = |error: Box<dyn std::error::Error + Send + Sync>| SpawnErr::StartupFailed(error);
         let strategies: Vec<StrategySpec> =
             config.strategies.iter().map(|each| each.spec()).collect();
@@ -235,7 +249,7 @@ impl Wiring {
             credit: u32::try_from(config.stream.credit_ticks).unwrap_or(u32::MAX),
             retained: config.stream.retained_ticks,
             spacing: config.stream.checkpoint_ticks as u64,
-            batch_ticks: config.pipeline.batch_ticks,
+            live,
             store,
             copies: None,
             closed: Closed::default(),

@@ -203,6 +203,7 @@ pub async fn run_until(
         ledger: None,
         locks: None,
         records: records.clone(),
+        live: None,
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;

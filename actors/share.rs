@@ -28,7 +28,7 @@ use tokio::time::interval;
 
 use crate::allocator::GivenUpHere;
 use crate::cluster::{Copies, Loads, Network, Reply, Request, Transport};
-use crate::kit::{Chaos, Clock, DiskFaults, Gate, Store, SupervisionStatistics};
+use crate::kit::{Chaos, Clock, DiskFaults, Gate, LiveValues, Store, SupervisionStatistics};
 use crate::ledger::LedgerClient;
 use crate::locks::LockBackend;
 use crate::node::units::{PART, UnitEvents};
@@ -187,6 +187,8 @@ pub struct ShareServices<'s> {
     pub ledger: LedgerClient,
     /// Who keeps locks.
     pub locks: Arc<dyn LockBackend>,
+    /// What may change while it runs.
+    pub live: LiveValues,
     /// Where it says what it has and cannot keep.
     pub given_up: watch::Sender<GivenUpHere>,
 }
@@ -236,7 +238,7 @@ impl Share {
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
         }
-        let ShareServices { network, loads, owners, ledger, locks, given_up } = services;
+        let ShareServices { network, loads, owners, ledger, locks, live, given_up } = services;
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
@@ -257,6 +259,7 @@ impl Share {
             ledger: Some(ledger.clone()),
             locks: Some(locks),
             records: records.clone(),
+            live: Some(live),
         };
         if let Some(records) = &records {
             serve_records(network, records.clone());

@@ -97,6 +97,7 @@ fn run(ticks: &Ticks, blocks: &[&[RawTick]]) -> f64 {
         ledger: None,
         locks: None,
         records: None,
+        live: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

@@ -245,6 +245,7 @@ fn run_actors(
         ledger: None,
         locks: None,
         records: None,
+        live: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

@@ -21,6 +21,7 @@ pub mod domain;
 
 // First floor: the cores. Siblings do not know each other.
 pub mod cluster;
+pub mod config_sync;
 pub mod exchange;
 pub mod ledger;
 pub mod pipeline;

@@ -95,6 +95,7 @@ async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, G
         ledger: None,
         locks: None,
         records: None,
+        live: None,
     };
     (node::start(arguments).await.unwrap(), gate)
 }

@@ -12,7 +12,17 @@ use std::path::{Path, PathBuf};
 /// The floors of `src/`, ground floor first. A module may use floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["cluster", "exchange", "ledger", "pipeline", "records", "stream", "supervision", "tuner"],
+    &[
+        "cluster",
+        "config_sync",
+        "exchange",
+        "ledger",
+        "pipeline",
+        "records",
+        "stream",
+        "supervision",
+        "tuner",
+    ],
     &["backtest", "compare"],
     &["config"],
 ];
@@ -25,9 +35,11 @@ const KIT: &[&str] = &["kit", "source"];
 const JOINERS: &[&str] =
     &["node", "cluster_node", "run", "outcome", "program", "share", "local_cluster", "compare"];
 
-/// The services of a cluster, and who may hold a handle on them.
-const SERVICES: (&[&str], &[&str]) =
-    (&["cluster", "ledger", "locks"], &["allocator", "exchange_broker", "locks", "switchboard"]);
+/// The services of a cluster, and who may hold a handle on them; tools name the questions they ask.
+const SERVICES: (&[&str], &[&str]) = (
+    &["cluster", "config_sync", "ledger", "locks"],
+    &["allocator", "command_line", "config_sync", "ctl", "exchange_broker", "locks", "switchboard"],
+);
 
 #[test]
 fn cores_only_look_down() {

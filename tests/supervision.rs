@@ -90,6 +90,7 @@ impl Running {
             ledger: None,
             locks: None,
             records: None,
+            live: None,
         };
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }

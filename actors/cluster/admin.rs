@@ -6,6 +6,7 @@
 //! GET  /members?node=NAME    who is in the cluster, as that node sees it
 //! GET  /roles?node=NAME      who serves which role
 //! GET  /locks?node=NAME     who holds and awaits locks, as that node sees it
+//! POST /config?node=NAME     the body, JSON, to the shared configuration as that node has it
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
@@ -147,6 +148,7 @@ fn router(desk: Desk) -> Router {
         .route("/locks", get(|desk, to| about(desk, to, ("locks", "\"List\""))))
         .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
+        .route("/config", post(config))
         .route("/ask/{*role}", post(ask))
         .route("/tell/{*role}", post(tell))
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -306,6 +308,14 @@ impl Desk {
         let nodes = members.map(|member| member.profile.id.clone());
         nodes.filter(has_part).collect()
     }
+}
+
+async fn config(State(desk): State<Arc<Desk>>, Query(to): Query<To>, body: Bytes) -> Response {
+    let node = to.node().unwrap_or_else(|| desk.network.own().id.clone());
+    let role = format!("config/{node}");
+    let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
+    let patience = to.patience(desk.ask_timeout);
+    desk.respond(desk.network.ask(Some(&node), message, patience).await)
 }
 
 async fn ask(

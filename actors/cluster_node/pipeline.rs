@@ -16,7 +16,8 @@ use super::{NodeError, NodeTask};
 use crate::allocator::{AllocatorActor, AllocatorArguments, GivenUpHere};
 use crate::cluster::ClusterServices;
 use crate::kit::{
-    ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    ChildSpec, Clock, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 use crate::ledger::{LedgerClient, LedgerService, drained, leaving};
 use crate::locks::LockBackend;
@@ -43,6 +44,7 @@ impl Pipeline {
         services: &ClusterServices,
         ledger: &LedgerService,
         locks: Arc<dyn LockBackend>,
+        live: LiveValues,
     ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, NodeError> {
         let config = &task.config;
         let sources = match config.pipeline.input {
@@ -66,6 +68,7 @@ impl Pipeline {
             owners: owners.clone(),
             ledger: ledger.client(),
             locks,
+            live,
             given_up,
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {

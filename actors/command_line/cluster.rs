@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::RecordsCommand;
+use super::{ConfigCommand, RecordsCommand};
 
 /// Options of `node`.
 #[derive(Args, Clone, Debug, Default)]
@@ -51,6 +51,9 @@ pub enum CtlCommand {
     Shards,
     /// Who holds and awaits which lock
     Locks,
+    /// What is set for all nodes, an environment or a node while they run
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Who supervises whom, on every node or --on one, and how often each was started again
     Tree,
     /// Where each stream stands, at both of its ends, on every node or --on one

@@ -25,6 +25,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             table(&columns, answer)
         }
         CtlTask::Roles => table(&["role", "nodes"], answer),
+        CtlTask::Config(call) => super::config::text(call, answer),
         CtlTask::Locks => locks(answer),
         CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
         CtlTask::Status => {
@@ -87,7 +88,7 @@ fn records(answer: &Value) -> String {
     table(&names, &rows.map(object).collect())
 }
 
-fn table(columns: &[&str], rows: &Value) -> String {
+pub(super) fn table(columns: &[&str], rows: &Value) -> String {
     let mut lines = vec![columns.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()];
     for row in rows.as_array().into_iter().flatten() {
         lines.push(
@@ -166,7 +167,7 @@ fn locks(answer: &Value) -> String {
 }
 
 /// A value in one cell.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) if text.is_empty() => "-".into(),

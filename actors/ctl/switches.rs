@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::deeds::{PAUSE, ask_ledger, step, text};
-use super::{CtlError, CtlTarget, exchange_json};
+use super::{CtlError, CtlTarget, exchange_json, user};
 use crate::kit::Clock;
 
 /// How long exec may take to do as it was told.
@@ -14,11 +14,6 @@ const EFFECT_PATIENCE: Duration = Duration::from_secs(5);
 
 fn ask_risk(target: &CtlTarget, question: &Value) -> Result<Value, CtlError> {
     exchange_json(target, "POST", "/ask/risk".into(), &question.to_string())
-}
-
-/// Who is at the keyboard.
-fn user() -> String {
-    std::env::var("USER").unwrap_or_else(|_| "unknown".into())
 }
 
 fn turn(what: &str, is_on: bool, reason: &str, target: &CtlTarget) -> Result<Value, CtlError> {

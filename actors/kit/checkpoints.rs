@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tickwright_core::domain::{Key, SourceId, Timestamp};
 
+use super::live::LiveNumber;
 use super::outlet::Outlet;
 use super::recording::Barrier;
 use super::store::{Done, Store, StoreError};
@@ -79,6 +80,8 @@ pub struct Checkpoints {
     barrier: Option<Outlet<Barrier>>,
     /// The last one was put.
     is_closed: Arc<AtomicBool>,
+    /// Where `spacing` changes while this runs, and its bound.
+    live: Option<(LiveNumber, u64)>,
 }
 
 impl Checkpoints {
@@ -115,7 +118,14 @@ impl Checkpoints {
             copies: None,
             barrier: None,
             is_closed: Arc::default(),
+            live: None,
         })
+    }
+
+    /// The same, one every so many rows as `number` says from time to time, `at_most` apart.
+    #[must_use]
+    pub fn with_live_spacing(self, number: LiveNumber, at_most: u64) -> Self {
+        Self { live: Some((number, at_most)), ..self }
     }
 
     /// The same, with copies of each kept by whoever is behind `copies`.
@@ -162,6 +172,9 @@ impl Checkpoints {
     /// Counts rows handled; true when it is time for a checkpoint and the last one has been stored.
     pub fn is_due(&mut self, rows: u64) -> bool {
         self.rows += rows;
+        if let Some((number, at_most)) = &mut self.live {
+            self.spacing = number.get().min(*at_most).max(1);
+        }
         self.rows >= self.spacing && !self.is_in_flight() && !self.is_closed()
     }
 

@@ -11,6 +11,7 @@ use tickwright_core::domain::Key;
 use tickwright_core::stream::{Block, Frame, Merge, Outflow, Rewind};
 
 use super::clock::monotonic_nanos;
+use super::live::LiveNumber;
 use super::outlet::Outlet;
 
 /// What a consumer tells its producer.
@@ -128,12 +129,29 @@ impl<B: Block + Send + Sync + 'static> Producer<B> {
 pub struct Consumer<B> {
     producers: Vec<Outlet<Demand<B>>>,
     credit: u32,
+    /// What each producer may have on the way, as far as it has been told.
+    windows: Vec<u32>,
+    /// Where `credit` changes while this runs.
+    live: Option<LiveNumber>,
 }
 
 impl<B: Block + Send + Sync + 'static> Consumer<B> {
     /// Streams from `producers`, each of which may have `credit` rows on the way.
     pub fn new(producers: Vec<Outlet<Demand<B>>>, credit: u32) -> Self {
-        Self { producers, credit }
+        let windows = vec![credit; producers.len()];
+        Self { producers, credit, windows, live: None }
+    }
+
+    /// The same, with as much credit as `number` says from time to time.
+    #[must_use]
+    pub fn with_live_credit(self, number: LiveNumber) -> Self {
+        Self { live: Some(number), ..self }
+    }
+
+    fn refresh(&mut self) {
+        if let Some(live) = &mut self.live {
+            self.credit = u32::try_from(live.get()).unwrap_or(u32::MAX);
+        }
     }
 
     /// How many streams.
@@ -147,7 +165,9 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
     }
 
     /// Opens a session on `input` for what follows `after`.
-    pub fn subscribe(&self, merge: &mut Merge<B>, input: usize, after: Key, sink: Sink<B>) {
+    pub fn subscribe(&mut self, merge: &mut Merge<B>, input: usize, after: Key, sink: Sink<B>) {
+        self.refresh();
+        self.windows[input] = self.credit;
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         merge.resume(input, session, after);
         let demand = Demand::Subscribe { session, after, credit: self.credit, sink };
@@ -157,7 +177,9 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
 
     /// Opens a session on `input` for what follows the rows in hand, which are kept, and `held` rows
     /// that have come out of `merge` and are not done with.
-    pub fn reconnect(&self, merge: &mut Merge<B>, input: usize, held: u32, sink: Sink<B>) {
+    pub fn reconnect(&mut self, merge: &mut Merge<B>, input: usize, held: u32, sink: Sink<B>) {
+        self.refresh();
+        self.windows[input] = self.credit;
         let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
         let waiting = merge.reconnect(input, session, held);
         let (after, credit) = (merge.received(input), self.credit.saturating_sub(waiting));
@@ -165,11 +187,21 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
         let _ = self.producers[input].send(Demand::Subscribe { session, after, credit, sink });
     }
 
-    /// Returns credit for the rows taken, once they are worth a message.
-    pub fn return_credit(&self, merge: &mut Merge<B>) {
+    /// Returns credit for the rows taken, once they are worth a message. When the credit has changed,
+    /// more is returned than was taken, or less until the producer has no more than it may.
+    pub fn return_credit(&mut self, merge: &mut Merge<B>) {
+        self.refresh();
         for input in 0..self.producers.len() {
-            if let Some((session, rows)) = merge.credit(input, self.credit / 4) {
-                let _ = self.producers[input].send(Demand::Credit { session, rows });
+            let window = self.windows[input];
+            let at_least = if window == self.credit { self.credit / 4 } else { 1 };
+            if let Some((session, taken)) = merge.credit(input, at_least) {
+                let more = self.credit.saturating_sub(window);
+                let less = window.saturating_sub(self.credit).min(taken);
+                self.windows[input] = window + more - less;
+                let rows = taken + more - less;
+                if rows > 0 {
+                    let _ = self.producers[input].send(Demand::Credit { session, rows });
+                }
             }
         }
     }

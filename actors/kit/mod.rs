@@ -12,6 +12,7 @@
 //! | [`Inbox`]       | what an actor need not be woken for                                 |
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
+//! | [`LiveValues`] | values that may change while actors run                            |
 //! | [`Recording`]   | what people are to find in the database                             |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
@@ -30,6 +31,7 @@ mod handover;
 mod inbox;
 mod journal;
 mod link;
+mod live;
 mod log_copy;
 mod outlet;
 pub mod process;
@@ -51,6 +53,7 @@ pub use handover::{Closed, Handover};
 pub use inbox::Inbox;
 pub use journal::{Entry, Journal, JournalError, journal_tree};
 pub use link::{Consumer, Delivery, Demand, Producer, Sink};
+pub use live::{LiveNumber, LiveStanding, LiveValues};
 pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
 pub use recording::{Barrier, FactorRecording, RecordedFactors, RecordedTicks, Recording};

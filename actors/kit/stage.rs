@@ -27,8 +27,8 @@ use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
     Barrier, Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery,
-    Demand, Directory, Handover, Journal, JournalError, LogOutlet, Outlet, Producer, Sink,
-    StageStreams, Store, StoreError, Stored,
+    Demand, Directory, Handover, Journal, JournalError, LiveValues, LogOutlet, Outlet, Producer,
+    Sink, StageStreams, Store, StoreError, Stored,
 };
 
 /// Settings and services that all stages share.
@@ -40,8 +40,8 @@ pub struct StageSettings {
     pub retained: usize,
     /// Rows between two checkpoints.
     pub spacing: u64,
-    /// Rows that travel together.
-    pub batch_ticks: usize,
+    /// What of this may change while stages run, and more.
+    pub live: LiveValues,
     /// Where checkpoints go.
     pub store: Store,
     /// Who keeps copies of them elsewhere.
@@ -67,13 +67,22 @@ impl StageSettings {
         progress: &Arc<AtomicU64>,
         stored: Outlet<Stored>,
     ) -> Result<Checkpoints, StoreError> {
-        let spacing = match self.chaos.spacing_of_any() {
-            Some(every) => self.spacing.min((every / 2).max(1)),
-            None => self.spacing,
-        };
+        let at_most = self.chaos.spacing_of_any().map_or(u64::MAX, |every| (every / 2).max(1));
+        let spacing = self.spacing.min(at_most);
         let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
-        let opened = opened.with_copies(self.copies.clone());
+        let live = self.live.number("stream.checkpoint_ticks", name);
+        let opened = opened.with_copies(self.copies.clone()).with_live_spacing(live, at_most);
         Ok(opened.open_while_not(self.closed.of(name)))
+    }
+
+    /// The consuming ends of the stage called `name`.
+    pub fn consumer<B: Block + Send + Sync + 'static>(
+        &self,
+        producers: Vec<Outlet<Demand<B>>>,
+        name: &str,
+    ) -> Consumer<B> {
+        let live = self.live.number("stream.credit_ticks", name);
+        Consumer::new(producers, self.credit).with_live_credit(live)
     }
 
     /// The journal of `source`, of at most so many bytes.
@@ -255,7 +264,7 @@ impl<W: Work> Actor for StageActor<W> {
         let mut stage = Stage {
             input: Merge::new(producers.len()),
             sinks: (0..producers.len()).map(sink).collect(),
-            producers: Consumer::new(producers, settings.credit),
+            producers: settings.consumer(producers, &role),
             waiting: None,
             outputs: hellos.into_iter().map(output).collect(),
             control: control.as_ref().map(ControlLog::current).unwrap_or_default(),

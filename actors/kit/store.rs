@@ -30,6 +30,7 @@ mod engine;
 
 pub use committer::CommitPolicy;
 
+use super::live::LiveValues;
 use committer::{Blobs, Committer, Write, commit};
 use engine::{Unopened, guarded, open_guarded, quieten_engine, set_aside};
 
@@ -288,6 +289,14 @@ impl Store {
         if let Backend::Sled { writes, .. } = &*self.backend {
             // A committer that has ended has said so to everybody.
             let _ = writes.send(Write::Hurry);
+        }
+    }
+
+    /// Goes by `journal.commit_ms` as it changes from now on.
+    pub fn follow(&self, live: &LiveValues) {
+        if let Backend::Sled { writes, .. } = &*self.backend {
+            // A committer that has ended has said so to everybody.
+            let _ = writes.send(Write::Follow(live.number("journal.commit_ms", "journal")));
         }
     }
 

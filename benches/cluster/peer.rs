@@ -133,7 +133,7 @@ async fn receive_stream(transport: &Transport, round: u16) -> Seen {
     let (demand, _unused) = Outlet::to_channel();
     let (hello, mut hellos) = Outlet::to_channel();
     let demand = transport.consume::<TickBatch>(Edge { from, to, demand, hello });
-    let consumer = Consumer::new(vec![demand], credit());
+    let mut consumer = Consumer::new(vec![demand], credit());
     let (sink, mut frames) = Outlet::to_channel();
     let mut merge = Merge::new(1);
     consumer.subscribe(&mut merge, 0, Key::START, sink.clone());

@@ -24,6 +24,7 @@ mod chaos;
 mod check;
 mod cores;
 mod listing;
+mod live;
 mod locks;
 mod problem;
 mod read;
@@ -38,6 +39,10 @@ pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::ExchangeConfig;
 pub use listing::{KeyDescription, keys};
+pub use live::{
+    ConfigScope, LiveRefusal, USER_PREFIX, check_live_key, effective, live_keys, live_number,
+    live_value,
+};
 pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
@@ -91,6 +96,8 @@ pub struct Config {
     pub locks: LocksConfig,
     /// `[tuner]`.
     pub tuner: TunerSection,
+    /// `config.environment`: whose values count for this node beside those for everybody.
+    pub environment: Option<String>,
 }
 
 /// Where a configuration comes from.
@@ -190,6 +197,13 @@ impl Config {
         } else {
             Err(ConfigProblems(problems))
         }
+    }
+
+    /// The whole number at `path`, if that is a key that holds one.
+    pub fn count(&self, path: &str) -> Option<u64> {
+        let names: Vec<&str> = path.split('.').collect();
+        let value = self.settings.find(&names)?;
+        value.count().and_then(|count| u64::try_from(count).ok())
     }
 
     /// BLAKE3 over the values that can change an answer. A data directory can be resumed under any

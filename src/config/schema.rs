@@ -61,11 +61,13 @@ pub struct KeySpec {
     /// Whether another value can change an order, a fill or a count of the report. A data directory
     /// can be resumed only when all of these are as they were.
     pub changes_answer: bool,
+    /// Whether it may change while nodes run, by `tickwright ctl config set`.
+    pub live: bool,
 }
 
 impl KeySpec {
     const fn new(path: &'static str, kind: ValueKind, unit: &'static str) -> Self {
-        Self { path, kind, unit, optional: false, changes_answer: true }
+        Self { path, kind, unit, optional: false, changes_answer: true, live: false }
     }
 
     const fn optional(mut self) -> Self {
@@ -76,6 +78,12 @@ impl KeySpec {
     /// Marks a key that may change how fast or how safely the answer is reached, never the answer.
     const fn operational(mut self) -> Self {
         self.changes_answer = false;
+        self
+    }
+
+    /// Marks a key that may change while nodes run: whoever goes by it takes it from `kit::LiveValues`.
+    const fn live(mut self) -> Self {
+        self.live = true;
         self
     }
 
@@ -151,7 +159,7 @@ pub const KEYS: &[KeySpec] = &[
     //
     choice("pipeline.input", &["none", "files", "simulator", "live"]).operational(),
     list("pipeline.data", PATH).operational(),
-    count("pipeline.batch_ticks", "ticks", 1, 65_536).operational(),
+    count("pipeline.batch_ticks", "ticks", 1, 65_536).operational().live(),
     count("pipeline.shards", "factor engines", 1, 64).operational(),
     choice("pipeline.merge", &["auto", "key", "arrival"]),
     text("pipeline.follow", PATH).optional(),
@@ -162,15 +170,15 @@ pub const KEYS: &[KeySpec] = &[
     switch("pipeline.strict"),
     count("pipeline.seed", "", 0, i64::MAX),
     //
-    count("stream.credit_ticks", "ticks", 1, 1 << 24).operational(),
+    count("stream.credit_ticks", "ticks", 1, 1 << 24).operational().live(),
     count("stream.retained_ticks", "ticks", 1, 1 << 28).operational(),
-    count("stream.checkpoint_ticks", "ticks", 1, 1 << 28).operational(),
+    count("stream.checkpoint_ticks", "ticks", 1, 1 << 28).operational().live(),
     count("stream.idle_ms", "ms", 1, 60_000).operational(),
     count("stream.replicas", "nodes", 1, 5).operational(),
     //
     switch("journal.enabled").operational(),
     count("journal.commit_records", "records", 1, 1 << 20).operational(),
-    count("journal.commit_ms", "ms", 0, 60_000).operational(),
+    count("journal.commit_ms", "ms", 0, 60_000).operational().live(),
     count("journal.segment_bytes", "bytes", 64 << 10, 16 << 20).operational(),
     switch("journal.keep_arrivals").operational(),
     count("journal.size_max_bytes", "bytes", 1 << 20, i64::MAX).operational(),
@@ -447,6 +455,8 @@ pub const KEYS: &[KeySpec] = &[
     amount("tuner.gain_min", "", 0, 100).operational(),
     count("tuner.p99_max_us", "us", 1, DAY_MS * 1_000).operational(),
     count("tuner.cool_down_ms", "ms", 0, DAY_MS).operational(),
+    //
+    text("config.environment", NAME).optional().operational(),
     //
     choice("locks.backend", &["none", "ledger", "redis"]).operational(),
     list("locks.redis_urls", REDIS_URL).operational(),

@@ -48,6 +48,8 @@ fn every_key_stands_in_the_embedded_file_with_its_explanation() {
         assert!(!is_first || key.about.len() > 10, "{} is not explained", key.path);
         let is_marked = key.about.contains("_operational_");
         assert!(!is_first || is_marked != key.changes_answer, "{} is marked wrongly", key.path);
+        let is_live = live_keys().any(|spec| spec.path == key.path);
+        assert_eq!(key.about.contains("_live_"), is_live, "{} is marked wrongly", key.path);
     }
 }
 

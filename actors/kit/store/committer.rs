@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, TryRecvError};
 
 use super::engine::guarded;
 use super::{DiskFaults, Done, StoreError, write_error};
+use crate::kit::LiveNumber;
 
 /// What the committer is asked to do, in order.
 pub(super) enum Write {
@@ -28,6 +29,8 @@ pub(super) enum Write {
     },
     /// Somebody waits for what was put before: it is not to wait for more.
     Hurry,
+    /// From now on the first record waits for others for so many milliseconds.
+    Follow(LiveNumber),
 }
 
 /// How records are gathered for one commit.
@@ -44,6 +47,7 @@ pub(super) struct Committer {
     path: PathBuf,
     db: sled::Db,
     policy: CommitPolicy,
+    live: Option<LiveNumber>,
     faults: DiskFaults,
     written: u64,
     synced: Blobs,
@@ -58,7 +62,7 @@ impl Committer {
         faults: DiskFaults,
         failed: Arc<Mutex<Option<StoreError>>>,
     ) -> Self {
-        Self { path, db, policy, faults, written: 0, synced: Blobs::default(), failed }
+        Self { path, db, policy, live: None, faults, written: 0, synced: Blobs::default(), failed }
     }
 
     /// Writes until every [`Store`](super::Store) is gone.
@@ -92,6 +96,9 @@ impl Committer {
         queue: &Receiver<Write>,
         waiting: &mut Vec<Done>,
     ) -> Result<(), StoreError> {
+        if let Some(live) = &mut self.live {
+            self.policy.wait = Duration::from_millis(live.get());
+        }
         let mut deadline = Instant::now() + self.policy.wait;
         let mut next = Some(first);
         while let Some(write) = next {
@@ -128,6 +135,10 @@ impl Committer {
                 guarded(remove).map_err(|message| write_error(&self.path, &message))
             }
             Write::Hurry => Ok(()),
+            Write::Follow(live) => {
+                self.live = Some(live);
+                Ok(())
+            }
         }
     }
 }

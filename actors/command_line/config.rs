@@ -1,0 +1,133 @@
+//! What a user types about the configuration that all nodes share: `ctl config`.
+
+use clap::{Args, Subcommand};
+
+use crate::config_sync::{ConfigCall, ConfigPlace};
+
+/// For whom a key is set.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct PlaceOptions {
+    /// The key, such as pipeline.batch_ticks, or user.ANYTHING
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// For this node alone, and not for all
+    #[arg(long, value_name = "NODE", conflicts_with = "environment")]
+    pub only: Option<String>,
+    /// For the nodes of this environment (their config.environment), and not for all
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+}
+
+impl PlaceOptions {
+    fn place(self) -> ConfigPlace {
+        ConfigPlace { key: self.key, node: self.only, environment: self.environment }
+    }
+}
+
+/// What to ask of the configuration.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Whether all nodes have the same, how long writes take to be everywhere, who goes by which value
+    Status,
+    /// What counts on a node for a key, and where that comes from
+    Get {
+        /// Which
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Set a key while nodes run
+    Set {
+        /// Where.
+        #[command(flatten)]
+        place: PlaceOptions,
+        /// What, as TOML; a bare word is text
+        #[arg(value_name = "VALUE")]
+        value: String,
+        /// Beats lower ones among writes that do not know of each other
+        #[arg(long, value_name = "0-255", default_value_t = 0)]
+        priority: u8,
+        /// How such writes are read as one: latest, max, min, sticky, union or mean
+        #[arg(long, value_name = "RULE", default_value = "latest")]
+        merge: String,
+    },
+    /// Have a key be what cluster.toml says again
+    Unset {
+        /// Where.
+        #[command(flatten)]
+        place: PlaceOptions,
+    },
+    /// Everything that is set
+    List {
+        /// Beginning of the keys
+        #[arg(value_name = "PREFIX", default_value = "")]
+        prefix: String,
+    },
+    /// Which values a key has had, as the node saw them
+    History {
+        /// Where.
+        #[command(flatten)]
+        place: PlaceOptions,
+    },
+    /// What counts on a node otherwise than its own cluster.toml says
+    Diff,
+    /// Set a key to what it was before
+    Rollback {
+        /// Where.
+        #[command(flatten)]
+        place: PlaceOptions,
+        /// How many changes back
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        steps: usize,
+    },
+    /// Wait for the next change, and show it
+    Watch {
+        /// Beginning of the keys
+        #[arg(value_name = "PREFIX", default_value = "")]
+        prefix: String,
+        /// Changes after this one, as the last `watch` has named it
+        #[arg(long, value_name = "NUMBER")]
+        since: Option<u64>,
+        /// How long to wait
+        #[arg(long, value_name = "MS", default_value_t = 30_000)]
+        wait_ms: u64,
+    },
+    /// Keys that were written by several who did not know of each other
+    Conflicts,
+    /// Have one of such writes count
+    Resolve {
+        /// Where.
+        #[command(flatten)]
+        place: PlaceOptions,
+        /// Which, as `conflicts` names it
+        #[arg(value_name = "WRITE")]
+        dot: String,
+    },
+    /// Who has seen whose writes
+    Vectors,
+}
+
+impl ConfigCommand {
+    /// The question to a node, from `author`.
+    pub fn call(self, author: String) -> ConfigCall {
+        match self {
+            Self::Status => ConfigCall::Status,
+            Self::Get { key } => ConfigCall::Get { key },
+            Self::Set { place, value, priority, merge } => {
+                ConfigCall::Set { place: place.place(), value, priority, merge, author }
+            }
+            Self::Unset { place } => ConfigCall::Unset { place: place.place(), author },
+            Self::List { prefix } => ConfigCall::List { prefix },
+            Self::History { place } => ConfigCall::History { place: place.place() },
+            Self::Diff => ConfigCall::Diff,
+            Self::Rollback { place, steps } => {
+                ConfigCall::Rollback { place: place.place(), steps, author }
+            }
+            Self::Watch { prefix, since, wait_ms } => ConfigCall::Watch { prefix, since, wait_ms },
+            Self::Conflicts => ConfigCall::Conflicts,
+            Self::Resolve { place, dot } => {
+                ConfigCall::Resolve { place: place.place(), dot, author }
+            }
+            Self::Vectors => ConfigCall::Vectors,
+        }
+    }
+}

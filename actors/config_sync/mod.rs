@@ -1,0 +1,42 @@
+//! The ConfigSyncManager: one configuration on every node, without a leader.
+//!
+//! ```text
+//! ctl, programs ── ConfigCall ─▶ ┌────────────────────┐ ─ Message ─▶ config/NODE of every member
+//! other members ── Message ────▶ │ ConfigSyncActor    │ ─ records ─▶ Store, in DATA/config
+//! membership ──── who is there ▶ │ (core: ConfigSync) │ ─ numbers ─▶ LiveValues ─▶ running actors
+//! timer ───────────────────────▶ └────────────────────┘ ─ changes ─▶ whoever watches
+//! ```
+//!
+//! *Failover.* Everything is on the disk before it leaves; a restarted actor goes on with it, and what it has
+//! missed is repaired. *Delivery.* At most once, bulk, a bounded queue per node: what finds no room is
+//! repaired with a later heartbeat.
+
+mod actor;
+mod answers;
+mod call;
+mod wire;
+
+use serde_json::{Value as Json, json};
+use tickwright_core::config_sync::Value;
+
+pub use actor::{
+    ConfigSyncActor, ConfigSyncArguments, ConfigSyncMessage, ConfigSyncState, KnownMembers,
+};
+pub use call::{ConfigCall, ConfigPlace};
+
+/// The role of the manager on `node`.
+pub fn role(node: &str) -> String {
+    format!("config/{node}")
+}
+
+/// A value as JSON. A secret is not shown.
+fn json_of(value: &Value) -> Json {
+    match value {
+        Value::Bool(value) => json!(value),
+        Value::Integer(value) => json!(value),
+        Value::Float(value) => json!(value),
+        Value::Text(value) => json!(value),
+        Value::List(values) => values.iter().map(json_of).collect(),
+        Value::Secret(_) => json!("(secret)"),
+    }
+}
