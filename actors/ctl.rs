@@ -16,6 +16,7 @@ mod config;
 mod deeds;
 mod show;
 mod switches;
+mod tuner;
 
 pub use show::text;
 
@@ -50,6 +51,8 @@ pub enum CtlTask {
     Tree,
     /// Where does each stream stand?
     Streams,
+    /// Which settings are being tried, and what was kept, and why?
+    Tuner,
     /// Empty a node, and give it nothing new.
     Drain {
         /// Which.
@@ -182,6 +185,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Records(question) => return deeds::look_up(question, target),
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
+        CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),

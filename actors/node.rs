@@ -33,6 +33,7 @@ mod parameters;
 mod report;
 mod risk_tool;
 mod streams;
+mod tuning;
 pub(crate) mod units;
 
 pub use parameters::ChangeError;
@@ -192,12 +193,13 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
     let (fatal_outlet, fatal) = Outlet::to_channel();
     let (samples_outlet, samples) = Outlet::to_channel();
 
-    let children = vec![
+    let mut children = vec![
         wiring.telemetry(samples_outlet),
         wiring.data(&fatal_outlet),
         wiring.calc(),
         wiring.exec(&finished_outlet),
     ];
+    children.extend(wiring.tuner());
     let arguments = SupervisorArguments {
         name: "node".into(),
         policy: wiring.config.policy(Subtree::Node),

@@ -131,6 +131,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Config(command) => CtlTask::Config(command.call(crate::ctl::user())),
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
+        CtlCommand::Tuner => CtlTask::Tuner,
         CtlCommand::Drain { name, undo, no_wait } => {
             CtlTask::Drain { node: name, undo, waits: !no_wait }
         }

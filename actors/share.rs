@@ -42,6 +42,7 @@ use crate::source::live::LiveConfig;
 
 mod handover;
 mod retry;
+mod tuning;
 mod whole;
 
 use handover::Leaving;
@@ -205,6 +206,8 @@ pub struct Share {
     is_over: Arc<AtomicBool>,
     copies: Copies,
     records: Option<Records>,
+    /// Ends with the share.
+    _tuning: Option<tuning::Tuning>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -259,7 +262,7 @@ impl Share {
             ledger: Some(ledger.clone()),
             locks: Some(locks),
             records: records.clone(),
-            live: Some(live),
+            live: Some(live.clone()),
         };
         if let Some(records) = &records {
             serve_records(network, records.clone());
@@ -310,9 +313,12 @@ impl Share {
             _fixed: fixed,
         };
         let is_over = Arc::clone(&worker.is_over);
+        let tuned = (worker.ledger.clone(), live);
+        let tuning = tuning::Tuning::start(config, network, tuned).await;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        Ok(Some((Self { statistics, copies, records, is_over, stop, task }, received)))
+        let share = Self { statistics, copies, records, is_over, _tuning: tuning, stop, task };
+        Ok(Some((share, received)))
     }
 
     /// What its supervisors have seen.

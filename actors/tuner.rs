@@ -18,11 +18,13 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde_json::{Value, json};
+use tickwright_core::config::TunerSection;
 use tickwright_core::domain::Histogram;
-use tickwright_core::tuner::{AutoTuner, Effect, Knob, TunerConfig, Window};
+use tickwright_core::supervision::Restart;
+use tickwright_core::tuner::{AutoTuner, Effect, Window};
 use tokio::time::Instant;
 
-use crate::kit::Directory;
+use crate::kit::{ChildSpec, Directory, LiveValues};
 
 /// The role of the tuner of a node.
 pub const ROLE: &str = "tuner";
@@ -30,6 +32,27 @@ pub const ROLE: &str = "tuner";
 /// The role among nodes of the tuner of `node`.
 pub fn role(node: &str) -> String {
     format!("{ROLE}/{node}")
+}
+
+/// Settings that hold each other back: a block is no larger than the credit for it.
+const TOGETHER: [&str; 2] = ["pipeline.batch_ticks", "stream.credit_ticks"];
+
+/// The tuner, for its supervisor.
+pub fn child(arguments: TunerArguments) -> ChildSpec {
+    ChildSpec::new(ROLE, Restart::Permanent, move |parent| {
+        let arguments = arguments.clone();
+        async move { Ok(parent.spawn_linked(None, TunerActor, arguments).await?.0.get_cell()) }
+    })
+}
+
+/// How all settings stand that may change while actors run.
+pub fn standing(live: &LiveValues) -> Vec<(String, i64)> {
+    let of = live.standing().into_iter();
+    of.map(|it| (it.key.to_owned(), i64::try_from(it.value).unwrap_or(i64::MAX))).collect()
+}
+
+fn window_of(arguments: &TunerArguments) -> Duration {
+    arguments.section.window
 }
 
 /// How long a measurement, or a setting, may take.
@@ -52,7 +75,7 @@ pub trait Settings: Send + Sync {
     /// Each as it stands, by its key.
     fn values(&self) -> Vec<(String, i64)>;
     /// What was being tried by whoever decided before, as it was without it.
-    fn unfinished(&self) -> Vec<(String, i64)>;
+    fn unfinished(&self) -> Asked<Vec<(String, i64)>>;
     /// Whether this node is to decide.
     fn decides(&self) -> bool;
     /// Changes some. `unfinished`: what they were, for as long as it is not decided that they stay.
@@ -78,14 +101,8 @@ pub enum TunerMessage {
 /// What the actor is started with.
 #[derive(Clone)]
 pub struct TunerArguments {
-    /// How trials go.
-    pub config: TunerConfig,
-    /// How long a window is.
-    pub window: Duration,
-    /// The bounds of each setting; those that [`Settings`] does not have are left alone.
-    pub knobs: Vec<Knob>,
-    /// Places of settings that hold each other back.
-    pub together: Vec<Vec<usize>>,
+    /// How trials go, and with what.
+    pub section: TunerSection,
     /// What exec has counted.
     pub measure: Measure,
     /// The settings.
@@ -96,7 +113,7 @@ pub struct TunerArguments {
 
 impl fmt::Debug for TunerArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TunerArguments").field("knobs", &self.knobs).finish_non_exhaustive()
+        f.debug_struct("TunerArguments").field("section", &self.section).finish_non_exhaustive()
     }
 }
 
@@ -123,18 +140,14 @@ impl Actor for TunerActor {
     async fn pre_start(
         &self,
         myself: ActorRef<TunerMessage>,
-        mut arguments: TunerArguments,
+        arguments: TunerArguments,
     ) -> Result<TunerState, ActorProcessingErr> {
-        for (name, value) in arguments.settings.values() {
-            let knob = arguments.knobs.iter_mut().find(|knob| knob.name == name);
-            if let Some(knob) = knob {
-                knob.value = value;
-            }
-        }
-        let (config, knobs) = (arguments.config.clone(), arguments.knobs.clone());
-        let tuner = AutoTuner::new(config, knobs, &arguments.together);
+        let knobs = arguments.section.knobs(&arguments.settings.values());
+        let place = |key: &str| knobs.iter().position(|knob| knob.name == key);
+        let together: Vec<usize> = TOGETHER.into_iter().filter_map(place).collect();
+        let tuner = AutoTuner::new(arguments.section.config.clone(), knobs, &[together]);
         arguments.directory.register(ROLE, &myself);
-        myself.send_interval(arguments.window, || TunerMessage::WindowDue);
+        myself.send_interval(window_of(&arguments), || TunerMessage::WindowDue);
         Ok(TunerState { arguments, tuner, last: None, problem: None })
     }
 
@@ -161,9 +174,11 @@ impl TunerState {
             let effects = self.tuner.on_setting(&name, value);
             self.act(effects).await;
         }
-        let effects = match self.arguments.settings.decides() {
-            true => self.tuner.activate(&self.arguments.settings.unfinished()),
-            false => self.tuner.deactivate(),
+        let settings = &self.arguments.settings;
+        let effects = match (settings.decides(), self.tuner.is_active()) {
+            (true, true) => Vec::new(),
+            (true, false) => self.tuner.activate(&settings.unfinished().await),
+            (false, _) => self.tuner.deactivate(),
         };
         self.act(effects).await;
         let asked = (self.arguments.measure)();
@@ -204,7 +219,7 @@ impl TunerState {
             self.tuner.knobs().iter().map(|knob| (knob.name.clone(), knob.value.into())).collect();
         json!({
             "decides": self.tuner.is_active(),
-            "window_ms": u64::try_from(self.arguments.window.as_millis()).unwrap_or(u64::MAX),
+            "window_ms": u64::try_from(window_of(&self.arguments).as_millis()).unwrap_or(u64::MAX),
             "settings": settings,
             "trying": self.tuner.trial(),
             "problem": self.problem,
@@ -231,6 +246,8 @@ fn window(before: &Measured, now: &Measured, took: Duration) -> Window {
 mod tests {
     use std::sync::Mutex;
 
+    use tickwright_core::config::Config;
+
     use super::*;
 
     /// Settings that a pipeline goes by at once: the more, the faster.
@@ -245,8 +262,9 @@ mod tests {
             self.values.lock().unwrap().clone()
         }
 
-        fn unfinished(&self) -> Vec<(String, i64)> {
-            self.unfinished.lock().unwrap().clone()
+        fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
+            let unfinished = self.unfinished.lock().unwrap().clone();
+            Box::pin(async { unfinished })
         }
 
         fn decides(&self) -> bool {
@@ -267,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn a_setting_that_helps_comes_to_stay_and_is_explained() {
         let kept = Arc::new(Kept::default());
-        *kept.values.lock().unwrap() = vec![("batch".to_owned(), 1)];
+        *kept.values.lock().unwrap() = vec![(TOGETHER[0].to_owned(), 1)];
         let rows = Arc::new(Mutex::new(0));
         let (of, last) = (Arc::clone(&kept), Arc::new(Mutex::new(Instant::now())));
         let measure: Measure = Arc::new(move || {
@@ -281,18 +299,11 @@ mod tests {
             let measured = Measured { rows: *rows, latency: Histogram::new() };
             Box::pin(async move { Some(measured) })
         });
+        let text = "[tuner]\nstretch_windows = 2\nchance_max = 0.001\ngain_min = 0.05\n";
+        let mut section = Config::parse(text, "my.toml").unwrap().tuner;
+        section.window = Duration::from_millis(3);
         let arguments = TunerArguments {
-            config: TunerConfig {
-                windows: 2,
-                settling_windows: 1,
-                chance_max: 0.001,
-                gain_min: 0.05,
-                p99_max_us: 1e9,
-                cool_down_windows: 100,
-            },
-            window: Duration::from_millis(3),
-            knobs: vec![Knob { name: "batch".into(), min: 1, max: 1_024, value: 1 }],
-            together: Vec::new(),
+            section,
             measure,
             settings: Arc::clone(&kept) as Arc<dyn Settings>,
             directory: Directory::default(),
@@ -303,16 +314,19 @@ mod tests {
             assert!(Instant::now() < deadline, "it does not get there");
             tokio::time::sleep(Duration::from_millis(10)).await;
             let report = ractor::call!(tuner, TunerMessage::Report).unwrap();
-            if report["settings"]["batch"].as_i64() >= Some(64) && report["trying"].is_null() {
+            if report["settings"][TOGETHER[0]].as_i64() >= Some(64) && report["trying"].is_null() {
                 break report;
             }
         };
         assert_eq!(report["decides"], true);
         let first = &report["decisions"][0];
-        assert_eq!((&first["verdict"], &first["changed"][0][0]), (&"kept".into(), &"batch".into()));
+        assert_eq!(
+            (&first["verdict"], &first["changed"][0][0]),
+            (&"kept".into(), &TOGETHER[0].into())
+        );
         assert!(first["with"]["throughput"].as_f64() > first["without"]["throughput"].as_f64());
         // While it is tried, whoever comes next could take it back.
-        while kept.unfinished().is_empty() {
+        while kept.unfinished().await.is_empty() {
             assert!(Instant::now() < deadline, "it tries nothing any more");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

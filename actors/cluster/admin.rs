@@ -9,6 +9,7 @@
 //! POST /config?node=NAME     the body, JSON, to the shared configuration as that node has it
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
+//! GET  /tuner?node=NAME      what is tried, and what was kept; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
 //! POST /tell/ROLE?node=NAME  the same without an answer
 //! ```
@@ -147,6 +148,7 @@ fn router(desk: Desk) -> Router {
         .route("/roles", get(|desk, to| about(desk, to, ("node", "\"Roles\""))))
         .route("/locks", get(|desk, to| about(desk, to, ("locks", "\"List\""))))
         .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
+        .route("/tuner", get(|desk, to| each(desk, to, ("tuner", "\"Report\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
         .route("/config", post(config))
         .route("/ask/{*role}", post(ask))

@@ -58,6 +58,8 @@ pub enum CtlCommand {
     Tree,
     /// Where each stream stands, at both of its ends, on every node or --on one
     Streams,
+    /// Which settings are tried, and what was kept and why, on every node or --on one
+    Tuner,
     /// Hand what a node has over to others, one after the other, and give it nothing new
     Drain {
         /// Which

@@ -36,6 +36,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             text
         }
         CtlTask::Tree => tree(answer),
+        CtlTask::Tuner => super::tuner::text(answer),
         CtlTask::Streams => {
             let columns = [
                 "from",

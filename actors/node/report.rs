@@ -104,25 +104,33 @@ pub(super) async fn report_of_exec(
     directory: &Directory,
     patience: Duration,
 ) -> Result<NodeReport, String> {
-    let mut report = NodeReport {
+    let report = NodeReport {
         ingesters: Vec::new(),
         cleaners: Vec::new(),
         factors: Vec::new(),
         strategies: Vec::new(),
         risk: ask(directory, risk::ROLE, RiskMessage::Report, patience).await?,
         router: ask(directory, router::ROLE, RouterMessage::Report, patience).await?,
-        brokers: Vec::new(),
+        brokers: brokers(directory, patience).await?,
         positions: ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?,
     };
+    Ok(report)
+}
+
+/// What brokers have counted, each kind asked in its own words.
+pub(super) async fn brokers(
+    directory: &Directory,
+    patience: Duration,
+) -> Result<Vec<BrokerReport>, String> {
+    let mut reports = Vec::new();
     for broker in 0..router::BROKERS {
-        // Each kind of broker is asked in its own words.
         let (role, outside) = (broker::role(broker), exchange_broker::role(broker));
-        report.brokers.push(match directory.serving(&outside) {
+        reports.push(match directory.serving(&outside) {
             Some(_) => ask(directory, &outside, ExchangeBrokerMessage::Report, patience).await?,
             None => ask(directory, &role, BrokerMessage::Report, patience).await?,
         });
     }
-    Ok(report)
+    Ok(reports)
 }
 
 /// Asks whoever serves `role`, again after a restart, until `patience` is over.

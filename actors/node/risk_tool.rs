@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Scope, decimal};
+use tickwright_core::domain::{Histogram, Scope, decimal};
 
-use super::report::ask;
+use super::report::{ask, brokers};
 use crate::cluster::Request;
 use crate::exchange_broker::{self, ExchangeBrokerMessage, RECONCILE_PATIENCE};
 use crate::kit::{Directory, StageReport};
@@ -17,6 +17,7 @@ use crate::risk::{self, RiskMessage};
 use crate::router;
 use crate::switchboard::{self, Order, SwitchboardMessage};
 use crate::telemetry;
+use crate::tuner::Measured;
 
 /// What a tool may ask, as JSON.
 #[derive(Debug, Deserialize)]
@@ -24,6 +25,8 @@ use crate::telemetry;
 enum Call {
     /// What has been judged?
     Report,
+    /// What has come, and how long orders have taken?
+    Measured,
     /// What is stopped just now?
     Stopped,
     /// Look through the accounts at exchanges.
@@ -76,6 +79,10 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
                 "time_ns": complete.frontier.as_nanos(),
             }))
         }
+        Call::Measured => {
+            let measured = measured(directory).await?;
+            Ok(json!({ "rows": measured.rows, "latency": measured.latency }))
+        }
         Call::Stopped => {
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;
             Ok(stopped.iter().map(|scope: &Scope| config.scope_name(scope)).collect())
@@ -102,6 +109,17 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
             Ok(json!({ "heard": what }))
         }
     }
+}
+
+/// What exec has counted, if it is here.
+pub(super) async fn measured(directory: &Directory) -> Result<Measured, String> {
+    let patience = telemetry::PATIENCE;
+    let risk = ask(directory, risk::ROLE, RiskMessage::Report, patience).await?;
+    let mut latency = Histogram::new();
+    for report in brokers(directory, patience).await? {
+        latency.merge(&report.latency);
+    }
+    Ok(Measured { rows: risk.counts.rows, latency })
 }
 
 /// The roles of brokers outside.

@@ -455,6 +455,10 @@ pub const KEYS: &[KeySpec] = &[
     amount("tuner.gain_min", "", 0, 100).operational(),
     count("tuner.p99_max_us", "us", 1, DAY_MS * 1_000).operational(),
     count("tuner.cool_down_ms", "ms", 0, DAY_MS).operational(),
+    count("tuner.batch_ticks_max", "ticks", 1, 65_536).operational(),
+    count("tuner.credit_ticks_max", "ticks", 1, 1 << 24).operational(),
+    count("tuner.checkpoint_ticks_max", "ticks", 1, 1 << 28).operational(),
+    count("tuner.commit_ms_max", "ms", 0, 60_000).operational(),
     //
     text("config.environment", NAME).optional().operational(),
     //

@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use crate::domain::Span;
-use crate::tuner::TunerConfig;
+use crate::tuner::{Knob, TunerConfig};
 
 /// `[tuner]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,28 @@ pub struct TunerSection {
     pub window: Span,
     /// How trials go.
     pub config: TunerConfig,
+    /// Settings that may be changed, and the most that each may become.
+    pub at_most: Vec<(&'static str, u64)>,
+}
+
+/// Each setting that may be changed, and the key of its bound here.
+const BOUNDED: [(&str, &str); 4] = [
+    ("pipeline.batch_ticks", "batch_ticks_max"),
+    ("stream.credit_ticks", "credit_ticks_max"),
+    ("stream.checkpoint_ticks", "checkpoint_ticks_max"),
+    ("journal.commit_ms", "commit_ms_max"),
+];
+
+impl TunerSection {
+    /// The settings with their bounds, each as `values` has it.
+    pub fn knobs(&self, values: &[(String, i64)]) -> Vec<Knob> {
+        let knob = |&(key, most): &(&'static str, u64)| {
+            let &(_, value) = values.iter().find(|(name, _)| name == key)?;
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            Some(Knob { name: key.to_owned(), min: value.min(1), max: most.max(value), value })
+        };
+        self.at_most.iter().filter_map(knob).collect()
+    }
 }
 
 pub(super) fn section(s: &Settings) -> TunerSection {
@@ -25,6 +47,7 @@ pub(super) fn section(s: &Settings) -> TunerSection {
     TunerSection {
         is_enabled: s.switch(&["tuner", "enabled"]),
         window,
+        at_most: BOUNDED.map(|(key, bound)| (key, s.count(&["tuner", bound]))).into(),
         config: TunerConfig {
             windows: whole("stretch_windows"),
             settling_windows: whole("settling_windows"),
@@ -50,6 +73,9 @@ mod tests {
         assert_eq!(tuner.config.cool_down_windows, 240);
         let config = &tuner.config;
         assert_eq!((config.chance_max, config.gain_min, config.p99_max_us), (0.01, 0.1, 500.0));
+        let knobs = tuner.knobs(&[("stream.credit_ticks".into(), 200_000)]);
+        // What an operator has set is no less than it may be.
+        assert_eq!((knobs.len(), knobs[0].max), (1, 200_000));
         let wrong = Config::parse("[tuner]\nchance_max = 2\n", "my.toml").unwrap_err().to_string();
         assert!(wrong.contains("tuner.chance_max"), "{wrong}");
     }

@@ -1,0 +1,193 @@
+//! The tuner of a pipeline over nodes: settings are changed by the configuration that all nodes share, by the
+//! node that coordinates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tickwright_core::config::{Config, Subtree};
+use tickwright_core::domain::Histogram;
+
+use crate::cluster::{Message, Network, Request};
+use crate::config_sync::{self, ConfigCall, ConfigPlace};
+use crate::kit::{
+    Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
+};
+use crate::ledger::LedgerClient;
+use crate::risk;
+use crate::tuner::{self, Asked, Measure, Measured, Settings, TunerArguments, TunerMessage};
+
+/// Where it is kept what is being tried: a key of the shared configuration.
+const TRIAL: &str = "user.tuner.trial";
+
+/// Who writes it.
+const AUTHOR: &str = "tuner";
+
+/// How long a question may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The settings that all nodes share.
+#[derive(Clone)]
+struct Shared {
+    network: Network,
+    live: LiveValues,
+    ledger: LedgerClient,
+}
+
+impl Shared {
+    async fn ask(&self, call: &ConfigCall) -> Result<Value, String> {
+        let own = self.network.own().id.clone();
+        let body = json!(call).to_string();
+        let role = config_sync::role(&own.0);
+        let answer = self.network.ask(Some(&own), Message::json(&role, &body), PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&answer).map_err(|error| error.to_string())
+    }
+
+    async fn write(&self, key: &str, value: Option<String>) -> Result<(), String> {
+        let (place, author) = (ConfigPlace::base(key), AUTHOR.to_owned());
+        let call = match value {
+            Some(value) => {
+                let merge = "latest".to_owned();
+                ConfigCall::Set { place, value, priority: 0, merge, author }
+            }
+            None => ConfigCall::Unset { place, author },
+        };
+        self.ask(&call).await.map(drop)
+    }
+}
+
+impl Settings for Shared {
+    fn values(&self) -> Vec<(String, i64)> {
+        tuner::standing(&self.live)
+    }
+
+    fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
+        let shared = self.clone();
+        Box::pin(async move {
+            let answer = shared.ask(&ConfigCall::Get { key: TRIAL.to_owned() }).await;
+            let text = answer.ok().and_then(|answer| Some(answer["value"].as_str()?.to_owned()));
+            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        })
+    }
+
+    fn decides(&self) -> bool {
+        self.ledger.term().is_some()
+    }
+
+    fn set(
+        &self,
+        values: Vec<(String, i64)>,
+        unfinished: Vec<(String, i64)>,
+    ) -> Asked<Result<(), String>> {
+        let shared = self.clone();
+        Box::pin(async move {
+            // First what it was without it: whoever comes next takes back what it finds there.
+            if !unfinished.is_empty() {
+                // Text within TOML.
+                let text = json!(json!(unfinished).to_string()).to_string();
+                shared.write(TRIAL, Some(text)).await?;
+            }
+            for (key, value) in values {
+                shared.write(&key, Some(value.to_string())).await?;
+            }
+            if unfinished.is_empty() {
+                shared.write(TRIAL, None).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What exec has said.
+#[derive(Deserialize)]
+struct Said {
+    rows: u64,
+    latency: Histogram,
+}
+
+/// The tuner of this node, with its supervisor. Ends when it is dropped.
+pub(super) struct Tuning {
+    supervisor: ActorRef<SupervisorMessage>,
+    network: Network,
+    role: String,
+}
+
+impl Drop for Tuning {
+    fn drop(&mut self) {
+        self.network.unregister(&self.role);
+        self.supervisor.stop(None);
+    }
+}
+
+impl Tuning {
+    /// Starts it, if that is wanted.
+    pub(super) async fn start(
+        config: &Config,
+        network: &Network,
+        (ledger, live): (LedgerClient, LiveValues),
+    ) -> Option<Self> {
+        if !config.tuner.is_enabled {
+            return None;
+        }
+        let (asked, directory) = (network.clone(), Directory::default());
+        let measure: Measure = Arc::new(move || {
+            let network = asked.clone();
+            Box::pin(async move {
+                let question = Message::json(risk::ROLE, "\"Measured\"");
+                let answer = network.ask(None, question, PATIENCE).await.ok()?;
+                let Said { rows, latency } = serde_json::from_slice(&answer).ok()?;
+                Some(Measured { rows, latency })
+            })
+        });
+        let settings = Arc::new(Shared { network: network.clone(), live, ledger });
+        let child = tuner::child(TunerArguments {
+            section: config.tuner.clone(),
+            measure,
+            settings,
+            directory: directory.clone(),
+        });
+        let arguments = SupervisorArguments {
+            name: "tuning".into(),
+            policy: config.policy(Subtree::Control),
+            children: vec![child],
+            clock: Clock::system(),
+            statistics: SupervisionStatistics::default(),
+        };
+        let supervisor = match Supervisor::spawn(None, Supervisor, arguments).await {
+            Ok((supervisor, _)) => supervisor,
+            Err(error) => {
+                tracing::error!(%error, "nothing is tuned");
+                return None;
+            }
+        };
+        let role = tuner::role(&network.own().id.0);
+        network.register(&role, None, Arc::new(move |request| answer(&directory, request)));
+        Some(Self { supervisor, network: network.clone(), role })
+    }
+}
+
+/// Answers a tool.
+fn answer(directory: &Directory, mut request: Request) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("the tuner is told nothing".into()) };
+    let Some(actor) = directory.serving(tuner::ROLE) else {
+        reply.refuse("the tuner is being restarted; ask again");
+        return Ok(());
+    };
+    let actor = ActorRef::<TunerMessage>::from(actor);
+    tokio::spawn(async move {
+        // It holds its credit until it is answered.
+        let _request = request;
+        let report = actor.call(TunerMessage::Report, Some(PATIENCE)).await;
+        match report {
+            Ok(ractor::rpc::CallResult::Success(report)) => {
+                reply.answer(report.to_string().into_bytes());
+            }
+            _ => reply.refuse("the tuner gave no answer"),
+        }
+    });
+    Ok(())
+}
