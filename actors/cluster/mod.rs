@@ -25,6 +25,7 @@ mod listener;
 mod load;
 mod membership;
 mod memory;
+mod metrics;
 mod network;
 mod stream;
 mod tls;
