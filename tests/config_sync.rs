@@ -5,6 +5,8 @@
 
 mod processes;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use processes::{Node, alone, cluster, until};
@@ -265,4 +267,23 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
         ask(&node, ConfigCall::Unset { place, author: "test".into() }).unwrap();
     }
     assert_eq!(get(&node, key), 256);
+    let audit = ask(&node, ConfigCall::Audit { count: 100 }).unwrap();
+    assert_eq!(audit["first_broken"], Value::Null, "the chain is whole");
+    assert_eq!(audit["writes"].as_array().unwrap().len(), 9, "{audit}");
+    let metrics = metrics(&node);
+    for line in ["tickwright_config_keys 1.0", "tickwright_config_writes_count_total 9"] {
+        assert!(metrics.lines().any(|told| told == line), "{line} is not in\n{metrics}");
+    }
+}
+
+/// What Prometheus would be told.
+fn metrics(node: &Node) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", node.http)).unwrap();
+    stream.set_read_timeout(Some(processes::PATIENCE)).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }

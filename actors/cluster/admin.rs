@@ -7,6 +7,7 @@
 //! GET  /roles?node=NAME      who serves which role
 //! GET  /locks?node=NAME     who holds and awaits locks, as that node sees it
 //! POST /config?node=NAME     the body, JSON, to the shared configuration as that node has it
+//! GET  /metrics?node=NAME    the numbers of that node and of the shared configuration, for Prometheus
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! GET  /tuner?node=NAME      what is tried, and what was kept; on every node, without a name
@@ -44,6 +45,7 @@ use tokio::time::{Instant, Sleep};
 use super::cut::{Cut, Line};
 use super::deeds;
 use super::membership::View;
+use super::metrics;
 use super::network::{DeliveryError, Message, Network};
 use super::stream::Connection;
 use super::tls::{self, Identity, Tls};
@@ -151,6 +153,7 @@ fn router(desk: Desk) -> Router {
         .route("/tuner", get(|desk, to| each(desk, to, ("tuner", "\"Report\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
         .route("/config", post(config))
+        .route("/metrics", get(metrics))
         .route("/ask/{*role}", post(ask))
         .route("/tell/{*role}", post(tell))
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -309,6 +312,27 @@ impl Desk {
         };
         let nodes = members.map(|member| member.profile.id.clone());
         nodes.filter(has_part).collect()
+    }
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>, Query(to): Query<To>) -> Response {
+    let node = to.node().unwrap_or_else(|| desk.network.own().id.clone());
+    let patience = to.patience(desk.ask_timeout);
+    let ask = async |part: &str| {
+        let role = format!("{part}/{node}");
+        let message = Message::json(&role, "\"Status\"");
+        let answer = desk.network.ask(Some(&node), message, patience).await;
+        answer.map(|body| serde_json::from_slice::<Value>(&body).unwrap_or_default())
+    };
+    let status = match ask("node").await {
+        Ok(status) => status,
+        Err(error) => return desk.respond(Err(error)),
+    };
+    // A node that is not in a cluster has no shared configuration yet.
+    let config = ask("config").await.unwrap_or_default();
+    match metrics::text(&status, &config) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

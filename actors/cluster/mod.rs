@@ -26,6 +26,7 @@ mod listener;
 mod load;
 mod membership;
 mod memory;
+mod metrics;
 mod network;
 mod stream;
 mod tls;

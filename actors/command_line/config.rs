@@ -104,6 +104,12 @@ pub enum ConfigCommand {
     },
     /// Who has seen whose writes
     Vectors,
+    /// Which writes the node was asked for, by whom, and whether that record is whole
+    Audit {
+        /// How many, the last ones
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        count: usize,
+    },
 }
 
 impl ConfigCommand {
@@ -128,6 +134,7 @@ impl ConfigCommand {
                 ConfigCall::Resolve { place: place.place(), dot, author }
             }
             Self::Vectors => ConfigCall::Vectors,
+            Self::Audit { count } => ConfigCall::Audit { count },
         }
     }
 }

@@ -10,8 +10,8 @@ use ractor_cluster::RactorMessage;
 use serde_json::{Value as Json, json};
 use tickwright_core::config::{ConfigScope, effective, live_keys, live_number};
 use tickwright_core::config_sync::{
-    ConfigSync, ConfigSyncConfig, ConfigSyncEffect, Message as SyncMessage, Moment, StoredRecord,
-    Write,
+    AuditEntry, AuditRecord, ConfigSync, ConfigSyncConfig, ConfigSyncEffect,
+    Message as SyncMessage, Moment, StoredRecord, Write, first_broken,
 };
 use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
 use tokio::sync::mpsc;
@@ -24,6 +24,8 @@ use crate::kit::{Clock, LiveValues, Store, StoreError, monotonic_nanos};
 
 /// Records of keys.
 const ENTRIES: &str = "entries";
+/// The chain of writes that were asked for here, by number.
+const AUDIT: &str = "audit";
 /// The record of the node itself, and marks that follow records.
 const OWN: &str = "own";
 
@@ -41,6 +43,12 @@ const CHANGES_MAX: usize = 1_024;
 
 /// Who may watch at once.
 const WATCHERS_MAX: usize = 256;
+
+/// Writes of which it is kept who asked for them.
+const AUDIT_MAX: u64 = 65_536;
+
+/// Most of them in one answer.
+const AUDIT_ANSWER_MAX: usize = 1_000;
 
 /// Writes that may wait for the disk.
 const AWAITED_MAX: usize = 1_024;
@@ -125,6 +133,8 @@ pub struct ConfigSyncState {
     wakes_at: Option<Timestamp>,
     /// Messages that found no room in the queue of their node.
     pub(super) unsent: u64,
+    /// The last write that was asked for here.
+    audited: Option<AuditRecord>,
 }
 
 impl Actor for ConfigSyncActor {
@@ -138,6 +148,7 @@ impl Actor for ConfigSyncActor {
         arguments: ConfigSyncArguments,
     ) -> Result<ConfigSyncState, ActorProcessingErr> {
         let stored = read(&arguments.store)?;
+        let audited = audit_of(&arguments.store, 1)?.pop();
         let config =
             ConfigSyncConfig { heartbeat: arguments.heartbeat, tombstone_min: Duration::ZERO };
         let (node, life) = (arguments.node.clone(), arguments.life);
@@ -155,6 +166,7 @@ impl Actor for ConfigSyncActor {
             watchers: Vec::new(),
             wakes_at: None,
             unsent: 0,
+            audited,
         };
         for spec in live_keys() {
             state.apply(spec.path);
@@ -226,6 +238,18 @@ fn read(store: &Store) -> Result<Vec<StoredRecord>, StoreError> {
     Ok(stored)
 }
 
+/// The last `count` writes that were asked for here, in order.
+fn audit_of(store: &Store, count: usize) -> Result<Vec<AuditRecord>, StoreError> {
+    let keys = store.keys(AUDIT)?;
+    let mut chain = Vec::new();
+    for key in keys.iter().skip(keys.len().saturating_sub(count)) {
+        let Some(bytes) = store.get(AUDIT, key)? else { continue };
+        let record = records::decode(&bytes);
+        chain.push(record.map_err(|error| store.record_error(AUDIT, key, &error.to_string()))?);
+    }
+    Ok(chain)
+}
+
 fn decode(request: &mut Request) -> Result<ConfigSyncMessage, String> {
     match request.kind.as_str() {
         SYNC => {
@@ -254,6 +278,8 @@ impl ConfigSyncState {
             return reply.refuse(format!("{AWAITED_MAX} writes wait for the disk already"));
         }
         let at = self.now();
+        let asked = (write.author.clone(), write.key.clone());
+        let value = write.value.as_ref().map(ToString::to_string);
         let (dot, effects) = match self.sync.write(write, at) {
             Ok(written) => written,
             Err(refusal) => return reply.refuse(refusal.to_string()),
@@ -265,8 +291,38 @@ impl ConfigSyncState {
             | ConfigSyncEffect::SetAside { .. } => None,
         });
         let answer = told(json!({ "dot": dot.to_string() }));
+        let (author, key) = asked;
+        let at_ms = at.wall.as_nanos() / 1_000_000;
+        self.note(AuditEntry { at_ms, author, key, value, dot: dot.to_string() });
         self.awaited.push_back((number.unwrap_or(0), reply, answer));
         self.carry_out(effects);
+    }
+
+    /// Keeps who asked for a write; it is on the disk before the write is answered.
+    fn note(&mut self, entry: AuditEntry) {
+        let record = AuditRecord::after(self.audited.as_ref(), entry);
+        let store = &self.arguments.store;
+        let key = record.number.to_be_bytes().to_vec();
+        // Whoever cannot write hears of it by the mark behind.
+        store.put(AUDIT, key, records::encode(&record), Box::new(|_| {}));
+        if let Some(old) = record.number.checked_sub(AUDIT_MAX) {
+            store.remove(AUDIT, vec![old.to_be_bytes().to_vec()]);
+        }
+        self.audited = Some(record);
+    }
+
+    /// The last writes that were asked for here, and whether the chain of them is whole.
+    pub(super) fn audit(&self, count: usize) -> Result<Json, StoreError> {
+        let chain = audit_of(&self.arguments.store, count.min(AUDIT_ANSWER_MAX))?;
+        let hex =
+            |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let rows = chain.iter().map(|record| {
+            let mut row = json!(record.entry);
+            row["number"] = record.number.into();
+            row["hash"] = hex(&record.hash).into();
+            row
+        });
+        Ok(json!({ "first_broken": first_broken(&chain), "writes": rows.collect::<Json>() }))
     }
 
     fn on_persisted(&mut self, number: u64) {

@@ -72,6 +72,7 @@ impl ConfigSyncState {
             ConfigCall::Diff => Ok(self.diff()),
             ConfigCall::Conflicts => Ok(self.conflicts()),
             ConfigCall::Vectors => Ok(self.vectors()),
+            ConfigCall::Audit { count } => self.audit(count).map_err(|error| error.to_string()),
         };
         match answer {
             Ok(answer) => reply.answer(answer.to_string().into_bytes()),
@@ -201,6 +202,7 @@ impl ConfigSyncState {
             row["scope"] = scope(&whose).into();
             row["value"] = json_of(&reading.value);
             row["siblings"] = entry.siblings.len().into();
+            row["merge"] = reading.sibling.rule.name().into();
             Some(row)
         });
         rows.collect()

@@ -115,6 +115,11 @@ pub enum ConfigCall {
     },
     /// Who has seen whose writes up to which?
     Vectors,
+    /// Which writes was this node asked for last, and is the chain of them whole?
+    Audit {
+        /// How many of them.
+        count: usize,
+    },
     /// What has changed under a prefix since a change of that number? Waits until something has.
     Watch {
         /// Beginning of the paths; empty for all.

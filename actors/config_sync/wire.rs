@@ -94,8 +94,8 @@ mod tests {
         assert!(decode(&[9, 1, 2, 3]).is_err());
         assert!(decode(&[FRAME, 1, 2, 3]).is_err());
         let mut bytes = encode(&message(Body::Shards(vec![Digest(0); 4_000])));
-        let last = bytes.len() - 1;
-        bytes.truncate(last);
+        let half = bytes.len() / 2;
+        bytes.truncate(half);
         assert!(decode(&bytes).is_err());
         let bomb = compress(&vec![0; usize::try_from(MESSAGE_MAX).unwrap() + 10]).unwrap();
         assert!(bomb.len() < 1 << 20);

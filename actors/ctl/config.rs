@@ -31,6 +31,7 @@ pub(super) fn text(call: &ConfigCall, answer: &Value) -> String {
         ConfigCall::Diff => table(&["key", "cluster_toml", "value", "scope"], answer),
         ConfigCall::Conflicts => conflicts(answer),
         ConfigCall::Vectors => vectors(answer),
+        ConfigCall::Audit { .. } => audit(answer),
         ConfigCall::Watch { .. } => {
             let mut text = table(&["number", "key", "value", "scope"], &answer["changes"]);
             if answer["missed"] == true {
@@ -98,6 +99,18 @@ fn status(answer: &Value) -> String {
         }));
     }
     text.push_str(&table(&["key", "value", "applied_by", "not_yet_by"], &json!(rows)));
+    text
+}
+
+fn audit(answer: &Value) -> String {
+    let columns = ["number", "at_ms", "author", "key", "value", "dot", "hash"];
+    let mut text = table(&columns, &answer["writes"]);
+    text.push_str(&match answer["first_broken"].as_u64() {
+        None => "the chain is whole\n".to_owned(),
+        Some(number) => {
+            format!("the chain is BROKEN at {number}: that record, or one before it, was changed\n")
+        }
+    });
     text
 }
 

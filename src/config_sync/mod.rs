@@ -16,6 +16,7 @@
 //! Nodes trust nodes: a peer may crash, lose its disk, have a wrong clock, and stay away for a year, but
 //! not lie.
 
+mod audit;
 mod clock;
 mod digest;
 mod entry;
@@ -24,6 +25,7 @@ mod sync;
 mod value;
 mod version;
 
+pub use audit::{AuditEntry, AuditRecord, first_broken};
 pub use clock::{HybridClock, HybridTime, SKEW_MAX};
 pub use digest::{Digest, SHARDS};
 pub use entry::{Entry, Reading, Sibling};

@@ -1,0 +1,148 @@
+//! What Prometheus is told of a node: the numbers of its status, and of the shared configuration.
+//!
+//! Names are as stable as the status they are taken from: everything there that is a number is one
+//! gauge, told apart by the label `name`. What people make rules of has names of its own.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+
+/// What a scraper is told that this is.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Numbers of one status; beyond it, nothing more is told.
+const NUMBERS_MAX: usize = 4_096;
+
+type Labels = Vec<(String, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+
+fn label(name: &str, value: &str) -> Labels {
+    vec![(name.to_owned(), value.to_owned())]
+}
+
+/// The metrics of a node: its `status`, and how its configuration stands; null for what did not answer.
+///
+/// # Errors
+///
+/// When the encoder fails, which it does for no number.
+pub(super) fn text(status: &Value, config: &Value) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("tickwright");
+    let numbers = Gauges::default();
+    let mut left = NUMBERS_MAX;
+    flatten("", status, &numbers, &mut left);
+    registry.register("status", "Every number of `ctl status`, by its path", numbers);
+    if !config.is_null() {
+        configuration(config, &mut registry);
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn flatten(path: &str, value: &Value, gauges: &Gauges, left: &mut usize) {
+    let below = |name: &str| {
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                flatten(&below(name), value, gauges, left);
+            }
+        }
+        Value::Number(number) if *left > 0 => {
+            *left -= 1;
+            let number = number.as_f64().unwrap_or(f64::NAN);
+            gauges.get_or_create(&label("name", path)).set(number);
+        }
+        Value::Bool(is_so) if *left > 0 => {
+            *left -= 1;
+            gauges.get_or_create(&label("name", path)).set(f64::from(u8::from(*is_so)));
+        }
+        // Lists have no names that would stay.
+        Value::Number(_) | Value::Bool(_) | Value::Null | Value::String(_) | Value::Array(_) => {}
+    }
+}
+
+fn configuration(config: &Value, registry: &mut Registry) {
+    for (name, help) in [
+        ("keys", "Keys that hold a value"),
+        ("tombstones", "Removals that are not forgotten yet"),
+        ("conflicts", "Keys with several writes that did not know of each other"),
+    ] {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(config[name].as_f64().unwrap_or(0.0));
+        registry.register(format!("config_{name}"), help, gauge);
+    }
+    let diverging = Gauges::default();
+    for member in config["members"].as_array().into_iter().flatten() {
+        let differs = member["is_equal"] != true;
+        let name = member["node"].as_str().unwrap_or_default();
+        diverging.get_or_create(&label("member", name)).set(f64::from(u8::from(differs)));
+    }
+    let help = "Whether a member's configuration is another than here";
+    registry.register("config_diverging", help, diverging);
+    let spread = Gauges::default();
+    for (quantile, field) in [("0.5", "ms_p50"), ("0.99", "ms_p99"), ("1", "ms_max")] {
+        let seconds = config["delays"][field].as_f64().unwrap_or(0.0) / 1e3;
+        spread.get_or_create(&label("quantile", quantile)).set(seconds);
+    }
+    let help = "From a write here until another node has stored it";
+    registry.register("config_spread_seconds", help, spread);
+    for (name, count) in config["counts"].as_object().into_iter().flatten() {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(count.as_u64().unwrap_or(0));
+        let help = "Counts of the shared configuration, as `ctl config status` has them";
+        registry.register(format!("config_{name}_count"), help, counter);
+    }
+    let (values, late) = (Gauges::default(), Gauges::default());
+    for standing in config["live"].as_array().into_iter().flatten() {
+        let key = label("key", standing["key"].as_str().unwrap_or_default());
+        values.get_or_create(&key).set(standing["value"].as_f64().unwrap_or(0.0));
+        let applied = standing["applied"].as_object().into_iter().flatten();
+        let not_yet = applied.filter(|(_, version)| **version != standing["version"]).count();
+        let not_yet = u32::try_from(not_yet).unwrap_or(u32::MAX);
+        late.get_or_create(&key).set(f64::from(not_yet));
+    }
+    registry.register("config_live_value", "What counts for a key here", values);
+    registry.register("config_live_late", "Actors that do not go by it yet", late);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_by_their_paths_and_the_configuration_by_name() {
+        let status = json!({
+            "node": "a", "is_member": true, "network": { "sent": 3 }, "linked": ["b"],
+        });
+        let config = json!({
+            "keys": 2, "members": [{ "node": "b", "is_equal": false }],
+            "delays": { "ms_p99": 12.5 }, "counts": { "repairs": 7 },
+            "live": [{ "key": "k", "value": 16, "version": 2, "applied": { "x": 1, "y": 2 } }],
+        });
+        let told = text(&status, &config).unwrap();
+        for line in [
+            "tickwright_status{name=\"is_member\"} 1.0",
+            "tickwright_status{name=\"network.sent\"} 3.0",
+            "tickwright_config_keys 2.0",
+            "tickwright_config_diverging{member=\"b\"} 1.0",
+            "tickwright_config_spread_seconds{quantile=\"0.99\"} 0.0125",
+            "tickwright_config_repairs_count_total 7",
+            "tickwright_config_live_value{key=\"k\"} 16.0",
+            "tickwright_config_live_late{key=\"k\"} 1.0",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
+        }
+        assert!(told.ends_with("# EOF\n"));
+        assert!(!text(&status, &Value::Null).unwrap().contains("config_"));
+    }
+}
