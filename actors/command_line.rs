@@ -24,6 +24,7 @@ mod cluster;
 mod compare;
 mod database;
 mod exchange;
+mod optimise;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use cluster::{
 pub use compare::CompareOptions;
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
+pub use optimise::BacktestOptions;
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -99,6 +101,8 @@ pub enum Command {
     Certs(CertsOptions),
     /// Be a simulated exchange that writes down what it accepts, or read what one has written
     Exchange(Box<ExchangeOptions>),
+    /// Run the cores over recorded ticks or bars in one loop, and say how well they traded
+    Backtest(BacktestOptions),
     /// Search for better parameters (not available yet)
     Optimize(NotYetOptions),
     /// Measure one node against several under growing loads
@@ -181,6 +185,8 @@ pub struct Prepared {
 pub enum Task {
     /// Run the pipeline.
     Run(RunTask),
+    /// Run the cores over recorded data.
+    Backtest(BacktestOptions),
     /// Say whether a data file is sound.
     CheckData(PathBuf),
     /// Say that this configuration file is sound: it has been read.
@@ -295,6 +301,11 @@ impl CommandLine {
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
             Command::Exchange(options) => {
                 prepare_other(&global, &[], Task::Exchange(options), kinds)
+            }
+            Command::Backtest(options) => {
+                let strict = options.strict.then(|| "true".to_owned());
+                let short_for = [("pipeline.strict", strict)];
+                prepare_other(&global, &short_for, Task::Backtest(options), kinds)
             }
             Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
             Command::Compare(options) => prepare_compare(&global, options, kinds),

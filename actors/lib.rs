@@ -9,6 +9,7 @@
 //! read in that one file.
 
 pub mod allocator;
+pub mod backtest;
 pub mod broker;
 pub mod certs;
 pub mod cleaner;

@@ -15,13 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
+use crate::backtest::backtest;
 use crate::certs::{CertsTask, certify};
 use crate::cluster::{Tls, node_name};
 use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
-    CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, DatabaseCommand,
-    DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ExchangeOptions, NodeRun,
-    Prepared, RunTask, Task, key_list,
+    BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
+    DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
+    ExchangeOptions, NodeRun, Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::ctl::{self, CtlTarget, CtlTask};
@@ -55,6 +56,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let code = match task {
         Task::Run(task) => run_pipeline(config, kinds, task, json),
+        Task::Backtest(options) => run_backtest(&config, &kinds, &options, json),
         Task::CheckData(file) => check_data(&config, &file, json),
         Task::CheckedConfig(file) => {
             println!("{}: a sound configuration", file.display());
@@ -314,6 +316,16 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
     match report {
         Ok(report) => conclude(&report, report_file.as_deref(), html.as_deref(), json),
         Err(code) => code,
+    }
+}
+
+fn run_backtest(config: &Config, kinds: &Kinds, options: &BacktestOptions, json: bool) -> u8 {
+    match backtest(config, kinds, &options.data) {
+        Ok(report) => conclude(&report, options.report.as_deref(), options.html.as_deref(), json),
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
     }
 }
 

@@ -362,6 +362,7 @@ pub const KEYS: &[KeySpec] = &[
     count("broker.<broker>.latency_us", "us", 1, DAY_MS * 1_000),
     count("broker.<broker>.latency_jitter_us", "us", 0, DAY_MS * 1_000),
     amount("broker.<broker>.fee_bps", "basis points", -10_000, 10_000).with_decimals(5),
+    amount("broker.<broker>.slippage_bps", "basis points", 0, 10_000).with_decimals(5),
     count("broker.<broker>.refuse_per_million", "orders per million", 0, 1_000_000),
     count("broker.<broker>.disconnect_per_million", "orders per million", 0, 1_000_000),
     count("broker.<broker>.timeout_per_million", "orders per million", 0, 1_000_000),
