@@ -25,6 +25,7 @@ mod check;
 mod cores;
 mod listing;
 mod locks;
+mod optimise;
 mod problem;
 mod read;
 mod schema;
@@ -38,6 +39,7 @@ pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::ExchangeConfig;
 pub use listing::{KeyDescription, keys};
 pub use locks::{LockKeeping, LocksConfig, RedisConfig};
+pub use optimise::OptimiseConfig;
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
@@ -87,6 +89,8 @@ pub struct Config {
     pub allocation: AllocationConfig,
     /// `[locks]`.
     pub locks: LocksConfig,
+    /// `[optimise]`.
+    pub optimise: OptimiseConfig,
 }
 
 /// Where a configuration comes from.

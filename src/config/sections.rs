@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
-use super::{Config, allocation, locks};
+use super::{Config, allocation, locks, optimise};
 use crate::cluster::Balancing;
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
@@ -407,6 +407,7 @@ pub(super) fn config(settings: Settings) -> Config {
         cluster: cluster(s),
         allocation: allocation::section(s),
         locks: locks::section(s),
+        optimise: optimise::section(s),
         settings,
     }
 }
