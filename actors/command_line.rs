@@ -34,7 +34,7 @@ pub use cluster::{
 pub use compare::CompareOptions;
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
-pub use optimise::BacktestOptions;
+pub use optimise::{BacktestOptions, OptimizeOptions};
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -103,8 +103,8 @@ pub enum Command {
     Exchange(Box<ExchangeOptions>),
     /// Run the cores over recorded ticks or bars in one loop, and say how well they traded
     Backtest(BacktestOptions),
-    /// Search for better parameters (not available yet)
-    Optimize(NotYetOptions),
+    /// Search for better parameters of a strategy over recorded ticks or bars
+    Optimize(OptimizeOptions),
     /// Measure one node against several under growing loads
     Compare(CompareOptions),
 }
@@ -187,6 +187,8 @@ pub enum Task {
     Run(RunTask),
     /// Run the cores over recorded data.
     Backtest(BacktestOptions),
+    /// Search for better parameters.
+    Optimize(OptimizeOptions),
     /// Say whether a data file is sound.
     CheckData(PathBuf),
     /// Say that this configuration file is sound: it has been read.
@@ -307,7 +309,7 @@ impl CommandLine {
                 let short_for = [("pipeline.strict", strict)];
                 prepare_other(&global, &short_for, Task::Backtest(options), kinds)
             }
-            Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
+            Command::Optimize(options) => prepare_optimize(&global, options, kinds),
             Command::Compare(options) => prepare_compare(&global, options, kinds),
         }
     }
@@ -418,6 +420,25 @@ fn prepare_compare(
     let plan = options.plan();
     let task = CompareTask { plan, config_text, overrides, report: options.report };
     Ok(Prepared { config, json: global.json, task: Task::Compare(Box::new(task)) })
+}
+
+fn prepare_optimize(
+    global: &GlobalOptions,
+    options: OptimizeOptions,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    if options.nodes > 1 {
+        return Err(Refusal::not_yet("`tickwright optimize --nodes`"));
+    }
+    let short_for = [
+        ("optimise.strategy", options.strategy.clone()),
+        ("optimise.max_explorations", options.trials.clone()),
+        ("optimise.search", options.search.clone()),
+        ("optimise.time_max_s", options.time.map(|span| span.as_secs().to_string())),
+        ("optimise.workers", options.workers.clone()),
+        ("pipeline.strict", options.strict.then(|| "true".to_owned())),
+    ];
+    prepare_other(global, &short_for, Task::Optimize(options), kinds)
 }
 
 /// A task that needs nothing but a sound configuration.

@@ -28,6 +28,7 @@ pub mod live_ingester;
 pub mod local_cluster;
 pub mod locks;
 pub mod node;
+pub mod optimise;
 pub mod outcome;
 pub mod positions;
 pub mod program;
