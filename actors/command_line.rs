@@ -8,7 +8,6 @@
 //! Options that have a key in `cluster.toml` are short for `--set`, so that there is one list of
 //! rules for them. Only the configuration file is opened here; data files are the task's business.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -159,14 +158,6 @@ pub struct CheckOptions {
     /// List every key of the configuration
     #[arg(long)]
     pub keys: bool,
-}
-
-/// Whatever was meant for a command that does not exist yet.
-#[derive(Args, Clone, Debug, Default)]
-pub struct NotYetOptions {
-    /// Anything
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<OsString>,
 }
 
 /// A command that can be carried out.

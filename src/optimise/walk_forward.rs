@@ -24,13 +24,12 @@ pub struct Fold {
     pub judged_on: Range<u64>,
 }
 
-/// `count` folds over `rows` rows, in each of which so many of a hundred rows are chosen on. Fewer, if
-/// there are not rows enough.
+/// `count` folds over `rows` rows, the first of which chooses on so many of a hundred of them, and each
+/// after it on as many. Fewer, if there are not rows enough.
 pub fn folds(rows: u64, count: u32, chosen_percent: u32) -> Vec<Fold> {
     let percent = u64::from(chosen_percent.clamp(1, 99));
     let count = u64::from(count.max(1)).min((rows / 4).max(1));
-    // With t rows judged on in each fold, and t * percent / (100 - percent) chosen on before:
-    let judged = rows * (100 - percent) / (count * (100 - percent) + percent);
+    let judged = rows * (100 - percent) / (100 * count);
     let chosen = rows.saturating_sub(judged * count);
     if judged == 0 || chosen == 0 {
         return Vec::new();
@@ -52,6 +51,9 @@ mod tests {
     #[test]
     fn one_fold_is_one_cut() {
         assert_eq!(folds(100, 1, 70), [Fold { chosen_on: 0..70, judged_on: 70..100 }]);
+        let three = folds(1_000, 3, 70);
+        assert_eq!(three[0], Fold { chosen_on: 0..700, judged_on: 700..800 });
+        assert_eq!(three[2], Fold { chosen_on: 200..900, judged_on: 900..1_000 });
         assert!(folds(0, 3, 70).is_empty() && folds(1, 1, 50).is_empty());
     }
 
