@@ -86,7 +86,8 @@ fn a_search_that_is_killed_goes_on_with_all_it_had_finished() {
     };
     process.kill();
     // As many more as it says at least; the rest of what was finished counts as well.
-    let budget = (seen * 4 + 200).to_string();
+    let budget_count = seen * 2 + 50;
+    let budget = budget_count.to_string();
     let more = [
         "--workers",
         "2",
@@ -100,7 +101,7 @@ fn a_search_that_is_killed_goes_on_with_all_it_had_finished() {
     let (report, _) = optimised(&scratch, &data, &more);
     println!("killed after {seen} trials or more, {} were found again", report.trials_resumed);
     assert!(report.trials_resumed >= seen, "{} of {seen}", report.trials_resumed);
-    assert!(report.trials >= budget.parse().unwrap(), "{} of {budget}", report.trials);
+    assert!(report.trials >= budget_count, "{} of {budget}", report.trials);
     let numbers: BTreeSet<u64> = report.scores.iter().map(|trial| trial.number).collect();
     let points: BTreeSet<Vec<u64>> = report
         .scores
@@ -202,7 +203,9 @@ fn two_nodes_agree_on_the_best_and_a_forged_one_is_refused() {
     };
     let set = |trials: &[Trial]| {
         let mut set = BestSet::new(4);
-        trials.iter().for_each(|trial| drop(set.add(trial)));
+        trials.iter().for_each(|trial| {
+            set.add(trial);
+        });
         set
     };
     let (ours, theirs) = (trials(&one, [5.0, 20.0, 60.0]), trials(&other, [20.0, 90.0, 140.0]));
@@ -219,7 +222,7 @@ fn two_nodes_agree_on_the_best_and_a_forged_one_is_refused() {
             Trial { score: 0.99, ..best.clone() },
             Trial { parameters: parameters(33.0), ..best.clone() },
             Trial { digest: "0".repeat(64), ..best.clone() },
-            Trial { rows: (0, best.rows.1 - 1), ..best.clone() },
+            Trial { rows: (0, best.rows.1 / 2), ..best.clone() },
             Trial { rows: (0, u64::MAX), ..best.clone() },
             Trial { terms: [0; 32], ..best.clone() },
         ] {

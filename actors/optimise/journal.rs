@@ -4,6 +4,7 @@
 //! |----------|----------------------------------|------------------------------|
 //! | `trials` | hash of the search, trial number | a finished trial             |
 //! | `best`   | hash of strategy, data and terms | the best of all searches     |
+//! | `run`    | `search`                         | the version that began it    |
 //!
 //! A *search* is its strategy, data, terms, space, kind and seed: another one over the same data begins
 //! with no trials, but with the best.
@@ -17,6 +18,8 @@ use crate::kit::{Done, Opened, Store, StoreError, StoreOptions, wire};
 
 const TRIALS: &str = "trials";
 const BEST: &str = "best";
+const RUN: &str = "run";
+const BEGUN: &[u8] = b"search";
 
 /// A trial on the disk.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,7 +54,11 @@ impl SearchJournal {
         family: [u8; 32],
     ) -> Result<(Self, Opened), StoreError> {
         let (store, opened) = Store::open(directory, StoreOptions::default())?;
-        store.mark_begun()?;
+        // A directory that was begun and holds no run is taken for a damaged one.
+        if store.get(RUN, BEGUN)?.is_none() {
+            store.put_and_wait(RUN, BEGUN.to_vec(), wire::encode(&env!("CARGO_PKG_VERSION")))?;
+            store.mark_begun()?;
+        }
         Ok((Self { store, search, family }, opened))
     }
 
@@ -140,5 +147,17 @@ mod tests {
         assert_eq!(ours.best().unwrap(), None);
         ours.put_best(&BestSet::new(3)).unwrap();
         assert_eq!(other.best().unwrap(), Some(BestSet::new(3)));
+        // Another process finds it as it was; the first one has let go of it.
+        drop((ours, other));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let (again, opened) = loop {
+            match SearchJournal::open(directory.path(), [1; 32], [9; 32]) {
+                Err(StoreError::InUse(_)) if std::time::Instant::now() < deadline => {
+                    std::thread::yield_now();
+                }
+                opened => break opened.unwrap(),
+            }
+        };
+        assert_eq!((opened, again.trials().unwrap()), (Opened::Sound, expected));
     }
 }

@@ -310,3 +310,6 @@ pub(super) fn end_by_time(directory: &Directory) {
     // It has ended already.
     let _ = directory.tell(ROLE, OptimizerMessage::Time);
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_job_that_panics_ends_neither_its_thread_nor_the_next_job() {
         let pool = Pool::new(1).unwrap();
-        let (sender, answers) = bounded(1);
+        let (sender, answers) = bounded::<u32>(1);
         let dropped = sender.clone();
         assert!(
             pool.submit(Box::new(move || {
@@ -66,7 +66,7 @@ mod tests {
         );
         drop(sender);
         assert!(answers.recv_timeout(PATIENCE).is_err(), "no answer, and nobody left to give one");
-        let (sender, answers) = bounded(1);
+        let (sender, answers) = bounded::<u32>(1);
         let mut job: Job = Box::new(move || drop(sender.send(5)));
         while let Err(unsent) = pool.submit(job) {
             job = unsent;

@@ -1,5 +1,4 @@
-//! Risk, router, brokers and positions in one loop: what [`Exec`](super::exec::Exec) does with rows and
-//! the signals that answer them.
+//! Risk, router, brokers and positions in one loop, fed with rows and the signals that answer them.
 
 use std::ops::Range;
 

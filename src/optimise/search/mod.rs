@@ -4,8 +4,8 @@
 //! |-----------|-------------------------------------------------------------------------------------|
 //! | `grid`    | every combination of evenly spaced values, in order                                 |
 //! | `random`  | points drawn evenly: J. Bergstra and Y. Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13 (2012) |
-//! | `tpe`     | points like the good ones and unlike the others; see [`tpe`]                        |
-//! | `genetic` | children of good points; see [`genetic`]                                            |
+//! | `tpe`     | points like the good ones and unlike the others; see `tpe.rs`                       |
+//! | `genetic` | children of good points; see `genetic.rs`                                            |
 //!
 //! Several points may be out at once: whoever asks need not wait for what was asked before. No point
 //! is given out twice. What is drawn for the n-th point is drawn from a stream of its own, so a search
