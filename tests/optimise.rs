@@ -51,9 +51,9 @@ fn optimised(scratch: &Scratch, data: &Path, more: &[&str]) -> (OptimiseReport, 
 
 /// Trials that a process says are finished, in its last line about it.
 fn said_finished(stderr: &str) -> u64 {
-    let counts =
+    let mut counts =
         stderr.lines().filter_map(|line| line.split_once(" of ")?.0.replace(',', "").parse().ok());
-    counts.last().unwrap_or(0)
+    counts.next_back().unwrap_or(0)
 }
 
 #[test]

@@ -21,13 +21,16 @@ use tickwright_core::optimise::{Study, Trial};
 use super::pool::Pool;
 use crate::kit::Outlet;
 
+/// What a trial came to, or why it came to nothing.
+pub(super) type Outcome = Result<Box<Trial>, String>;
+
 /// What an explorer tells the optimizer.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// This explorer has just started, and has nothing to do.
     Ready(usize, ActorRef<ExplorerMessage>),
     /// It has evaluated this one.
-    Evaluated(usize, u64, Result<Trial, String>),
+    Evaluated(usize, u64, Outcome),
 }
 
 /// A trial to evaluate.
@@ -43,7 +46,7 @@ pub(super) enum ExplorerMessage {
     /// From the optimizer: evaluate this.
     Lease(Lease),
     /// From the pool: it came to this; to nothing if that panicked.
-    Evaluated(u64, Option<Result<Trial, String>>),
+    Evaluated(u64, Option<Outcome>),
 }
 
 impl fmt::Debug for ExplorerMessage {
@@ -119,7 +122,7 @@ impl ExplorerArguments {
             // All of it goes along, so that it answers when the job ends, in whatever way.
             let mut answer = answer;
             let trial = study.trial(&lease.parameters, rows, lease.number);
-            answer.outcome = Some(trial.map_err(|error| error.to_string()));
+            answer.outcome = Some(trial.map(Box::new).map_err(|error| error.to_string()));
         });
         // Each explorer has one job at a time, and the queue has room for all of them.
         self.pool.submit(job).map_err(|_| "the pool takes nothing")?;
@@ -131,7 +134,7 @@ impl ExplorerArguments {
 struct Answer {
     explorer: ActorRef<ExplorerMessage>,
     number: u64,
-    outcome: Option<Result<Trial, String>>,
+    outcome: Option<Outcome>,
 }
 
 impl Drop for Answer {

@@ -169,7 +169,7 @@ fn prepare(arguments: &OptimiseArguments) -> Result<Prepared, OptimiseError> {
     let searched = config.searched().map_err(OptimiseError::Space)?;
     let strategy = &searched.strategies[0];
     let space = config.search_space(&strategy.kind).map_err(OptimiseError::Space)?;
-    let known: Vec<&str> = strategy.parameters.iter().map(|(name, _)| name.as_str()).collect();
+    let known: Vec<&str> = strategy.parameters.keys().map(String::as_str).collect();
     if let Some(unknown) = space.dimensions().iter().find(|it| !known.contains(&it.name.as_str())) {
         let (name, known) = (&unknown.name, known.join(", "));
         let problem = format!("optimise.space: `{name}` is no parameter of it; there are: {known}");

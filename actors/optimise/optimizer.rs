@@ -23,7 +23,7 @@ use tickwright_core::optimise::{
     BestSet, Exploration, Limits, Search, SearchKind, Space, StopReason, Trial,
 };
 
-use super::explorer::{ExplorerMessage, Heard, Lease};
+use super::explorer::{ExplorerMessage, Heard, Lease, Outcome};
 use super::journal::{Finished, SearchJournal};
 use crate::kit::{Directory, Outlet, StoreError};
 
@@ -39,7 +39,7 @@ pub(super) enum OptimizerMessage {
     /// From an explorer.
     Heard(Heard),
     /// From the journal.
-    Stored(Result<(), StoreError>, Finished),
+    Stored(Result<(), StoreError>, Box<Finished>),
     /// The time is up.
     Time,
 }
@@ -183,7 +183,7 @@ impl Actor for OptimizerActor {
             }
             OptimizerMessage::Stored(result, finished) => {
                 result?;
-                state.on_stored(finished);
+                state.on_stored(*finished);
             }
             OptimizerMessage::Time => state.exploration.on_time(),
         }
@@ -217,13 +217,13 @@ impl OptimizerState {
         myself: &ActorRef<OptimizerMessage>,
         slot: usize,
         number: u64,
-        outcome: Result<Trial, String>,
+        outcome: Outcome,
     ) {
         if let Some((_, at)) = self.explorers.get_mut(&slot) {
             *at = None;
         }
         let trial = outcome.map_err(|error| tracing::warn!(trial = number, error, "failed")).ok();
-        self.put(myself, number, trial);
+        self.put(myself, number, trial.map(|trial| *trial));
     }
 
     /// Writes down what a trial came to; it counts once that is on the disk.
@@ -233,7 +233,7 @@ impl OptimizerState {
         let (stored, myself) = (finished.clone(), myself.clone());
         let done = move |result| {
             // Whoever comes after this actor reads the journal.
-            let _ = myself.cast(OptimizerMessage::Stored(result, stored));
+            let _ = myself.cast(OptimizerMessage::Stored(result, Box::new(stored)));
         };
         self.arguments.journal.put(&finished, Box::new(done));
     }

@@ -67,7 +67,7 @@ mod tests {
         drop(sender);
         assert!(answers.recv_timeout(PATIENCE).is_err(), "no answer, and nobody left to give one");
         let (sender, answers) = bounded::<u32>(1);
-        let mut job: Job = Box::new(move || drop(sender.send(5)));
+        let mut job: Job = Box::new(move || sender.send(5).expect("somebody waits"));
         while let Err(unsent) = pool.submit(job) {
             job = unsent;
             thread::yield_now();

@@ -156,8 +156,7 @@ mod tests {
         let config = Config::default();
         for strategy in &config.strategies {
             let space = config.search_space(&strategy.kind).unwrap();
-            let known: Vec<&str> =
-                strategy.parameters.iter().map(|(name, _)| name.as_str()).collect();
+            let known: Vec<&str> = strategy.parameters.keys().map(String::as_str).collect();
             for dimension in space.dimensions() {
                 assert!(known.contains(&dimension.name.as_str()), "{}", dimension.name);
             }

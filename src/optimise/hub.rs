@@ -200,9 +200,11 @@ mod tests {
     fn settle(hub: &mut Hub, mut effects: Vec<HubEffect>) -> Vec<HubEffect> {
         let mut others = vec![];
         while let Some(effect) = effects.pop() {
-            match effect {
-                HubEffect::Check(claimed) => effects.extend(hub.on_checked(is_true(&claimed))),
-                other => others.push(other),
+            match &effect {
+                HubEffect::Check(claimed) => effects.extend(hub.on_checked(is_true(claimed))),
+                HubEffect::Push(..) | HubEffect::Flag(..) | HubEffect::Better(_) => {
+                    others.push(effect);
+                }
             }
         }
         others

@@ -143,7 +143,7 @@ pub(super) mod tests {
             Trial { digest: "ff00".into(), ..honest.clone() },
             Trial { parameters: vec![("fast".into(), 6.0)], ..honest.clone() },
             Trial { data: [0; 32], ..honest.clone() },
-            Trial { metrics: Metrics { win_rate: 0.9, ..honest.metrics }, ..honest.clone() },
+            Trial { metrics: Metrics { win_rate: 0.9, ..honest.metrics }, ..honest },
         ] {
             assert!(!forged.is_reproduced_by(&again), "{forged:?}");
         }

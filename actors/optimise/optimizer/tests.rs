@@ -96,7 +96,7 @@ impl Desk {
             number: lease.number,
             node: "here".into(),
         };
-        let heard = Heard::Evaluated(0, lease.number, Ok(trial));
+        let heard = Heard::Evaluated(0, lease.number, Ok(Box::new(trial)));
         heard_by(&self.directory).send(heard).unwrap();
     }
 

@@ -44,7 +44,11 @@ impl Grid {
                     Domain::Real(..) | Domain::Log(..) if levels > 1 => {
                         level as f64 / (levels - 1) as f64
                     }
-                    _ => (level as f64 + 0.5) / levels as f64,
+                    Domain::Integer(..)
+                    | Domain::LogInteger(..)
+                    | Domain::Real(..)
+                    | Domain::Log(..)
+                    | Domain::Choice(_) => (level as f64 + 0.5) / levels as f64,
                 };
             }
             if rest > 0 {

@@ -130,7 +130,9 @@ impl Search {
                 SearchKind::Genetic if !is_stuck => {
                     genetic::propose(&self.space, &self.told, random)
                 }
-                _ => self.space.draw(random),
+                SearchKind::Grid | SearchKind::Random | SearchKind::Tpe | SearchKind::Genetic => {
+                    self.space.draw(random)
+                }
             };
             if let Some(point) = point.filter(|point| !self.seen.contains(&bits(point))) {
                 return Some(point);
