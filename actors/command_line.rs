@@ -8,7 +8,6 @@
 //! Options that have a key in `cluster.toml` are short for `--set`, so that there is one list of
 //! rules for them. Only the configuration file is opened here; data files are the task's business.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,6 +24,7 @@ mod compare;
 mod config;
 mod database;
 mod exchange;
+mod optimise;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +35,7 @@ pub use compare::CompareOptions;
 pub use config::{ConfigCommand, PlaceOptions};
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
+pub use optimise::{BacktestOptions, OptimizeOptions};
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -101,8 +102,10 @@ pub enum Command {
     Certs(CertsOptions),
     /// Be a simulated exchange that writes down what it accepts, or read what one has written
     Exchange(Box<ExchangeOptions>),
-    /// Search for better parameters (not available yet)
-    Optimize(NotYetOptions),
+    /// Run the cores over recorded ticks or bars in one loop, and say how well they traded
+    Backtest(BacktestOptions),
+    /// Search for better parameters of a strategy over recorded ticks or bars
+    Optimize(OptimizeOptions),
     /// Measure one node against several under growing loads
     Compare(CompareOptions),
 }
@@ -159,14 +162,6 @@ pub struct CheckOptions {
     pub keys: bool,
 }
 
-/// Whatever was meant for a command that does not exist yet.
-#[derive(Args, Clone, Debug, Default)]
-pub struct NotYetOptions {
-    /// Anything
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<OsString>,
-}
-
 /// A command that can be carried out.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -183,6 +178,10 @@ pub struct Prepared {
 pub enum Task {
     /// Run the pipeline.
     Run(RunTask),
+    /// Run the cores over recorded data.
+    Backtest(BacktestOptions),
+    /// Search for better parameters.
+    Optimize(OptimizeOptions),
     /// Say whether a data file is sound.
     CheckData(PathBuf),
     /// Say that this configuration file is sound: it has been read.
@@ -298,7 +297,12 @@ impl CommandLine {
             Command::Exchange(options) => {
                 prepare_other(&global, &[], Task::Exchange(options), kinds)
             }
-            Command::Optimize(_) => Err(Refusal::not_yet("`tickwright optimize`")),
+            Command::Backtest(options) => {
+                let strict = options.strict.then(|| "true".to_owned());
+                let short_for = [("pipeline.strict", strict)];
+                prepare_other(&global, &short_for, Task::Backtest(options), kinds)
+            }
+            Command::Optimize(options) => prepare_optimize(&global, options, kinds),
             Command::Compare(options) => prepare_compare(&global, options, kinds),
         }
     }
@@ -409,6 +413,25 @@ fn prepare_compare(
     let plan = options.plan();
     let task = CompareTask { plan, config_text, overrides, report: options.report };
     Ok(Prepared { config, json: global.json, task: Task::Compare(Box::new(task)) })
+}
+
+fn prepare_optimize(
+    global: &GlobalOptions,
+    options: OptimizeOptions,
+    kinds: Kinds,
+) -> Result<Prepared, Refusal> {
+    if options.nodes > 1 {
+        return Err(Refusal::not_yet("`tickwright optimize --nodes`"));
+    }
+    let short_for = [
+        ("optimise.strategy", options.strategy.clone()),
+        ("optimise.max_explorations", options.trials.clone()),
+        ("optimise.search", options.search.clone()),
+        ("optimise.time_max_s", options.time.map(|span| span.as_secs().to_string())),
+        ("optimise.workers", options.workers.clone()),
+        ("pipeline.strict", options.strict.then(|| "true".to_owned())),
+    ];
+    prepare_other(global, &short_for, Task::Optimize(options), kinds)
 }
 
 /// A task that needs nothing but a sound configuration.

@@ -9,6 +9,7 @@
 //! read in that one file.
 
 pub mod allocator;
+pub mod backtest;
 pub mod broker;
 pub mod certs;
 pub mod cleaner;
@@ -28,6 +29,7 @@ pub mod live_ingester;
 pub mod local_cluster;
 pub mod locks;
 pub mod node;
+pub mod optimise;
 pub mod outcome;
 pub mod positions;
 pub mod program;

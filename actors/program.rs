@@ -15,13 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
+use crate::backtest::backtest;
 use crate::certs::{CertsTask, certify};
 use crate::cluster::{Tls, node_name};
 use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
-    CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions, DatabaseCommand,
-    DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE, ExchangeOptions, NodeRun,
-    Prepared, RunTask, Task, key_list,
+    BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
+    DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
+    ExchangeOptions, NodeRun, OptimizeOptions, Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::ctl::{self, CtlTarget, CtlTask};
@@ -30,9 +31,13 @@ use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
 };
+use crate::optimise::{OptimiseArguments, OptimiseError, OptimiseEvent, optimise};
 use crate::outcome;
 use crate::records::tool::{self, DatabaseDone, DatabaseTask};
-use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
+use crate::report::{
+    FileText, Progress, ProgressSample, SearchLine, Style, search_summary, summary, write_html,
+    write_json, write_search_html, write_search_json,
+};
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
@@ -55,6 +60,8 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let code = match task {
         Task::Run(task) => run_pipeline(config, kinds, task, json),
+        Task::Optimize(options) => search_parameters(config, kinds, &options, json),
+        Task::Backtest(options) => run_backtest(&config, &kinds, &options, json),
         Task::CheckData(file) => check_data(&config, &file, json),
         Task::CheckedConfig(file) => {
             println!("{}: a sound configuration", file.display());
@@ -317,6 +324,62 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
         Ok(report) => conclude(&report, report_file.as_deref(), html.as_deref(), json),
         Err(code) => code,
     }
+}
+
+fn run_backtest(config: &Config, kinds: &Kinds, options: &BacktestOptions, json: bool) -> u8 {
+    match backtest(config, kinds, &options.data) {
+        Ok(report) => conclude(&report, options.report.as_deref(), options.html.as_deref(), json),
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn search_parameters(config: Config, kinds: Kinds, options: &OptimizeOptions, json: bool) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return EXIT_USAGE;
+        }
+    };
+    let arguments = OptimiseArguments { config, kinds, data: options.data.clone() };
+    let mut line = SearchLine::default();
+    let show = |event| match event {
+        OptimiseEvent::Line(said) => eprintln!("{said}"),
+        OptimiseEvent::Progress(progress) => {
+            let best = progress.best.map(|(score, _)| score);
+            line.update(progress.finished, progress.trials_max, best);
+        }
+    };
+    let report = match runtime.block_on(optimise(arguments, show, stop(None))) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{error}");
+            let is_stopped = matches!(error, OptimiseError::Stopped { .. });
+            return if is_stopped { EXIT_STOPPED } else { EXIT_USAGE };
+        }
+    };
+    let mut files: Vec<(&str, &Path)> = Vec::new();
+    let written = [
+        ("report", &options.report, write_search_json as fn(&_, &Path) -> _),
+        ("page", &options.html, write_search_html),
+    ];
+    for (name, path, write) in written {
+        let Some(path) = path else { continue };
+        if let Err(error) = write(&report, path) {
+            eprintln!("{error}");
+            return EXIT_USAGE;
+        }
+        files.push((name, path));
+    }
+    if json {
+        print!("{}", report.to_json());
+    } else {
+        print!("{}", search_summary(&report, &files, Style::of_stdout()));
+    }
+    EXIT_OK
 }
 
 /// Compares one node with several, and says how long that will take before it begins.

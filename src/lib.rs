@@ -33,5 +33,9 @@ pub mod tuner;
 // Second floor: runs over data.
 pub mod backtest;
 pub mod compare;
+
+// Third floor: what is best of many runs.
+pub mod optimise;
+
 // Top floor: what a user sets.
 pub mod config;

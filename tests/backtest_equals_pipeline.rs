@@ -2,23 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tickwright::kit::DiskFaults;
+use tickwright::outcome;
 use tickwright::run::{Input, RunArguments, run};
 use tickwright::source::simulated::SimulatedSource;
 use tickwright::source::{Progress, Source, SourceOptions, open};
-use tickwright_core::backtest::Backtest;
+use tickwright_core::backtest::performance::SymbolPerformance;
+use tickwright_core::backtest::report::EquityReport;
+use tickwright_core::backtest::{Backtest, Recorder};
 use tickwright_core::config::{Chaos, Config, Kinds};
 use tickwright_core::domain::SourceId;
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
 
+mod common;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What two runs are compared by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Answer {
     digest: String,
     rows: u64,
@@ -26,6 +32,9 @@ struct Answer {
     approved: u64,
     fills: u64,
     failovers: u64,
+    /// Of each currency, then of each symbol: to the last bit of every float.
+    equity: BTreeMap<String, EquityReport>,
+    symbols: Vec<SymbolPerformance>,
 }
 
 fn config(overrides: &[(&str, &str)]) -> Config {
@@ -40,7 +49,7 @@ fn of_pipeline(config: &Config, input: &Input) -> Answer {
     let off = [("journal.enabled".to_owned(), "false".to_owned())];
     let config = config.with_overrides(&off, &Kinds::default()).unwrap();
     let arguments = RunArguments {
-        config,
+        config: config.clone(),
         kinds: Kinds::default(),
         input: input.clone(),
         faults: Chaos::default(),
@@ -48,8 +57,12 @@ fn of_pipeline(config: &Config, input: &Input) -> Answer {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let run = async { tokio::time::timeout(PATIENCE, run(arguments, |_| ())).await };
-    let report = runtime.block_on(run).expect("the run ends").unwrap().report;
+    let outcome = runtime.block_on(run).expect("the run ends").unwrap();
+    let whole = outcome::report(&outcome, &config);
+    let report = outcome.report;
     Answer {
+        equity: whole.equity,
+        symbols: whole.performance,
         digest: report.positions.positions.digest().to_string(),
         rows: report.risk.counts.rows,
         signals: report.risk.counts.signals,
@@ -59,8 +72,8 @@ fn of_pipeline(config: &Config, input: &Input) -> Answer {
     }
 }
 
-/// Reads whichever source is wanted, in blocks of `batch` rows.
-fn of_backtest(config: &Config, input: &Input, batch: usize) -> Answer {
+/// The sources of `input`, each with what numbers its rows.
+fn sources(config: &Config, input: &Input) -> Vec<(Box<dyn Source>, Ingester)> {
     let sources: Vec<Box<dyn Source>> = match input {
         Input::Files(paths) => {
             paths.iter().map(|path| open(path, &SourceOptions::default()).unwrap()).collect()
@@ -71,17 +84,34 @@ fn of_backtest(config: &Config, input: &Input, batch: usize) -> Answer {
         Input::Live(_) => unreachable!("not recorded"),
     };
     let instruments = Arc::new(config.instruments());
-    let mut sources: Vec<(Box<dyn Source>, Ingester)> = (0..)
-        .zip(sources)
-        .map(|(index, source)| {
-            let numbering = IngesterConfig {
-                step: config.pipeline.window_step,
-                window: config.pipeline.window,
-                ..IngesterConfig::new(SourceId(index), Arc::clone(&instruments))
-            };
-            (source, Ingester::new(numbering))
-        })
-        .collect();
+    let numbered = |(index, source)| {
+        let numbering = IngesterConfig {
+            step: config.pipeline.window_step,
+            window: config.pipeline.window,
+            ..IngesterConfig::new(SourceId(index), Arc::clone(&instruments))
+        };
+        (source, Ingester::new(numbering))
+    };
+    (0..).zip(sources).map(numbered).collect()
+}
+
+fn answer(backtest: &Backtest, config: &Config) -> Answer {
+    let report = backtest.report(&config.account_terms());
+    Answer {
+        digest: report.order_digest,
+        rows: backtest.rows(),
+        signals: backtest.signals(),
+        approved: report.orders.approved,
+        fills: report.fills,
+        failovers: report.failovers,
+        equity: report.equity,
+        symbols: report.performance,
+    }
+}
+
+/// Reads whichever source is wanted, in blocks of `batch` rows.
+fn of_backtest(config: &Config, input: &Input, batch: usize) -> Answer {
+    let mut sources = sources(config, input);
     let mut backtest = Backtest::new(config.backtest(&Kinds::default()), sources.len()).unwrap();
     while let Some(wanted) = backtest.wants() {
         let (source, ingester) = &mut sources[usize::from(wanted.0)];
@@ -92,14 +122,26 @@ fn of_backtest(config: &Config, input: &Input, batch: usize) -> Answer {
             backtest.finish(wanted);
         }
     }
-    Answer {
-        digest: backtest.positions().digest().to_string(),
-        rows: backtest.rows(),
-        signals: backtest.signals(),
-        approved: backtest.checker().approved(),
-        fills: backtest.positions().counters().fills,
-        failovers: backtest.router().counters().failovers,
+    answer(&backtest, config)
+}
+
+/// The same of rows that were recorded first; and what their hash is.
+fn of_recorded(config: &Config, input: &Input, batch: usize) -> (Answer, [u8; 32]) {
+    let mut sources = sources(config, input);
+    let settings = config.backtest(&Kinds::default());
+    let mut recorder = Recorder::new(&settings.rules, sources.len(), u64::MAX);
+    while let Some(wanted) = recorder.wants() {
+        let (source, ingester) = &mut sources[usize::from(wanted.0)];
+        ingester.begin_batch(batch, 0);
+        let progress = source.read(ingester, batch).unwrap();
+        recorder.on_batch(&ingester.take_batch()).unwrap();
+        if progress == Progress::Finished {
+            recorder.finish(wanted);
+        }
     }
+    let recorded = recorder.into_recorded();
+    let backtest = Backtest::over(settings, &recorded, 0..recorded.rows()).unwrap();
+    (answer(&backtest, config), *recorded.hash())
 }
 
 fn assert_same(config: &Config, input: &Input) -> Answer {
@@ -107,6 +149,9 @@ fn assert_same(config: &Config, input: &Input) -> Answer {
     assert!(expected.fills > 0, "equality over nothing proves nothing: {expected:?}");
     assert_eq!(of_backtest(config, input, 7), expected, "in other batches");
     assert_eq!(of_pipeline(config, input), expected, "by actors");
+    let (answer, hash) = of_recorded(config, input, 256);
+    assert_eq!(answer, expected, "over recorded rows");
+    assert_eq!(of_recorded(config, input, 7), (answer, hash), "recorded in other batches");
     expected
 }
 
@@ -136,10 +181,7 @@ fn with_brokers_that_refuse_time_out_and_fail_over() {
 
 #[test]
 fn over_real_files_of_several_sources() {
-    let root = std::env::var_os("TICKWRIGHT_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let Some(root) = common::market_data() else { return };
     let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("ticks"))
         .into_iter()
         .flatten()
@@ -150,9 +192,18 @@ fn over_real_files_of_several_sources() {
     // The smallest, so that the test stays short.
     files.sort_by_key(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
     files.truncate(3);
-    if files.len() < 2 {
-        println!("SKIPPED: no recorded ticks at {}; set TICKWRIGHT_DATA", root.display());
-        return;
-    }
     assert_same(&config(&[]), &Input::Files(files));
+}
+
+#[test]
+fn over_recorded_bars() {
+    let Some(root) = common::market_data() else { return };
+    let files = ["btcperp_m1_2022-01_part1", "fx_gbpusd_m1_bidask_2012-02"];
+    let files = files.map(|file| root.join("bars").join(format!("{file}.csv.gz")));
+    let config = config(&[("account.main.cash.USD", "1000000")]);
+    let answer = assert_same(&config, &Input::Files(files.to_vec()));
+    let dollars = &answer.equity["USD"].performance;
+    assert!(dollars.total_return.is_some() && dollars.sortino_annualised.is_some(), "{dollars:?}");
+    assert!(dollars.exposure.is_some_and(|share| share > 0.0 && share <= 1.0), "{dollars:?}");
+    assert_eq!(answer.symbols.len(), 2, "{:?}", answer.symbols);
 }

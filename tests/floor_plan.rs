@@ -24,11 +24,12 @@ const FLOORS: &[&[&str]] = &[
         "tuner",
     ],
     &["backtest", "compare"],
+    &["optimise"],
     &["config"],
 ];
 
 /// What every actor is built with, and what none of them is.
-const KIT: &[&str] = &["kit", "source"];
+const KIT: &[&str] = &["backtest", "kit", "source"];
 
 /// The modules that may name actors, because joining them, or asking them at the end, is their
 /// purpose. Not one of them is an actor.

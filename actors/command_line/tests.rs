@@ -102,7 +102,7 @@ fn every_problem_of_every_option_is_told_at_once() {
 
 #[test]
 fn what_does_not_exist_yet_says_so() {
-    let (exit_code, problems) = refused(&["optimize"]);
+    let (exit_code, problems) = refused(&["optimize", "--data", "ticks.csv", "--nodes", "3"]);
     assert_eq!(exit_code, EXIT_NOT_YET);
     assert!(problems.contains("is not available yet"), "{problems}");
 }

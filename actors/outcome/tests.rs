@@ -1,6 +1,9 @@
 use std::time::Duration;
 
+use tickwright_core::backtest::performance::Performance;
+use tickwright_core::backtest::report::{EquityReport, PositionReport};
 use tickwright_core::config::{Chaos, Kinds};
+use tickwright_core::domain::Money;
 
 use super::*;
 use crate::kit::DiskFaults;
@@ -72,4 +75,24 @@ async fn money_is_the_sum_over_the_positions_of_its_own_currency() {
         assert!(chart.prices.windows(2).all(|pair| pair[0].time_ns < pair[1].time_ns));
     }
     assert!(report.charts.iter().flat_map(|chart| &chart.orders).any(|order| order.filled > 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_symbols_earned_is_what_their_currency_earned() {
+    let report = ran("").await;
+    assert!(report.performance.is_sorted_by_key(|measured| measured.symbol.clone()));
+    for (currency, equity) in &report.equity {
+        let of: Vec<_> =
+            report.performance.iter().filter(|measured| measured.currency == *currency).collect();
+        let sum = |field: fn(&Performance) -> Money| -> Money {
+            of.iter().map(|measured| field(&measured.performance)).sum()
+        };
+        let whole = &equity.performance;
+        assert_eq!(sum(|it| it.net.0), whole.net.0, "{currency}");
+        assert_eq!(sum(|it| it.turnover.0), whole.turnover.0, "{currency}");
+        assert!(whole.exposure_max.0 <= sum(|it| it.exposure_max.0), "{currency}");
+        assert!(whole.exposure_mean.0 <= whole.exposure_max.0, "{currency}");
+        let closed: u64 = of.iter().map(|measured| measured.performance.trades_closed).sum();
+        assert_eq!(closed, whole.trades_closed, "{currency}");
+    }
 }

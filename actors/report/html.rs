@@ -4,6 +4,7 @@
 //! carries names from files, so nothing of it may become markup: JSON is embedded with `<`, `>` and
 //! `&` escaped, the scripts only ever make text of it, and the page forbids itself all network.
 
+use serde::Serialize;
 use tickwright_core::backtest::report::RunReport;
 
 use super::summary::{Style, summary};
@@ -20,14 +21,14 @@ pub fn page(report: &RunReport) -> String {
         &[
             ("title", &escape(&format!("Tickwright run, {} rows", report.ticks_in))),
             ("summary", &escape(&summary(report, &[], Style::PLAIN))),
-            ("report", &embedded(report)),
+            ("report", &embed(report)),
             ("script", &script),
         ],
     )
 }
 
 /// `template` with each `{{name}}` replaced, in one pass: what is put in is not searched again.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -41,7 +42,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// Text for the inside of an element or a quoted attribute.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -58,7 +59,7 @@ fn escape(text: &str) -> String {
 
 /// `report` as JSON for the inside of a `script` element. In JSON these characters stand inside
 /// strings only, where an escape means the same; so no `</script>` or `<!--` can be spelled.
-fn embedded(report: &RunReport) -> String {
+pub(super) fn embed(report: &impl Serialize) -> String {
     let json = serde_json::to_string(report).expect("every key is text");
     let mut safe = String::with_capacity(json.len());
     for character in json.chars() {

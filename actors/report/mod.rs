@@ -12,6 +12,7 @@
 mod file;
 mod html;
 mod progress;
+mod search;
 mod summary;
 mod text;
 
@@ -22,7 +23,8 @@ use tickwright_core::backtest::report::RunReport;
 
 pub use file::FileText;
 pub use html::page;
-pub use progress::{Progress, ProgressSample};
+pub use progress::{Progress, ProgressSample, SearchLine};
+pub use search::{search_page, search_summary, write_search_html, write_search_json};
 pub use summary::{Style, summary};
 
 /// Why a report could not be left behind.

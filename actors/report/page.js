@@ -117,6 +117,12 @@ function performanceFacts(measured, currency) {
     measured.sharpe_annualised === null
       ? optional(measured.sharpe, (value) => `Sharpe ${grouped(value, 3)} a sample, of ${count(measured.returns)}`)
       : `Sharpe ${grouped(measured.sharpe_annualised, 2)} a year, from ${count(measured.returns)} samples`,
+    measured.sortino_annualised === null
+      ? optional(measured.sortino, (value) => `Sortino ${grouped(value, 3)} a sample`)
+      : `Sortino ${grouped(measured.sortino_annualised, 2)} a year`,
+    optional(measured.profit_rate, (value) => `Profit rate ${grouped(100 * value, 2)} % of the most that was held`),
+    optional(measured.total_return, (value) => `Total return ${grouped(100 * value, 2)} %`),
+    Number(measured.turnover) > 0 ? `Turnover ${money(measured.turnover)} ${currency}` : null,
     optional(measured.win_rate, (value) => `${grouped(100 * value, 1)} % of ${count(measured.trades_closed)} closing trades won`),
     optional(measured.profit_factor, (value) => `Profit factor ${grouped(value, 2)}`),
   ].filter(Boolean);

@@ -100,6 +100,26 @@ impl Progress {
     }
 }
 
+/// How far a search is: a plain line now and then, on standard error.
+#[derive(Debug, Default)]
+pub struct SearchLine {
+    written: Option<Instant>,
+}
+
+impl SearchLine {
+    /// Says how far it is, unless it said so only just now.
+    pub fn update(&mut self, finished: u64, trials_max: u64, best: Option<f64>) {
+        let now = Instant::now();
+        if self.written.is_some_and(|written| now.duration_since(written) < LINE_INTERVAL) {
+            return;
+        }
+        self.written = Some(now);
+        let best = best.map_or_else(String::new, |best| format!(", best score {best:.4}"));
+        let (finished, trials_max) = (text::count(finished), text::count(trials_max));
+        eprintln!("{finished} of {trials_max} trials{best}");
+    }
+}
+
 fn bar(total_bytes: u64) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(BAR_HERTZ);
     if total_bytes == 0 {

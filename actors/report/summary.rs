@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 
+use tickwright_core::backtest::performance::{Performance, SymbolPerformance};
 use tickwright_core::backtest::report::{MoneyText, ProfitAndLoss, RunReport};
 use tickwright_core::domain::Money;
 
@@ -37,7 +38,7 @@ impl Style {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    fn heading(self, text: &str) -> String {
+    pub(super) fn heading(self, text: &str) -> String {
         self.paint("1", text)
     }
 
@@ -45,7 +46,7 @@ impl Style {
         self.paint("32", text)
     }
 
-    fn bad(self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
@@ -234,7 +235,42 @@ impl Page {
                 money(fall, text::decimals_for(fall)),
                 at.map_or_else(String::new, |at| format!(" at {}", time(at))),
             ));
+            if measured.turnover.0 > Money::ZERO {
+                self.line(format!("        {}", exposure(measured)));
+            }
         }
+        self.symbols(report);
+    }
+
+    /// How each symbol did, those that moved most money first.
+    fn symbols(&mut self, report: &RunReport) {
+        if report.performance.is_empty() {
+            return;
+        }
+        let style = self.style;
+        self.title(&format!(
+            "{:<22}{:>14}{:>10}{:>9}{:>9}{:>14}",
+            "Symbols", "net", "rate", "Sharpe", "wins", "drawdown"
+        ));
+        let mut symbols: Vec<_> = report.performance.iter().collect();
+        symbols.sort_by_key(|measured| {
+            (std::cmp::Reverse(measured.performance.turnover), measured.symbol.as_str())
+        });
+        for SymbolPerformance { symbol, performance, .. } in symbols.iter().take(LINES_MAX) {
+            let MoneyText(net) = performance.net;
+            let decimals = text::decimals_for(net.abs());
+            let sharpe = performance.sharpe_annualised.or(performance.sharpe);
+            self.line(format!(
+                "  {:<20}{}{:>10}{:>9}{:>9}{:>14}",
+                shorten(symbol, 19),
+                style.amount(&shorten(&money(net, decimals), 13), 14),
+                share(performance.profit_rate),
+                sharpe.map_or_else(|| "-".to_owned(), |sharpe| format!("{sharpe:.3}")),
+                share(performance.win_rate),
+                shorten(&money(performance.drawdown_max.0, decimals), 13),
+            ));
+        }
+        self.more(symbols.len(), "symbols");
     }
 
     fn positions(&mut self, report: &RunReport) {
@@ -320,6 +356,29 @@ impl Page {
             self.line(format!("  and {} more {what}", total - LINES_MAX));
         }
     }
+}
+
+/// `12.3 %`, or `-`.
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+/// What was at work, and what it earned.
+fn exposure(measured: &Performance) -> String {
+    let sortino = match (measured.sortino_annualised, measured.sortino) {
+        (Some(sortino), _) => format!(", Sortino {sortino:.2} a year"),
+        (None, Some(sortino)) => format!(", Sortino {sortino:.3} a sample"),
+        (None, None) => String::new(),
+    };
+    let total = measured
+        .total_return
+        .map_or_else(String::new, |total| format!(", total return {:.2} %", total * 100.0));
+    format!(
+        "held {} of the time, turnover {}, profit rate {}{total}{sortino}",
+        share(measured.exposure),
+        money(measured.turnover.0, 0),
+        share(measured.profit_rate),
+    )
 }
 
 fn largest_first(counts: &BTreeMap<String, u64>) -> Vec<(&str, u64)> {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tickwright_core::backtest::performance::measure;
+use tickwright_core::backtest::performance::measure_curve;
 use tickwright_core::backtest::report::*;
 use tickwright_core::domain::ClosedTrades;
 use tickwright_core::domain::{Histogram, Money, Side, Span, Timestamp};
@@ -53,7 +53,7 @@ fn equity(noise: &mut Noise, step: f64, drift: f64) -> EquityReport {
         }
     }
     EquityReport {
-        performance: measure(&samples, &closed),
+        performance: measure_curve(&samples, &closed),
         samples: samples
             .into_iter()
             .map(|(at, equity)| EquitySample { time_ns: at.as_nanos(), equity: equity.into() })

@@ -79,7 +79,7 @@ pub enum SourceError {
 
 /// The formats that are known, for a message.
 pub(super) const KNOWN: &str = "normalised tick CSV (header `ts_ns,symbol,kind,price,...`; also \
-.gz and .parquet), recorded Binance frames (`<recv_ns> {...}` or `{...}` a line), cryptofeed \
+.gz and .parquet), bar CSV (header `ts_ns,symbol,open,high,low,close,...`), recorded Binance frames (`<recv_ns> {...}` or `{...}` a line), cryptofeed \
 recordings, CTP tick CSV (header `TradingDay,InstrumentID,...`), LEAN .zip, and tardis.dev trades \
 and quotes (header `exchange,symbol,timestamp,...`)";
 

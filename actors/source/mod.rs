@@ -11,6 +11,7 @@ pub mod feed;
 pub mod live;
 pub mod simulated;
 
+mod bars;
 #[cfg(feature = "parquet")]
 mod columnar;
 mod error;
@@ -28,7 +29,7 @@ pub use inspect::{FileSummary, inspect};
 use lines::{Line, LineReader, Packing};
 use text::LineSource;
 use tickwright_core::pipeline::ingest::{
-    Ingester, LineParser, SourcePosition, binance, ctp, lean, normalised, tardis,
+    Ingester, LineParser, SourcePosition, bars as bar_rows, binance, ctp, lean, normalised, tardis,
 };
 
 /// What a call to [`Source::read`] came to.
@@ -99,6 +100,8 @@ pub enum Format {
     Lean,
     /// Trades or quotes of tardis.dev.
     Tardis,
+    /// Open, high, low and close of spans of time.
+    Bars,
 }
 
 impl fmt::Display for Format {
@@ -111,6 +114,7 @@ impl fmt::Display for Format {
             Self::Ctp => "CTP tick CSV",
             Self::Lean => "LEAN ticks",
             Self::Tardis => "tardis CSV",
+            Self::Bars => "bar CSV",
         })
     }
 }
@@ -163,6 +167,11 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Box<dyn Source>, Sou
         && let Some(parser) = lean::Parser::new(&member, zipped::provider(path).as_deref())
     {
         return file.without_header(Format::Lean, parser);
+    }
+    if bar_rows::Parser::recognises(header) {
+        let parser = bar_rows::Parser::new(header).map_err(bad)?;
+        let TextFile { path, lines, is_packed, strict } = file;
+        return Ok(Box::new(bars::BarSource::open(path, lines, parser, is_packed, strict)?));
     }
     if normalised::Parser::recognises(header) {
         let parser = normalised::Parser::new(header).map_err(bad)?;

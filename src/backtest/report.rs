@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::{Histogram, HistogramBucket, Money, Side, Span};
 
-use super::performance::Performance;
+use super::performance::{Performance, SymbolPerformance};
 
 /// Most malformed rows listed per source.
 pub const MALFORMED_ROWS_MAX: usize = 20;
@@ -140,6 +140,9 @@ pub struct RunReport {
     pub restarts_by_actor: BTreeMap<String, u64>,
     /// Equity over event time, by currency.
     pub equity: BTreeMap<String, EquityReport>,
+    /// How well each symbol that traded did, by name.
+    #[serde(default)]
+    pub performance: Vec<SymbolPerformance>,
     /// The busiest symbols' prices and orders, for drawing.
     pub charts: Vec<SymbolChart>,
     /// The latencies behind `latency_us`, ascending.

@@ -26,6 +26,7 @@ mod cores;
 mod listing;
 mod live;
 mod locks;
+mod optimise;
 mod problem;
 mod read;
 mod schema;
@@ -44,6 +45,7 @@ pub use live::{
     live_value,
 };
 pub use locks::{LockKeeping, LocksConfig, RedisConfig};
+pub use optimise::OptimiseConfig;
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
 pub use sections::{
@@ -98,6 +100,8 @@ pub struct Config {
     pub tuner: TunerSection,
     /// `config.environment`: whose values count for this node beside those for everybody.
     pub environment: Option<String>,
+    /// `[optimise]`.
+    pub optimise: OptimiseConfig,
 }
 
 /// Where a configuration comes from.

@@ -371,6 +371,7 @@ pub const KEYS: &[KeySpec] = &[
     count("broker.<broker>.latency_us", "us", 1, DAY_MS * 1_000),
     count("broker.<broker>.latency_jitter_us", "us", 0, DAY_MS * 1_000),
     amount("broker.<broker>.fee_bps", "basis points", -10_000, 10_000).with_decimals(5),
+    amount("broker.<broker>.slippage_bps", "basis points", 0, 10_000).with_decimals(5),
     count("broker.<broker>.refuse_per_million", "orders per million", 0, 1_000_000),
     count("broker.<broker>.disconnect_per_million", "orders per million", 0, 1_000_000),
     count("broker.<broker>.timeout_per_million", "orders per million", 0, 1_000_000),
@@ -473,6 +474,23 @@ pub const KEYS: &[KeySpec] = &[
     count("locks.command_ms", "ms", 1, 60_000).operational(),
     choice("locks.granularity", &["symbol", "price_interval", "price"]).operational(),
     count("locks.price_interval", "steps", 1, i64::MAX).operational(),
+    //
+    text("optimise.strategy", NAME).optional().operational(),
+    choice("optimise.search", &["tpe", "grid", "random", "genetic"]).operational(),
+    list("optimise.space", SPACE_LINE).operational(),
+    count("optimise.max_explorations", "trials", 1, 1_000_000).operational(),
+    count("optimise.patience", "trials", 0, 1_000_000).operational(),
+    count("optimise.time_max_s", "s", 1, DAY_MS / 1_000 * 30).optional().operational(),
+    count("optimise.workers", "threads", 1, 1_024).optional().operational(),
+    count("optimise.top_k", "trials", 1, 1_000).operational(),
+    amount("optimise.weight_profit_rate", "", 0, 1_000).with_decimals(3).operational(),
+    amount("optimise.weight_sharpe", "", 0, 1_000).with_decimals(3).operational(),
+    amount("optimise.weight_drawdown", "", 0, 1_000).with_decimals(3).operational(),
+    amount("optimise.weight_win_rate", "", 0, 1_000).with_decimals(3).operational(),
+    count("optimise.trades_min", "trades", 0, 1_000_000).operational(),
+    count("optimise.in_sample_percent", "percent", 1, 99).operational(),
+    count("optimise.folds", "stretches", 1, 100).operational(),
+    count("optimise.rows_max", "rows", 1, 1_000_000_000).operational(),
 ];
 
 const VERDICTS: &[&str] = &["accept", "reject"];
@@ -493,6 +511,10 @@ const NAME: Form =
 const REDIS_URL: Form = Form {
     expects: "addresses of Redis such as \"redis://127.0.0.1:6379\", without a password",
     check: redis_url,
+};
+const SPACE_LINE: Form = Form {
+    expects: "lines such as \"period = log-int 5..200\" or \"fast < slow\"",
+    check: super::optimise::check_line,
 };
 const PATH: Form = Form { expects: "a path", check: path };
 const ROLE: Form = Form { expects: "roles: data, calc, exec, control", check: role };

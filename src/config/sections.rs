@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::schema::{self, ROLES, SUBTREES};
 use super::settings::{Settings, Value};
-use super::{Config, allocation, locks, tuner};
+use super::{Config, allocation, locks, optimise, tuner};
 use crate::cluster::Balancing;
 use crate::domain::{
     AccountId, Backoff, Class, InstrumentTerms, Instruments, Money, Price, Quantity, Session, Span,
@@ -411,6 +411,7 @@ pub(super) fn config(settings: Settings) -> Config {
         locks: locks::section(s),
         tuner: tuner::section(s),
         environment: s.find(&["config", "environment"]).and_then(Value::text).map(str::to_owned),
+        optimise: optimise::section(s),
         settings,
     }
 }

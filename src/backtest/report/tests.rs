@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::backtest::performance::measure;
+use crate::backtest::performance::measure_curve;
 use crate::domain::ClosedTrades;
 use crate::domain::Timestamp;
 
@@ -100,7 +100,7 @@ fn example() -> RunReport {
         restarts_by_actor: counts(&[("factors", 1)]),
         equity: [(
             "USDT".to_owned(),
-            EquityReport { samples, performance: measure(&equity, &closed) },
+            EquityReport { samples, performance: measure_curve(&equity, &closed) },
         )]
         .into(),
         charts: vec![SymbolChart {

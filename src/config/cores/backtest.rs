@@ -1,7 +1,7 @@
 //! The whole configuration as a [`BacktestConfig`].
 
-use crate::backtest::BacktestConfig;
-use crate::config::{Config, Kinds, StrategyConfig};
+use crate::backtest::{AccountTerms, BacktestConfig};
+use crate::config::{AccountConfig, Config, Kinds, StrategyConfig};
 use crate::pipeline::router::{BACKUP, PRIMARY};
 
 impl Config {
@@ -20,5 +20,14 @@ impl Config {
             positions: self.positions(),
             seed: self.pipeline.seed,
         }
+    }
+
+    /// The accounts, as far as a report needs to know them.
+    pub fn account_terms(&self) -> Vec<AccountTerms> {
+        let terms = |account: &AccountConfig| AccountTerms {
+            name: account.name.clone(),
+            cash: account.cash.clone(),
+        };
+        self.accounts.iter().map(terms).collect()
     }
 }

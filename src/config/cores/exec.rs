@@ -36,6 +36,7 @@ impl Config {
             latency_jitter_us: number("latency_jitter_us"),
             // A basis point is 1e-4.
             fee_rate_nanos: s.amount(&["broker", name, "fee_bps"]) / 10_000,
+            slippage_nanos: s.amount(&["broker", name, "slippage_bps"]) / 10_000,
             rules: Class::ALL.map(|class| self.matching(class)),
             faults: Faults {
                 refuse_per_million: per_million("refuse_per_million"),
@@ -92,13 +93,14 @@ mod tests {
     #[test]
     fn each_broker_has_its_own_fees_and_faults() {
         let text = "[router]\nreturn_to_primary_ms = 1500\n\
-                    [broker.primary]\nfee_bps = 0.25\noutage_orders = \"10-20\"\n\
+                    [broker.primary]\nfee_bps = 0.25\nslippage_bps = 2\noutage_orders = \"10-20\"\n\
                     [matching.class.fx]\nlots_when_size_missing = 3";
         let config = Config::parse(text, "my.toml").unwrap();
         let back = ReturnToPrimary::After(Span::from_millis(1_500));
         assert_eq!(config.router().return_to_primary, back);
         let primary = config.paper_broker(PRIMARY);
         assert_eq!((primary.fee_rate_nanos, primary.faults.outage), (25_000, Some((10, 20))));
+        assert_eq!(primary.slippage_nanos, 200_000);
         assert_eq!(primary.rules_of(Class::Fx).lots_when_size_missing, Some(3));
         assert_eq!(config.paper_broker(BACKUP).faults, Faults::NONE);
     }

@@ -92,6 +92,12 @@ pub enum Problem {
         /// The field.
         field: String,
     },
+    /// A bar whose open or close is outside its low and high.
+    #[error("contradicts itself: open and close must be between low and high")]
+    BarInconsistent,
+    /// A bar that was there before.
+    #[error("is a second bar of one symbol and time")]
+    BarRepeated,
 }
 
 impl Problem {
@@ -115,6 +121,8 @@ impl Problem {
             Self::Symbol { .. } => "name the instrument NAME.VENUE, in at most 64 characters",
             Self::SymbolCount { .. } => "check the symbol column, or split the file",
             Self::Json { .. } => "record one whole frame a line",
+            Self::BarInconsistent => "correct the bar or remove it",
+            Self::BarRepeated => "remove one of the two",
             Self::FieldMissing { .. } => "check which stream and which venue the frame is from",
         }
     }

@@ -18,6 +18,7 @@
 //! 4. Rows read = rows pushed + malformed rows.
 //! 5. An ingester restored from a snapshot gives the rows that the first one would have given.
 
+pub mod bars;
 pub mod binance;
 mod book;
 mod calendar;

@@ -16,6 +16,7 @@
 //!    length of the run.
 
 mod charts;
+mod course;
 mod digest;
 mod sampled;
 
@@ -35,6 +36,7 @@ use crate::domain::{
 use charts::Charts;
 
 pub use charts::{Chart, ChartOrder};
+pub use course::Course;
 pub use digest::OrderDigest;
 pub use sampled::Sampled;
 
@@ -112,22 +114,29 @@ pub struct EquityPoint {
 }
 
 /// A currency that something was traded in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Currency {
     name: String,
     realised: Money,
     fees: Money,
-    /// The highest equity of any sample, or zero, where it started.
-    equity_max: Money,
-    drawdown_max: Money,
-    closed: ClosedTrades,
+    course: Course,
 }
 
 /// An instrument that traded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Traded {
     instrument: Arc<Instrument>,
     currency: usize,
+    course: Course,
+}
+
+/// What the holdings of a currency or an instrument come to at some marks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Valued {
+    /// Realised and unrealised profit less fees; of a currency only what is unrealised.
+    equity: Money,
+    /// What is held, long and short alike.
+    gross: Money,
 }
 
 /// The books. A snapshot of them, serialised, continues as the original would.
@@ -192,8 +201,11 @@ impl Positions {
         holding.price = fill.price;
         currency.realised += earned;
         currency.fees += fill.fee;
-        if closes {
-            currency.closed.on_realised(earned);
+        let value = instrument.notional(fill.price, fill.quantity);
+        let closed = closes.then_some(earned);
+        currency.course.trade(value, closed);
+        if let Some(Some(traded)) = self.traded.get_mut(fill.instrument.index()) {
+            traded.course.trade(value, closed);
         }
         self.charts.on_fill(fill, &instrument.symbol);
         true
@@ -211,14 +223,13 @@ impl Positions {
                 name: name.clone(),
                 realised: Money::ZERO,
                 fees: Money::ZERO,
-                equity_max: Money::ZERO,
-                drawdown_max: Money::ZERO,
-                closed: ClosedTrades::default(),
+                course: Course::default(),
             });
             self.currencies.len() - 1
         });
         let instrument = Arc::clone(instrument);
-        *slot(&mut self.traded, index.index()) = Some(Traded { instrument, currency });
+        let course = Course::default();
+        *slot(&mut self.traded, index.index()) = Some(Traded { instrument, currency, course });
         currency
     }
 
@@ -226,31 +237,48 @@ impl Positions {
     ///
     /// When samples are taken is up to the caller, but must follow from event time alone.
     pub fn sample(&mut self, at: Timestamp, marks: impl Fn(InstrumentIndex) -> Option<Price>) {
-        let unrealised = self.unrealised(&marks);
+        let (by_currency, by_instrument) = self.valued(&marks);
+        let before = self.curve.iter().last().map(|point| point.at);
         let mut point = EquityPoint { at, equity: Vec::with_capacity(self.currencies.len()) };
-        for (currency, unrealised) in self.currencies.iter_mut().zip(unrealised) {
-            let equity = currency.realised + unrealised - currency.fees;
-            currency.equity_max = currency.equity_max.max(equity);
-            currency.drawdown_max = currency.drawdown_max.max(currency.equity_max - equity);
+        for (currency, valued) in self.currencies.iter_mut().zip(by_currency) {
+            let equity = currency.realised + valued.equity - currency.fees;
+            currency.course.sample(before, at, equity, valued.gross);
             point.equity.push(equity);
+        }
+        for (traded, valued) in self.traded.iter_mut().zip(by_instrument) {
+            if let Some(traded) = traded {
+                traded.course.sample(before, at, valued.equity, valued.gross);
+            }
         }
         self.curve.push(point);
         self.charts.sample(at, marks);
     }
 
-    /// Unrealised profit per currency.
-    fn unrealised(&self, marks: impl Fn(InstrumentIndex) -> Option<Price>) -> Vec<Money> {
-        let mut totals = vec![Money::ZERO; self.currencies.len()];
+    /// What is held and unrealised per currency, and what was earned in all per instrument.
+    fn valued(
+        &self,
+        marks: impl Fn(InstrumentIndex) -> Option<Price>,
+    ) -> (Vec<Valued>, Vec<Valued>) {
+        let mut by_currency = vec![Valued::default(); self.currencies.len()];
+        let mut by_instrument = vec![Valued::default(); self.traded.len()];
         for (_, index, instrument, holding) in self.holdings() {
-            if holding.position.quantity == Quantity::ZERO {
+            let Some(Some(traded)) = self.traded.get(index.index()) else { continue };
+            let (currency, own) =
+                (&mut by_currency[traded.currency], &mut by_instrument[index.index()]);
+            let position = &holding.position;
+            own.equity += position.realised - holding.fees;
+            if position.quantity == Quantity::ZERO {
                 continue;
             }
             let mark = marks(index).unwrap_or(holding.price);
-            if let Some(Some(traded)) = self.traded.get(index.index()) {
-                totals[traded.currency] += holding.position.unrealised(instrument, mark);
-            }
+            let unrealised = position.unrealised(instrument, mark);
+            let gross = instrument.notional(mark, position.quantity);
+            own.equity += unrealised;
+            own.gross += gross;
+            currency.equity += unrealised;
+            currency.gross += gross;
         }
-        totals
+        (by_currency, by_instrument)
     }
 
     /// Profit and loss by currency, at `marks`; an instrument without one is valued at its last fill.
@@ -258,15 +286,35 @@ impl Positions {
         &self,
         marks: impl Fn(InstrumentIndex) -> Option<Price>,
     ) -> BTreeMap<String, ProfitAndLoss> {
-        let unrealised = self.unrealised(marks);
-        let with_unrealised = self.currencies.iter().zip(unrealised);
-        let of_currency = |(currency, unrealised): (&Currency, Money)| {
-            let Currency { realised, fees, drawdown_max, closed, equity_max, .. } = *currency;
+        let (by_currency, _) = self.valued(marks);
+        let of_currency = |(currency, valued): (&Currency, Valued)| {
+            let Currency { realised, fees, course, .. } = currency;
+            let Course { drawdown_max, equity_max, closed, .. } = *course;
+            let (realised, unrealised, fees) = (*realised, valued.equity, *fees);
             let mut earned = ProfitAndLoss { realised, unrealised, fees, drawdown_max, closed };
             earned.drawdown_max = drawdown_max.max(equity_max - earned.equity());
             (currency.name.clone(), earned)
         };
-        with_unrealised.map(of_currency).collect()
+        self.currencies.iter().zip(by_currency).map(of_currency).collect()
+    }
+
+    /// How the equity of each currency went, in the order in which they first traded.
+    pub fn courses(&self) -> impl Iterator<Item = (&str, &Course)> {
+        self.currencies.iter().map(|currency| (currency.name.as_str(), &currency.course))
+    }
+
+    /// How the equity of each instrument that traded went, over all accounts, and what it has earned
+    /// at `marks` in all, after fees.
+    pub fn courses_by_instrument(
+        &self,
+        marks: impl Fn(InstrumentIndex) -> Option<Price>,
+    ) -> impl Iterator<Item = (&Arc<Instrument>, &Course, Money)> {
+        let (_, by_instrument) = self.valued(marks);
+        let traded = self.traded.iter().zip(by_instrument);
+        traded.filter_map(|(traded, valued)| {
+            let traded = traded.as_ref()?;
+            Some((&traded.instrument, &traded.course, valued.equity))
+        })
     }
 
     /// Everything that ever traded, by account, then instrument.

@@ -18,6 +18,9 @@ pub struct PaperBrokerConfig {
     pub latency_jitter_us: u64,
     /// What a fill costs, as a fraction of its notional in steps of 1e-9: 400,000 is 4 basis points.
     pub fee_rate_nanos: i64,
+    /// How much worse than the recorded price a fill is, as a fraction of it in steps of 1e-9: what our
+    /// own order would have moved. Never beyond the order's limit.
+    pub slippage_nanos: i64,
     /// Matching where the book is incomplete, in the order of [`Class::ALL`].
     pub rules: [MatchingRules; Class::ALL.len()],
     /// What goes wrong.
@@ -112,6 +115,7 @@ impl Default for PaperBrokerConfig {
             latency_us: 500,
             latency_jitter_us: 200,
             fee_rate_nanos: 50_000,
+            slippage_nanos: 0,
             rules: Class::ALL.map(MatchingRules::of_class),
             faults: Faults::NONE,
         }

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, Instrument, InstrumentIndex, Kind,
-    Order, OrderId, Placement, Price, Quantity, Refusal, Span, SymbolId, Tick, TickBatch,
+    Order, OrderId, Placement, Price, Quantity, Refusal, Side, Span, SymbolId, Tick, TickBatch,
     Timestamp,
 };
 
@@ -468,6 +468,7 @@ impl PaperBroker {
     /// Reports a fill of `quantity`, if any, and closes the rest.
     fn settle(&mut self, mut held: Held, due: Timestamp, price: Price, quantity: Quantity) {
         if quantity > Quantity::ZERO {
+            let price = self.slipped(&held.order, price);
             let notional = held.instrument.notional(price, quantity);
             let fill = Fill {
                 order: held.order.id,
@@ -486,6 +487,16 @@ impl PaperBroker {
         let remaining = Quantity(held.order.quantity.0 - quantity.0);
         self.say(&mut held, due, BrokerEventKind::Closed { remaining });
         self.let_go(&held);
+    }
+
+    /// `price` as our own order would have moved it, but never beyond the limit.
+    fn slipped(&self, order: &Order, price: Price) -> Price {
+        let moved = i128::from(price.0) * i128::from(self.config.slippage_nanos) / 1_000_000_000;
+        let moved = i64::try_from(moved).unwrap_or(i64::MAX);
+        match order.side {
+            Side::Buy => Price(price.0.saturating_add(moved).min(order.limit_price.0)),
+            Side::Sell => Price(price.0.saturating_sub(moved).max(order.limit_price.0)),
+        }
     }
 
     /// Nothing came that the order could trade with.

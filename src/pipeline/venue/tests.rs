@@ -41,6 +41,7 @@ fn config() -> PaperBrokerConfig {
         latency_us: 10,
         latency_jitter_us: 0,
         fee_rate_nanos: 1_000_000,
+        slippage_nanos: 0,
         rules: [rules; Class::ALL.len()],
         faults: Faults { resolve_after_us: 50, ..Faults::NONE },
     }
@@ -404,6 +405,18 @@ fn time_may_run_ahead_only_as_far_as_a_second_offer_could_not_be_late() {
     let limit = Timestamp::from_nanos(1_019_999);
     assert_eq!(desk.broker.advance_limit(time(5_000), lookahead), limit);
     assert_eq!(desk.broker.advance_limit(time(1_001), lookahead), time(1_001));
+}
+
+#[test]
+fn a_fill_slips_against_the_order_but_not_beyond_its_limit() {
+    // A hundredth.
+    let mut desk = Desk::new(PaperBrokerConfig { slippage_nanos: 10_000_000, ..config() });
+    desk.row(1, ask(1_000, 5)).order(Side::Buy, 1, 1_100);
+    assert!(desk.until(20).iter().any(|said| said.ends_with("filled 1@1010")));
+    desk.row(30, ask(1_000, 5)).order(Side::Buy, 1, 1_004);
+    assert!(desk.until(50).iter().any(|said| said.ends_with("filled 1@1004")));
+    desk.row(60, bid(1_000, 5)).order(Side::Sell, 1, 900);
+    assert!(desk.until(80).iter().any(|said| said.ends_with("filled 1@990")));
 }
 
 // --- Properties --------------------------------------------------------------------------------

@@ -1,0 +1,168 @@
+//! What was found, judged on rows it was not chosen on.
+//!
+//! The candidates are the best of the search, which saw nothing but the first stretch of the rows. So each
+//! may be judged on all rows after it, and the best of them be chosen anew before each stretch of those on
+//! what had been seen until then, without anything being known beforehand.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tickwright_core::backtest::BacktestError;
+use tickwright_core::config::Config;
+use tickwright_core::optimise::importance::importance;
+use tickwright_core::optimise::report::{
+    FoldReport, Importance, Judged, OptimiseReport, Outcome, Overfitting, TrialScore,
+};
+use tickwright_core::optimise::walk_forward::folds;
+use tickwright_core::optimise::{Space, Study, Trial};
+
+use super::OptimiseError;
+use super::optimizer::SearchOutcome;
+use crate::backtest::BacktestRunError;
+
+/// Everything that a report follows from.
+pub(super) struct Judging {
+    pub config: Config,
+    pub name: String,
+    pub study: Arc<Study>,
+    pub space: Space,
+    pub in_sample: u64,
+    pub workers: usize,
+    pub adopted: Option<Trial>,
+    pub outcome: SearchOutcome,
+    pub seconds: f64,
+}
+
+impl Judging {
+    /// The report. It takes as long as some trials more.
+    pub(super) fn report(&self) -> Result<OptimiseReport, OptimiseError> {
+        self.judge().map_err(|error| OptimiseError::Data(BacktestRunError::Backtest(error)))
+    }
+
+    fn judge(&self) -> Result<OptimiseReport, BacktestError> {
+        let SearchOutcome { stopped, trials, resumed, failed, best } = &self.outcome;
+        let rows = self.study.recorded.rows();
+        // The set may hold trials of other rows, if so many were asked for in an earlier search.
+        let is_ours = |trial: &&Trial| trial.rows == (0, self.in_sample);
+        let candidates: Vec<&Trial> = best.top().iter().filter(is_ours).collect();
+        let candidates = &candidates[..candidates.len().min(self.config.optimise.top_max)];
+        let judged = candidates.iter().map(|trial| self.judged(trial));
+        let judged: Vec<Judged> = judged.collect::<Result<_, _>>()?;
+        let front = best.front().into_iter().filter(is_ours).map(|trial| self.judged(trial));
+        let configured = self.study.trial(&self.configured(), 0..self.in_sample, 0)?;
+        let configured = self.judged(&configured)?;
+        let tried = trials.len() as u64 + failed;
+        let now = tried.saturating_sub(*resumed);
+        let units: Vec<Vec<f64>> = trials.iter().filter_map(|trial| self.units(trial)).collect();
+        let scores: Vec<f64> = trials.iter().map(|trial| trial.score).collect();
+        let shares = importance(&units, &scores).into_iter();
+        let names = self.space.dimensions().iter().map(|dimension| dimension.name.clone());
+        let importance = names.zip(shares).map(|(name, share)| Importance { name, share });
+        Ok(OptimiseReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.name.clone(),
+            strategy: self.study.strategy().to_owned(),
+            search: self.config.optimise.search.to_string(),
+            data_hash: blake3::Hash::from(*self.study.recorded.hash()).to_hex().to_string(),
+            rows,
+            rows_in_sample: self.in_sample,
+            trials: tried,
+            trials_resumed: *resumed,
+            trials_failed: *failed,
+            stopped: stopped.name().to_owned(),
+            workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
+            seconds: self.seconds,
+            trials_per_second: if self.seconds > 0.0 { now as f64 / self.seconds } else { 0.0 },
+            adopted: self.adopted.as_ref().map(|trial| self.judged(trial)).transpose()?,
+            overfitting: Overfitting::of(judged.first(), Some(&configured), trials),
+            walk_forward: self.walk_forward(candidates)?,
+            scores: trials.iter().map(score).collect(),
+            equity: self.equity(candidates.first())?,
+            out_of_sample_from_ns: self
+                .study
+                .recorded
+                .time_of(self.in_sample)
+                .map(tickwright_core::domain::Timestamp::as_nanos),
+            best: judged,
+            front: front.collect::<Result<_, _>>()?,
+            importance: importance.collect(),
+            configured: Some(configured),
+        })
+    }
+
+    fn judged(&self, trial: &Trial) -> Result<Judged, BacktestError> {
+        let rest = self.in_sample..self.study.recorded.rows();
+        let after = match rest.is_empty() {
+            true => None,
+            false => Some(self.study.trial(&trial.parameters, rest, trial.number)?),
+        };
+        Ok(Judged {
+            parameters: trial.parameters.clone(),
+            in_sample: Outcome::from(trial),
+            out_of_sample: after.as_ref().map(Outcome::from),
+        })
+    }
+
+    /// The parameters that are configured, of those that are searched.
+    fn configured(&self) -> Vec<(String, f64)> {
+        let strategy = self.study.config.strategies.first();
+        let configured = strategy.map_or(&[][..], |strategy| &strategy.parameters);
+        let is_searched = |name: &str| self.space.dimensions().iter().any(|it| it.name == name);
+        configured.iter().filter(|(name, _)| is_searched(name)).cloned().collect()
+    }
+
+    fn units(&self, trial: &Trial) -> Option<Vec<f64>> {
+        self.space.point(&trial.parameters).map(|point| self.space.units(&point))
+    }
+
+    fn walk_forward(&self, candidates: &[&Trial]) -> Result<Vec<FoldReport>, BacktestError> {
+        let settings = &self.config.optimise;
+        let rows = self.study.recorded.rows();
+        let mut reports = Vec::new();
+        for (at, fold) in folds(rows, settings.folds, settings.in_sample_percent).iter().enumerate()
+        {
+            let Range { start, end } = fold.chosen_on;
+            let again = |trial: &&Trial| match at {
+                // That is what the search has seen.
+                0 => Ok((*trial).clone()),
+                _ => self.study.trial(&trial.parameters, start..end, trial.number),
+            };
+            let chosen = candidates.iter().map(again).collect::<Result<Vec<Trial>, _>>()?;
+            let Some(chosen) = chosen.into_iter().min_by(Trial::order) else { break };
+            let of = |parameters: &[(String, f64)]| {
+                self.study.trial(parameters, fold.judged_on.clone(), chosen.number)
+            };
+            reports.push(FoldReport {
+                chosen_on: (start, end),
+                judged_on: (fold.judged_on.start, fold.judged_on.end),
+                configured: Some(Outcome::from(&of(&self.configured())?)),
+                judged: Judged {
+                    parameters: chosen.parameters.clone(),
+                    in_sample: Outcome::from(&chosen),
+                    out_of_sample: Some(Outcome::from(&of(&chosen.parameters)?)),
+                },
+            });
+        }
+        Ok(reports)
+    }
+
+    /// The curve of the best over all rows.
+    fn equity(
+        &self,
+        best: Option<&&Trial>,
+    ) -> Result<
+        std::collections::BTreeMap<String, tickwright_core::backtest::report::EquityReport>,
+        BacktestError,
+    > {
+        let Some(best) = best else { return Ok(std::collections::BTreeMap::new()) };
+        let mut study = (*self.study).clone();
+        study.config.positions = self.config.positions();
+        let run = study.run(&best.parameters, 0..study.recorded.rows())?;
+        Ok(run.report(&study.accounts).equity)
+    }
+}
+
+fn score(trial: &Trial) -> TrialScore {
+    let values = trial.parameters.iter().map(|(_, value)| *value).collect();
+    TrialScore { number: trial.number, values, score: trial.score }
+}

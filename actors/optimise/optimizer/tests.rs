@@ -1,0 +1,166 @@
+//! The optimizer beside explorers that do as they are told.
+
+use std::time::Duration;
+
+use tickwright_core::optimise::{Constraint, Dimension, Domain, Metrics};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An explorer that hands on what it is given.
+struct Probe;
+
+impl Actor for Probe {
+    type Msg = ExplorerMessage;
+    type State = Outlet<Lease>;
+    type Arguments = Outlet<Lease>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ExplorerMessage>,
+        leases: Outlet<Lease>,
+    ) -> Result<Outlet<Lease>, ActorProcessingErr> {
+        Ok(leases)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ExplorerMessage>,
+        message: ExplorerMessage,
+        leases: &mut Outlet<Lease>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let ExplorerMessage::Lease(lease) = message {
+            leases.send(lease)?;
+        }
+        Ok(())
+    }
+}
+
+struct Desk {
+    directory: Directory,
+    optimizer: ActorRef<OptimizerMessage>,
+    outcomes: UnboundedReceiver<SearchOutcome>,
+    explorer: ActorRef<ExplorerMessage>,
+    leases: UnboundedReceiver<Lease>,
+}
+
+async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
+    let domain = |name: &str| Dimension { name: name.into(), domain: Domain::Integer(1, 30) };
+    let constraint = Constraint::parse("fast < slow").unwrap();
+    let space = Space::new(vec![domain("fast"), domain("slow")], vec![constraint]).unwrap();
+    let directory = Directory::default();
+    let (ended, outcomes) = Outlet::to_channel();
+    let arguments = OptimizerArguments {
+        space,
+        kind: SearchKind::Random,
+        seed: 3,
+        limits: Limits { trials_max, patience: 0, gain_min: 0.0 },
+        top_max: 2,
+        journal: journal.clone(),
+        adopted: None,
+        directory: directory.clone(),
+        progress: Outlet::to_channel().0,
+        ended,
+    };
+    let (optimizer, _) = Actor::spawn(None, OptimizerActor, arguments).await.unwrap();
+    let (outlet, leases) = Outlet::to_channel();
+    let (explorer, _) = Actor::spawn(None, Probe, outlet).await.unwrap();
+    Desk { directory, optimizer, outcomes, explorer, leases }
+}
+
+impl Desk {
+    /// The explorer has just started.
+    fn begin(&self) {
+        heard_by(&self.directory).send(Heard::Ready(0, self.explorer.clone())).unwrap();
+    }
+
+    async fn lease(&mut self) -> Lease {
+        tokio::time::timeout(PATIENCE, self.leases.recv()).await.expect("in time").unwrap()
+    }
+
+    fn evaluated(&self, lease: &Lease) {
+        let fast = lease.parameters[0].1;
+        let metrics = Metrics { profit_rate: fast / 100.0, trades: 50, ..Metrics::default() };
+        let trial = Trial {
+            strategy: "ema_crossing".into(),
+            parameters: lease.parameters.clone(),
+            seed: 3,
+            data: [1; 32],
+            terms: [2; 32],
+            rows: (0, 10),
+            metrics,
+            score: fast / 100.0,
+            digest: String::new(),
+            number: lease.number,
+            node: "here".into(),
+        };
+        let heard = Heard::Evaluated(0, lease.number, Ok(Box::new(trial)));
+        heard_by(&self.directory).send(heard).unwrap();
+    }
+
+    async fn outcome(&mut self) -> SearchOutcome {
+        tokio::time::timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").unwrap()
+    }
+}
+
+fn journal() -> SearchJournal {
+    SearchJournal::in_memory([5; 32], [6; 32])
+}
+
+#[tokio::test]
+async fn trials_are_given_out_until_the_budget_is_spent() {
+    let mut desk = desk(&journal(), 5).await;
+    desk.begin();
+    for _ in 0..5 {
+        let lease = desk.lease().await;
+        assert!(lease.parameters[0].1 < lease.parameters[1].1, "{lease:?}");
+        desk.evaluated(&lease);
+    }
+    let outcome = desk.outcome().await;
+    assert_eq!((outcome.trials.len(), outcome.stopped), (5, StopReason::Budget));
+    let best = outcome.trials.iter().map(|trial| trial.score).fold(f64::MIN, f64::max);
+    assert_eq!(outcome.best.best().unwrap().score, best);
+}
+
+#[tokio::test]
+async fn what_an_explorer_had_is_given_out_again_and_given_up_in_the_end() {
+    let mut desk = desk(&journal(), 2).await;
+    desk.begin();
+    let first = desk.lease().await;
+    // It ends and is started anew, until its trial is given up.
+    for _ in 1..LOSSES_MAX {
+        desk.begin();
+        assert_eq!(desk.lease().await.number, first.number);
+    }
+    desk.begin();
+    let second = desk.lease().await;
+    assert_ne!(second.number, first.number);
+    desk.evaluated(&second);
+    let outcome = desk.outcome().await;
+    assert_eq!((outcome.failed, outcome.trials.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_successor_knows_what_its_predecessor_knew_and_counts_nothing_twice() {
+    let journal = journal();
+    let mut before = desk(&journal, 4).await;
+    before.begin();
+    for _ in 0..2 {
+        let lease = before.lease().await;
+        before.evaluated(&lease);
+    }
+    // The third lease says that both are on the disk, and is lost.
+    let lost = before.lease().await;
+    before.optimizer.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+    let mut after = desk(&journal, 4).await;
+    after.begin();
+    for _ in 0..2 {
+        let lease = after.lease().await;
+        assert!(lease.number >= lost.number, "{lease:?}");
+        after.evaluated(&lease);
+    }
+    let outcome = after.outcome().await;
+    assert_eq!((outcome.resumed, outcome.trials.len()), (2, 4));
+}

@@ -1,0 +1,204 @@
+//! What a user sees of a search: a summary at its end, and a page to look at.
+
+use std::path::Path;
+
+use tickwright_core::optimise::report::{Judged, OptimiseReport, Outcome};
+
+use super::html::{embed, escape, fill};
+use super::summary::Style;
+use super::text::{count, float, shorten};
+use super::{ReportError, write};
+
+/// Most lines of a table.
+const LINES_MAX: usize = 10;
+
+/// The summary of a search.
+pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: Style) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(format!(
+        "{}: {} trials of {} ({}) by {}, {:.1} a second on {} threads, ended by {}",
+        style.heading("Search"),
+        count(report.trials),
+        report.name,
+        report.strategy,
+        report.search,
+        report.trials_per_second,
+        report.workers,
+        report.stopped,
+    ));
+    if report.trials_resumed + report.trials_failed > 0 {
+        let (resumed, failed) = (count(report.trials_resumed), count(report.trials_failed));
+        line(format!("  {resumed} of them from earlier runs, {failed} failed"));
+    }
+    line(format!(
+        "  chosen on the first {} of {} clean rows, judged on the others",
+        count(report.rows_in_sample),
+        count(report.rows),
+    ));
+    line(String::new());
+    line(style.heading(&format!(
+        "{:<34}{:>8}{:>9}{:>8}{:>8}{:>9}{:>8}{:>8}",
+        "Best", "score", "profit", "Sharpe", "trades", "| after", "profit", "Sharpe"
+    )));
+    let best = report.best.iter().take(LINES_MAX).map(|judged| ("", judged));
+    for (name, judged) in best.chain(report.configured.iter().map(|it| ("as configured: ", it))) {
+        line(row(name, judged));
+    }
+    if !report.walk_forward.is_empty() {
+        line(String::new());
+        line(style.heading("Chosen anew before each stretch"));
+        for fold in &report.walk_forward {
+            let after = fold.judged.out_of_sample.as_ref();
+            let configured = fold.configured.as_ref();
+            line(format!(
+                "  rows {} to {}: score {} with {} (as configured {})",
+                count(fold.judged_on.0),
+                count(fold.judged_on.1),
+                score(after),
+                parameters(&fold.judged.parameters),
+                score(configured),
+            ));
+        }
+    }
+    if !report.importance.is_empty() {
+        line(String::new());
+        line(style.heading("What each parameter explains by itself"));
+        for importance in &report.importance {
+            line(format!("  {:<20}{:>6.1} %", importance.name, importance.share * 100.0));
+        }
+    }
+    line(String::new());
+    let luck = &report.overfitting;
+    let deflated = luck.deflated_sharpe.map_or_else(|| "-".to_owned(), |it| format!("{it:.3}"));
+    line(format!("{} {deflated}", style.heading("Deflated Sharpe ratio")));
+    for doubt in &luck.doubts {
+        line(format!("  {}", style.bad(&format!("to be doubted: {doubt}"))));
+    }
+    for (name, path) in files {
+        line(format!("  {name:<10}{}", path.display()));
+    }
+    text
+}
+
+fn row(name: &str, judged: &Judged) -> String {
+    let Judged { parameters: given, in_sample, out_of_sample } = judged;
+    let rate = |outcome: &Outcome| format!("{:.2} %", outcome.metrics.profit_rate * 100.0);
+    let sharpe = |outcome: &Outcome| format!("{:.2}", outcome.metrics.sharpe);
+    let after = out_of_sample.as_ref();
+    let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    format!(
+        "  {:<32}{:>8}{:>9}{:>8}{:>8}{:>9}{:>8}{:>8}",
+        shorten(&format!("{name}{}", parameters(given)), 31),
+        score(Some(in_sample)),
+        rate(in_sample),
+        sharpe(in_sample),
+        count(in_sample.metrics.trades),
+        score(after),
+        or(after.map(rate)),
+        or(after.map(sharpe)),
+    )
+}
+
+fn score(outcome: Option<&Outcome>) -> String {
+    outcome.map_or_else(|| "-".to_owned(), |outcome| format!("{:.4}", outcome.score))
+}
+
+fn parameters(parameters: &[(String, f64)]) -> String {
+    let named = parameters.iter().map(|(name, value)| format!("{name} {}", float(*value)));
+    named.collect::<Vec<String>>().join(", ")
+}
+
+const PAGE: &str = include_str!("page.html");
+const CHARTS: &str = include_str!("charts.js");
+const LAYOUT: &str = include_str!("search.js");
+
+/// `report` as an HTML page.
+pub fn search_page(report: &OptimiseReport) -> String {
+    let script = format!("{CHARTS}\n{LAYOUT}");
+    fill(
+        PAGE,
+        &[
+            ("title", &escape(&format!("Search for {}", report.name))),
+            ("summary", &escape(&search_summary(report, &[], Style::PLAIN))),
+            ("report", &embed(report)),
+            ("script", &script),
+        ],
+    )
+}
+
+/// Writes `report` to `path` as JSON. What was there before is replaced.
+///
+/// # Errors
+///
+/// [`ReportError::Write`].
+pub fn write_search_json(report: &OptimiseReport, path: &Path) -> Result<(), ReportError> {
+    write(path, &report.to_json())
+}
+
+/// Writes `report` to `path` as one self-contained page. What was there before is replaced.
+///
+/// # Errors
+///
+/// [`ReportError::Write`].
+pub fn write_search_html(report: &OptimiseReport, path: &Path) -> Result<(), ReportError> {
+    write(path, &search_page(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwright_core::optimise::Metrics;
+    use tickwright_core::optimise::report::Overfitting;
+
+    use super::*;
+
+    fn example() -> OptimiseReport {
+        let outcome = |score| Outcome {
+            score,
+            metrics: Metrics { profit_rate: score / 4.0, trades: 12, ..Metrics::default() },
+            digest: "00ff".into(),
+        };
+        let judged = |fast| Judged {
+            parameters: vec![("fast".into(), fast), ("slow".into(), 30.0)],
+            in_sample: outcome(0.4),
+            out_of_sample: Some(outcome(-0.1)),
+        };
+        OptimiseReport {
+            name: "crossing</script>".into(),
+            strategy: "ema_crossing".into(),
+            trials: 20,
+            rows: 1_000,
+            rows_in_sample: 700,
+            best: vec![judged(5.0), judged(7.5)],
+            configured: Some(judged(12.0)),
+            overfitting: Overfitting {
+                deflated_sharpe: Some(0.25),
+                sharpe_of_luck: 0.1,
+                doubts: vec!["it earns where it was chosen and not afterwards".into()],
+            },
+            ..OptimiseReport::default()
+        }
+    }
+
+    #[test]
+    fn the_summary_tells_both_sides_of_the_cut_and_what_is_to_be_doubted() {
+        let text = search_summary(&example(), &[], Style::PLAIN);
+        for said in ["fast 7.5, slow 30", "as configured: fast 12", "0.4000", "-0.1000", "-2.50 %"]
+        {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        assert!(text.contains("to be doubted: it earns where"), "{text}");
+    }
+
+    #[test]
+    fn nothing_of_a_report_becomes_markup() {
+        let page = search_page(&example());
+        assert!(!page.contains("crossing</script>") && page.contains("crossing\\u003c/script"));
+        assert_eq!(page.matches("</script>").count(), 2);
+        let json = example().to_json();
+        assert_eq!(serde_json::from_str::<OptimiseReport>(&json).unwrap(), example());
+    }
+}

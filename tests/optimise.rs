@@ -1,0 +1,247 @@
+//! A search for parameters: what was found is found again, by anybody, and survives `kill -9`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::Scratch;
+use tickwright::backtest::record;
+use tickwright_core::config::{Config, Kinds};
+use tickwright_core::optimise::report::OptimiseReport;
+use tickwright_core::optimise::{BestSet, Study, Trial};
+
+mod common;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Minutes of a price that swings about a level that wanders, so that there is something to find.
+fn bars(scratch: &Scratch, minutes: u64) -> PathBuf {
+    let mut text = "ts_ns,symbol,open,high,low,close,volume\n".to_owned();
+    let (mut level, mut before, mut state) = (1_000.0_f64, 1_000.0_f64, 5);
+    for minute in 1..=minutes {
+        let noise = (common::draw(&mut state) % 1_000) as f64 / 1_000.0 - 0.5;
+        level += noise * 0.6;
+        let close = level + 8.0 * (minute as f64 / 19.0).sin();
+        let (high, low) = (before.max(close) + 0.1, before.min(close) - 0.1);
+        let end = 1_640_991_600_000_000_000 + minute * 60_000_000_000;
+        writeln!(text, "{end},ABC-USD.TEST,{before:.2},{high:.2},{low:.2},{close:.2},900").unwrap();
+        before = close;
+    }
+    scratch.file("bars.csv", text)
+}
+
+/// `optimize` over `data`, with its journal and its report in `scratch`.
+fn arguments<'a>(data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["optimize", "--strategy", "crossing", "--data", data.to_str().unwrap()], more].concat()
+}
+
+fn optimised(scratch: &Scratch, data: &Path, more: &[&str]) -> (OptimiseReport, String) {
+    let (directory, report) = (scratch.path("data"), scratch.path("found.json"));
+    let own = ["--data-dir", directory.to_str().unwrap(), "--report", report.to_str().unwrap()];
+    let ended = scratch.run(&arguments(data, &[more, &own].concat()));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    ended.civil();
+    let text = std::fs::read_to_string(report).unwrap();
+    (serde_json::from_str(&text).unwrap(), ended.stderr)
+}
+
+/// Trials that a process says are finished, in its last line about it.
+fn said_finished(stderr: &str) -> u64 {
+    let mut counts =
+        stderr.lines().filter_map(|line| line.split_once(" of ")?.0.replace(',', "").parse().ok());
+    counts.next_back().unwrap_or(0)
+}
+
+#[test]
+fn a_search_that_is_killed_goes_on_with_all_it_had_finished() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 4_000);
+    let directory = scratch.path("data");
+    let more = [
+        "--data-dir",
+        directory.to_str().unwrap(),
+        "--workers",
+        "2",
+        "--trials",
+        "100000",
+        "--set",
+        "optimise.patience=0",
+        "--search",
+        "random",
+    ];
+    let mut process = scratch.start(scratch.command(&arguments(&data, &more)));
+    let deadline = Instant::now() + PATIENCE;
+    let seen = loop {
+        let ended = process.ends_within(Duration::from_millis(20));
+        assert!(ended.is_none(), "{:?}", process.said());
+        let finished = said_finished(&process.said().1);
+        if finished > 3 {
+            break finished;
+        }
+        assert!(Instant::now() < deadline, "nothing was finished: {:?}", process.said());
+    };
+    process.kill();
+    // As many more as it says at least; the rest of what was finished counts as well.
+    let budget_count = seen * 2 + 50;
+    let budget = budget_count.to_string();
+    let more = [
+        "--workers",
+        "2",
+        "--trials",
+        &budget,
+        "--set",
+        "optimise.patience=0",
+        "--search",
+        "random",
+    ];
+    let (report, _) = optimised(&scratch, &data, &more);
+    println!("killed after {seen} trials or more, {} were found again", report.trials_resumed);
+    assert!(report.trials_resumed >= seen, "{} of {seen}", report.trials_resumed);
+    assert!(report.trials >= budget_count, "{} of {budget}", report.trials);
+    let numbers: BTreeSet<u64> = report.scores.iter().map(|trial| trial.number).collect();
+    let points: BTreeSet<Vec<u64>> = report
+        .scores
+        .iter()
+        .map(|trial| trial.values.iter().map(|value| value.to_bits()).collect())
+        .collect();
+    assert_eq!(numbers.len(), report.scores.len(), "a trial counts twice");
+    assert_eq!(points.len(), report.scores.len(), "a point was tried twice");
+    assert_eq!(report.scores.len() as u64 + report.trials_failed, report.trials);
+    // Nothing is left to do, and it is not done again.
+    let (again, _) = optimised(&scratch, &data, &more);
+    assert_eq!((again.trials, again.trials_resumed), (report.trials, report.trials));
+    assert_eq!(again.best, report.best);
+}
+
+#[test]
+fn another_search_of_the_same_data_begins_with_the_best_of_the_first() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 2_000);
+    let (first, said) = optimised(&scratch, &data, &["--trials", "30", "--search", "random"]);
+    assert!(first.adopted.is_none() && !said.contains("adopted"), "{said}");
+    let (second, said) = optimised(&scratch, &data, &["--trials", "30", "--search", "genetic"]);
+    assert!(said.contains("adopted the best of an earlier search"), "{said}");
+    assert_eq!(second.adopted.as_ref().unwrap().parameters, first.best[0].parameters);
+    assert_eq!((second.trials, second.trials_resumed), (30, 0));
+    assert!(second.best[0].in_sample.score >= first.best[0].in_sample.score);
+    // Other rows are other data.
+    let other = bars(&scratch, 1_500);
+    let (third, _) = optimised(&scratch, &other, &["--trials", "10"]);
+    assert!(third.adopted.is_none() && third.data_hash != first.data_hash);
+}
+
+#[test]
+fn a_search_reports_what_came_after_and_what_mattered() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 3_000);
+    let page = scratch.path("found.html");
+    let more = ["--trials", "60", "--html", page.to_str().unwrap(), "--set", "optimise.folds=2"];
+    let (report, said) = optimised(&scratch, &data, &more);
+    assert!(said.contains("of 60 trials"), "{said}");
+    assert_eq!((report.trials, report.stopped.as_str()), (60, "budget"));
+    assert!(report.best.is_sorted_by(|a, b| a.in_sample.score >= b.in_sample.score));
+    assert!(report.best.iter().all(|judged| judged.out_of_sample.is_some()));
+    assert!(report.best[0].in_sample.score > report.configured.as_ref().unwrap().in_sample.score);
+    assert_eq!(report.walk_forward.len(), 2);
+    assert_eq!(report.walk_forward[0].judged_on.1, report.walk_forward[1].judged_on.0);
+    assert_eq!(report.walk_forward[1].judged_on.1, report.rows);
+    let names: Vec<&str> = report.importance.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["fast", "slow"]);
+    assert!(report.equity.contains_key("USD"), "{:?}", report.equity.keys());
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Parameters of all trials") && page.contains(&report.data_hash));
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused_with_what_to_do() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 50);
+    let run = |more: &[&str]| {
+        scratch.run(&[&["optimize", "--data", data.to_str().unwrap()], more].concat())
+    };
+    let refused = |more: &[&str]| run(more).refused().to_owned();
+    assert!(refused(&["--strategy", "none-such"]).contains("there are: reversion, crossing"));
+    assert!(refused(&["--search", "best"]).contains("optimise.search"));
+    let space = "optimise.space=[\"speed = real 0..1\"]";
+    assert!(refused(&["--set", space]).contains("`speed` is no parameter of it"));
+    let ended = run(&["--nodes", "3"]);
+    assert_eq!(ended.code(), 3, "{ended:?}");
+}
+
+/// What a node has that read `paths`.
+fn study(paths: &[PathBuf], node: &str) -> Study {
+    let config = Config::default().searched().unwrap();
+    let kinds = Kinds::default();
+    let recorded = record(&config, &kinds, paths, u64::MAX).unwrap();
+    Study {
+        config: config.backtest(&kinds),
+        accounts: config.account_terms(),
+        recorded: Arc::new(recorded),
+        weights: config.optimise.weights,
+        terms: config.fingerprint(),
+        node: node.to_owned(),
+    }
+}
+
+fn parameters(period: f64) -> Vec<(String, f64)> {
+    vec![("period".to_owned(), period), ("width".to_owned(), 1.5)]
+}
+
+#[test]
+fn two_nodes_agree_on_the_best_and_a_forged_one_is_refused() {
+    let scratch = Scratch::new();
+    let data = [bars(&scratch, 1_500)];
+    let (one, other) = (study(&data, "one"), study(&data, "other"));
+    let trials = |study: &Study, periods: [f64; 3]| -> Vec<Trial> {
+        let rows = study.recorded.rows();
+        let of = |period| study.trial(&parameters(period), 0..rows, 0).unwrap();
+        periods.map(of).to_vec()
+    };
+    let set = |trials: &[Trial]| {
+        let mut set = BestSet::new(4);
+        trials.iter().for_each(|trial| {
+            set.add(trial);
+        });
+        set
+    };
+    let (ours, theirs) = (trials(&one, [5.0, 20.0, 60.0]), trials(&other, [20.0, 90.0, 140.0]));
+    assert!(ours.iter().any(|trial| trial.metrics.trades > 0), "{ours:?}");
+    let (mut left, mut right) = (set(&ours), set(&theirs));
+    let before = left.clone();
+    left.join(&right);
+    right.join(&before);
+    assert_eq!(left, right);
+    let best = left.best().unwrap().clone();
+    for node in [&one, &other] {
+        assert!(left.trials().all(|trial| node.is_true(trial)));
+        for forged in [
+            Trial { score: 0.99, ..best.clone() },
+            Trial { parameters: parameters(33.0), ..best.clone() },
+            Trial { digest: "0".repeat(64), ..best.clone() },
+            Trial { rows: (0, best.rows.1 / 2), ..best.clone() },
+            Trial { rows: (0, u64::MAX), ..best.clone() },
+            Trial { terms: [0; 32], ..best.clone() },
+        ] {
+            assert!(!node.is_true(&forged), "{forged:?}");
+        }
+    }
+    let elsewhere = study(&[bars(&Scratch::new(), 900)], "elsewhere");
+    assert!(!elsewhere.is_true(&best), "the data is not its own");
+}
+
+#[test]
+fn real_bars_are_searched_and_the_best_comes_out_again() {
+    let Some(root) = common::market_data() else { return };
+    let files = [root.join("bars/btcperp_m1_2022-01_part1.csv.gz")];
+    let (one, other) = (study(&files, "one"), study(&files, "other"));
+    assert_eq!(one.recorded.hash(), other.recorded.hash());
+    let rows = one.recorded.rows() / 4;
+    let trial = one.trial(&parameters(40.0), 0..rows, 3).unwrap();
+    assert!(trial.metrics.trades > 10, "{trial:?}");
+    assert!(other.is_true(&trial));
+    assert!(!other.is_true(&Trial { score: trial.score + 1e-9, ..trial }));
+}
