@@ -13,7 +13,9 @@ use tickwright::ctl::{CtlTask, text};
 /// What each node says of its tuner.
 fn tuners(node: &Node) -> Vec<Value> {
     let answer = node.ask(&CtlTask::Tuner, None).unwrap_or_default();
-    answer.as_array().cloned().unwrap_or_default()
+    let all = answer.as_array().cloned().unwrap_or_default();
+    // One that is lost is asked in vain.
+    all.into_iter().filter(|each| each["answer"].is_object()).collect()
 }
 
 fn decider(node: &Node) -> Option<Value> {

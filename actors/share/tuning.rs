@@ -2,6 +2,7 @@
 //! node that coordinates.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
@@ -35,6 +36,8 @@ struct Shared {
     network: Network,
     live: LiveValues,
     ledger: LedgerClient,
+    /// Whether something is said to be under trial.
+    is_trying: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -47,16 +50,19 @@ impl Shared {
         serde_json::from_slice(&answer).map_err(|error| error.to_string())
     }
 
-    async fn write(&self, key: &str, value: Option<String>) -> Result<(), String> {
-        let (place, author) = (ConfigPlace::base(key), AUTHOR.to_owned());
-        let call = match value {
-            Some(value) => {
-                let merge = "latest".to_owned();
-                ConfigCall::Set { place, value, priority: 0, merge, author }
-            }
-            None => ConfigCall::Unset { place, author },
-        };
+    async fn write(&self, key: &str, value: String) -> Result<(), String> {
+        let (place, author, merge) =
+            (ConfigPlace::base(key), AUTHOR.to_owned(), "latest".to_owned());
+        let call = ConfigCall::Set { place, value, priority: 0, merge, author };
         self.ask(&call).await.map(drop)
+    }
+
+    /// Says what is being tried, as it was without it.
+    async fn write_trial(&self, unfinished: &[(String, i64)]) -> Result<(), String> {
+        // Text within TOML.
+        self.write(TRIAL, json!(json!(unfinished).to_string()).to_string()).await?;
+        self.is_trying.store(!unfinished.is_empty(), Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -87,15 +93,13 @@ impl Settings for Shared {
         Box::pin(async move {
             // First what it was without it: whoever comes next takes back what it finds there.
             if !unfinished.is_empty() {
-                // Text within TOML.
-                let text = json!(json!(unfinished).to_string()).to_string();
-                shared.write(TRIAL, Some(text)).await?;
+                shared.write_trial(&unfinished).await?;
             }
             for (key, value) in values {
-                shared.write(&key, Some(value.to_string())).await?;
+                shared.write(&key, value.to_string()).await?;
             }
-            if unfinished.is_empty() {
-                shared.write(TRIAL, None).await?;
+            if unfinished.is_empty() && shared.is_trying.load(Ordering::Relaxed) {
+                shared.write_trial(&unfinished).await?;
             }
             Ok(())
         })
@@ -143,7 +147,13 @@ impl Tuning {
                 Some(Measured { rows, latency })
             })
         });
-        let settings = Arc::new(Shared { network: network.clone(), live, ledger });
+        let settings = Arc::new(Shared {
+            network: network.clone(),
+            live,
+            ledger,
+            // Of whoever decided before.
+            is_trying: Arc::new(AtomicBool::new(true)),
+        });
         let child = tuner::child(TunerArguments {
             section: config.tuner.clone(),
             measure,
