@@ -13,11 +13,13 @@ use tickwright_core::records::Question;
 use crate::config_sync::ConfigCall;
 
 mod config;
+mod config_file;
 mod deeds;
 mod show;
 mod switches;
 mod tuner;
 
+pub use config_file::ConfigFileTask;
 pub use show::text;
 
 /// How long reaching a node may take.
@@ -47,6 +49,8 @@ pub enum CtlTask {
     Locks,
     /// Something about the configuration that all nodes share.
     Config(ConfigCall),
+    /// The same as a file, by whom.
+    ConfigFile(ConfigFileTask, String),
     /// Who supervises whom?
     Tree,
     /// Where does each stream stand?
@@ -177,6 +181,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Kill { what, reason } => return switches::kill(what, reason, target),
         CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
         CtlTask::Config(call) => return config::ask(call, target),
+        CtlTask::ConfigFile(task, author) => return config_file::carry_out(task, author, target),
         CtlTask::Switches => return switches::list(target),
         CtlTask::Reconcile { adopt } => return deeds::reconcile(*adopt, target),
         CtlTask::Release { client_id, is_there } => {

@@ -135,7 +135,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Roles => CtlTask::Roles,
         CtlCommand::Shards => CtlTask::Shards,
         CtlCommand::Locks => CtlTask::Locks,
-        CtlCommand::Config(command) => CtlTask::Config(command.call(crate::ctl::user())),
+        CtlCommand::Config(command) => command.task(crate::ctl::user()),
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Tuner => CtlTask::Tuner,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use processes::{Node, alone, cluster, until};
 use serde_json::Value;
 use tickwright::config_sync::{ConfigCall, ConfigPlace};
-use tickwright::ctl::{CtlError, CtlTask};
+use tickwright::ctl::{ConfigFileTask, CtlError, CtlTask};
 
 /// What `node.command` sets.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -274,6 +274,50 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
     for line in ["tickwright_config_keys 1.0", "tickwright_config_writes_count_total 9"] {
         assert!(metrics.lines().any(|told| told == line), "{line} is not in\n{metrics}");
     }
+}
+
+#[test]
+fn what_is_set_is_kept_in_a_file_and_brought_back() {
+    let mut node = Node::new("a");
+    node.start().is_member();
+    until("it answers", || status(&node)["node"] == "a");
+    set(&node, "pipeline.batch_ticks", "64").unwrap();
+    set(&node, "user.model", "momentum").unwrap();
+    set_at(
+        &node,
+        ConfigPlace { node: Some("a".into()), ..ConfigPlace::base("user.model") },
+        "mean",
+    )
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kept.toml");
+    let by = |task| node.ask(&CtlTask::ConfigFile(task, "test".into()), None);
+    by(ConfigFileTask::Backup(file.clone())).unwrap();
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let lines = ["[all]", "\"pipeline.batch_ticks\" = 64", "\"user.model\" = \"momentum\""];
+    let all: Vec<&str> =
+        lines.into_iter().chain(["[\"node a\"]", "\"user.model\" = \"mean\""]).collect();
+    assert_eq!(kept.lines().collect::<Vec<_>>(), all);
+    let again = by(ConfigFileTask::Backup(file.clone())).unwrap_err().to_string();
+    assert!(again.contains("kept.toml"), "nothing is written over: {again}");
+
+    set(&node, "pipeline.batch_ticks", "128").unwrap();
+    set(&node, "user.more", "1").unwrap();
+    let imported = by(ConfigFileTask::Import(file.clone())).unwrap();
+    assert_eq!(imported["changed"], 1, "{imported}");
+    assert_eq!(
+        (get(&node, "pipeline.batch_ticks"), get(&node, "user.more")),
+        (64.into(), 1.into())
+    );
+    let restored = by(ConfigFileTask::Restore(file.clone())).unwrap();
+    assert_eq!(restored["changed"], 1, "{restored}");
+    assert_eq!(by(ConfigFileTask::Export).unwrap()["told"], kept.as_str());
+
+    // One line that is wrong, and nothing is done.
+    std::fs::write(&file, "[all]\n\"user.model\" = \"x\"\n\"pipeline.batch_ticks\" = 0\n").unwrap();
+    let refused = by(ConfigFileTask::Restore(file)).unwrap_err().to_string();
+    assert!(refused.contains("65536"), "{refused}");
+    assert_eq!(by(ConfigFileTask::Export).unwrap()["told"], kept.as_str());
 }
 
 /// What Prometheus would be told.

@@ -1,8 +1,11 @@
 //! What a user types about the configuration that all nodes share: `ctl config`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::config_sync::{ConfigCall, ConfigPlace};
+use crate::ctl::{ConfigFileTask, CtlTask};
 
 /// For whom a key is set.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -102,6 +105,26 @@ pub enum ConfigCommand {
         #[arg(value_name = "WRITE")]
         dot: String,
     },
+    /// Print what is set, as TOML
+    Export,
+    /// Write what is set to a new file
+    Backup {
+        /// Which
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Set what a file of `export` or `backup` says, and leave the rest
+    Import {
+        /// Which
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Set what such a file says, and unset the rest
+    Restore {
+        /// Which
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Who has seen whose writes
     Vectors,
     /// Which writes the node was asked for, by whom, and whether that record is whole
@@ -113,9 +136,14 @@ pub enum ConfigCommand {
 }
 
 impl ConfigCommand {
-    /// The question to a node, from `author`.
-    pub fn call(self, author: String) -> ConfigCall {
-        match self {
+    /// What is to be done, for `author`.
+    pub fn task(self, author: String) -> CtlTask {
+        let file = |task| CtlTask::ConfigFile(task, author.clone());
+        CtlTask::Config(match self {
+            Self::Export => return file(ConfigFileTask::Export),
+            Self::Backup { file: path } => return file(ConfigFileTask::Backup(path)),
+            Self::Import { file: path } => return file(ConfigFileTask::Import(path)),
+            Self::Restore { file: path } => return file(ConfigFileTask::Restore(path)),
             Self::Status => ConfigCall::Status,
             Self::Get { key } => ConfigCall::Get { key },
             Self::Set { place, value, priority, merge } => {
@@ -135,6 +163,6 @@ impl ConfigCommand {
             }
             Self::Vectors => ConfigCall::Vectors,
             Self::Audit { count } => ConfigCall::Audit { count },
-        }
+        })
     }
 }
