@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use tickwright_core::records::Question;
 
-use crate::config_sync::ConfigCall;
+use crate::config_sync::{ConfigCall, ConfigFileTask};
 
 mod config;
 mod config_file;
@@ -19,7 +19,6 @@ mod show;
 mod switches;
 mod tuner;
 
-pub use config_file::ConfigFileTask;
 pub use show::text;
 
 /// How long reaching a node may take.

@@ -25,6 +25,7 @@ use crate::command_line::{
     ExchangeOptions, NodeRun, OptimizeOptions, Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
+use crate::config_sync::ConfigTask;
 use crate::ctl::{self, CtlTarget, CtlTask};
 use crate::exchange::{self, ExchangeSettings};
 use crate::kit::{Clock, DiskFaults};
@@ -135,7 +136,10 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Roles => CtlTask::Roles,
         CtlCommand::Shards => CtlTask::Shards,
         CtlCommand::Locks => CtlTask::Locks,
-        CtlCommand::Config(command) => command.task(crate::ctl::user()),
+        CtlCommand::Config(command) => match command.task(crate::ctl::user()) {
+            ConfigTask::Ask(call) => CtlTask::Config(call),
+            ConfigTask::File(task) => CtlTask::ConfigFile(task, crate::ctl::user()),
+        },
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Tuner => CtlTask::Tuner,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use processes::{Node, alone, cluster, until};
 use serde_json::Value;
-use tickwright::config_sync::{ConfigCall, ConfigPlace};
-use tickwright::ctl::{ConfigFileTask, CtlError, CtlTask};
+use tickwright::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace};
+use tickwright::ctl::{CtlError, CtlTask};
 
 /// What `node.command` sets.
 const HEARTBEAT: Duration = Duration::from_millis(200);

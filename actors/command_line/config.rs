@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::config_sync::{ConfigCall, ConfigPlace};
-use crate::ctl::{ConfigFileTask, CtlTask};
+use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask};
 
 /// For whom a key is set.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -137,9 +136,9 @@ pub enum ConfigCommand {
 
 impl ConfigCommand {
     /// What is to be done, for `author`.
-    pub fn task(self, author: String) -> CtlTask {
-        let file = |task| CtlTask::ConfigFile(task, author.clone());
-        CtlTask::Config(match self {
+    pub fn task(self, author: String) -> ConfigTask {
+        let file = ConfigTask::File;
+        ConfigTask::Ask(match self {
             Self::Export => return file(ConfigFileTask::Export),
             Self::Backup { file: path } => return file(ConfigFileTask::Backup(path)),
             Self::Import { file: path } => return file(ConfigFileTask::Import(path)),

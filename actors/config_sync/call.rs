@@ -1,5 +1,7 @@
 //! What can be asked of the manager, as JSON.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tickwright_core::config::ConfigScope;
 
@@ -132,4 +134,26 @@ pub enum ConfigCall {
         #[serde(default)]
         wait_ms: u64,
     },
+}
+
+/// What to do with what is set, as a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFileTask {
+    /// Say what is set.
+    Export,
+    /// Write it to a file that is not there yet.
+    Backup(PathBuf),
+    /// Set what a file says, and leave the rest.
+    Import(PathBuf),
+    /// Set what a file says, and unset the rest.
+    Restore(PathBuf),
+}
+
+/// What a user wants of the shared configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigTask {
+    /// To ask a node.
+    Ask(ConfigCall),
+    /// To have it in a file, or from one.
+    File(ConfigFileTask),
 }

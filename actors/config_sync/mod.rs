@@ -22,7 +22,7 @@ use tickwright_core::config_sync::Value;
 pub use actor::{
     ConfigSyncActor, ConfigSyncArguments, ConfigSyncMessage, ConfigSyncState, KnownMembers,
 };
-pub use call::{ConfigCall, ConfigPlace};
+pub use call::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask};
 
 /// The role of the manager on `node`.
 pub fn role(node: &str) -> String {

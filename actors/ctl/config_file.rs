@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tickwright_core::config::live_value;
@@ -24,23 +24,10 @@ use tickwright_core::config_sync::MergeRule;
 
 use super::config::ask;
 use super::{CtlError, CtlTarget};
-use crate::config_sync::{ConfigCall, ConfigPlace};
+use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-
-/// What to do with such a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigFileTask {
-    /// Say what is set.
-    Export,
-    /// Write it to a file that is not there yet.
-    Backup(PathBuf),
-    /// Set what a file says, and leave the rest.
-    Import(PathBuf),
-    /// Set what a file says, and unset the rest.
-    Restore(PathBuf),
-}
 
 /// One key that is set.
 #[derive(Clone, Debug, PartialEq)]
