@@ -77,7 +77,7 @@ pub struct SwitchboardArguments {
     /// Tells risk that it was told of all.
     pub told: Outlet<()>,
     /// Whether exec waits however long it takes to find out what is stopped. Where all brokers are paper it
-    /// goes by what is known here after [`FRESH_TRIES`] attempts.
+    /// goes by what is known here after a few attempts.
     pub is_strict: bool,
 }
 
