@@ -140,19 +140,8 @@ fn add_orders(report: &mut RunReport, node: &NodeReport) {
     };
     for (name, broker) in ["primary", "backup"].into_iter().zip(&node.brokers) {
         let counters = &broker.counters;
-        let refused = [
-            ("not_connected", counters.refused_not_connected),
-            ("unavailable", counters.refused_unavailable),
-            ("order", counters.refused_order),
-        ];
-        let refused = refused.into_iter().filter(|(_, count)| *count > 0);
-        report.brokers.push(BrokerReport {
-            name: name.to_owned(),
-            placed: counters.accepted,
-            refused: refused.map(|(name, count)| (name.to_owned(), count)).collect(),
-            fills: counters.fills,
-            failovers: if name == "primary" { node.router.failovers } else { 0 },
-        });
+        let failovers = if name == "primary" { node.router.failovers } else { 0 };
+        report.brokers.push(BrokerReport::of(name, counters, failovers));
         report.duplicate_orders += counters.accepted_twice;
     }
     report.duplicate_orders += node.router.accepted_twice;

@@ -372,7 +372,7 @@ fn a_deleted_file_is_noticed_and_what_can_be_is_rebuilt() {
     let path = directory.path().join("records.sqlite");
     let url = format!("sqlite:{}", path.display());
     let scratch = Scratch::new();
-    let slow = ["--speed", "1000x"];
+    let slow = ["--speed", "100x"];
     let arguments = recording(&url, &directory.path().join("url"), &slow);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut process = scratch.start(scratch.command(&arguments));

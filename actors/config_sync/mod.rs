@@ -29,7 +29,7 @@ pub fn role(node: &str) -> String {
     format!("config/{node}")
 }
 
-/// A value as JSON. A secret is not shown.
+/// A value as JSON.
 fn json_of(value: &Value) -> Json {
     match value {
         Value::Bool(value) => json!(value),
@@ -37,6 +37,5 @@ fn json_of(value: &Value) -> Json {
         Value::Float(value) => json!(value),
         Value::Text(value) => json!(value),
         Value::List(values) => values.iter().map(json_of).collect(),
-        Value::Secret(_) => json!("(secret)"),
     }
 }

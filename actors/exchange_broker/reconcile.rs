@@ -1,5 +1,6 @@
 //! What an operator has looked at and done: reconciling the account, releasing an order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::RpcReplyPort;
@@ -93,11 +94,15 @@ impl ExchangeBrokerState {
 
     /// Has exec take over what others' orders have traded of a symbol. Returns whether that is anything.
     fn adopt(&mut self, symbol: &Symbol) -> bool {
-        let Some((index, _)) = self.by_symbol.get(symbol) else { return false };
-        let index = *index;
+        let Some((index, instrument)) = self.by_symbol.get(symbol) else { return false };
+        let (index, instrument) = (*index, Arc::clone(instrument));
         let Some((quantity, price)) = self.core.adopt(symbol) else { return false };
         self.adoptions += 1;
-        tracing::warn!(?symbol, ?quantity, ?price, "a position takes over what others have traded");
+        tracing::warn!(
+            "the position in {symbol} takes over {} at {}, which others have traded",
+            instrument.format_quantity(quantity),
+            instrument.format_price(price)
+        );
         let fill = self.adopted_fill(index, quantity, price);
         let (due, broker) = (Timestamp::default(), self.arguments.broker);
         let (order, kind) = (fill.order, BrokerEventKind::Filled(fill));

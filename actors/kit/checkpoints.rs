@@ -178,6 +178,12 @@ impl Checkpoints {
         self.rows >= self.spacing && !self.is_in_flight() && !self.is_closed()
     }
 
+    /// Whether no more rows are to be handled yet: another checkpoint is due before what was recorded up to the last
+    /// one is durable. It bounds what waits to be recorded.
+    pub fn is_behind(&self) -> bool {
+        self.barrier.is_some() && self.rows >= self.spacing && self.is_in_flight()
+    }
+
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
@@ -364,6 +370,25 @@ mod tests {
         assert_eq!(newest(5), Some(5));
         assert_eq!(newest(299), Some(10));
         assert_eq!(newest(u64::MAX), Some(300));
+    }
+
+    /// Or what waits to be recorded would grow without bound.
+    #[test]
+    fn rows_wait_while_another_is_due_and_the_last_is_not_recorded() {
+        let store = Store::in_memory();
+        let (sent, mut barriers) = Outlet::to_channel();
+        let mut checkpoints = checkpoints(&store).after(Some(sent));
+        let key = Key::of(10, 0, 10);
+        assert!(checkpoints.is_due(10) && !checkpoints.is_behind());
+        checkpoints.put(key, &10u64);
+        assert!(!checkpoints.is_due(9) && !checkpoints.is_behind(), "there is room for a spacing");
+        assert!(!checkpoints.is_due(1) && checkpoints.is_behind());
+        assert!(store.keys("checkpoint/stage").unwrap().is_empty(), "it is not durable before");
+        let Barrier(put) = barriers.try_recv().unwrap();
+        put();
+        checkpoints.on_stored((key, Ok(()))).unwrap();
+        assert!(!checkpoints.is_behind() && checkpoints.is_due(0));
+        assert_eq!(store.keys("checkpoint/stage").unwrap().len(), 1);
     }
 
     #[test]

@@ -479,7 +479,7 @@ impl<I: Rows, O: Rows> Stage<I, O> {
 
     /// The rows that are next, cut where something changes; none while they are held.
     fn next_run(&mut self) -> Option<Run<I>> {
-        if !self.has_room() {
+        if !self.has_room() || self.checkpoints.is_behind() {
             return None;
         }
         let run = self.waiting.take().or_else(|| self.input.next_run())?;

@@ -157,19 +157,8 @@ impl Backtest {
         report.failovers = self.router().counters().failovers;
         report.duplicate_orders = brokers().map(|counters| counters.accepted_twice).sum();
         for (name, counters) in ["primary", "backup"].into_iter().zip(brokers()) {
-            let refused = [
-                ("not_connected", counters.refused_not_connected),
-                ("unavailable", counters.refused_unavailable),
-                ("order", counters.refused_order),
-            ];
-            let refused = refused.into_iter().filter(|(_, count)| *count > 0);
-            report.brokers.push(BrokerReport {
-                name: name.to_owned(),
-                placed: counters.accepted,
-                refused: refused.map(|(name, count)| (name.to_owned(), count)).collect(),
-                fills: counters.fills,
-                failovers: if name == "primary" { report.failovers } else { 0 },
-            });
+            let failovers = if name == "primary" { report.failovers } else { 0 };
+            report.brokers.push(BrokerReport::of(name, counters, failovers));
         }
         report.set_positions(self.positions(), |index| self.mark(index), accounts);
         report

@@ -15,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::{Histogram, HistogramBucket, Money, Side, Span};
+use crate::pipeline::venue::BrokerCounters;
 
 use super::performance::{Performance, SymbolPerformance};
 
@@ -304,6 +305,25 @@ pub struct BrokerReport {
     pub fills: u64,
     /// Times the router turned away from it.
     pub failovers: u64,
+}
+
+impl BrokerReport {
+    /// What the broker `name` has counted.
+    pub fn of(name: &str, counters: &BrokerCounters, failovers: u64) -> Self {
+        let refused = [
+            ("not_connected", counters.refused_not_connected),
+            ("unavailable", counters.refused_unavailable),
+            ("order", counters.refused_order),
+        ];
+        let refused = refused.into_iter().filter(|(_, count)| *count > 0);
+        Self {
+            name: name.to_owned(),
+            placed: counters.accepted,
+            refused: refused.map(|(name, count)| (name.to_owned(), count)).collect(),
+            fills: counters.fills,
+            failovers,
+        }
+    }
 }
 
 /// Equity of one currency over time.

@@ -121,11 +121,9 @@ impl Entry {
                 for (_, _, value) in values() {
                     match value {
                         Value::List(values) => all.extend(values.iter().cloned()),
-                        Value::Bool(_)
-                        | Value::Integer(_)
-                        | Value::Float(_)
-                        | Value::Text(_)
-                        | Value::Secret(_) => all.push(value.clone()),
+                        Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {
+                            all.push(value.clone())
+                        }
                     }
                 }
                 all.sort_by(Value::order);

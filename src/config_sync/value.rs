@@ -18,8 +18,6 @@ pub enum Value {
     Text(String),
     /// Several, none of them a list.
     List(Vec<Value>),
-    /// Encrypted bytes: nobody reads them without the key.
-    Secret(Vec<u8>),
 }
 
 impl Value {
@@ -31,7 +29,6 @@ impl Value {
             Self::Float(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
-            Self::Secret(_) => "a secret",
         }
     }
 
@@ -42,7 +39,6 @@ impl Value {
             Self::Integer(_) | Self::Float(_) => 8,
             Self::Text(text) => text.len(),
             Self::List(values) => values.iter().map(|value| 8 + value.bytes()).sum(),
-            Self::Secret(bytes) => bytes.len(),
         }
     }
 
@@ -53,7 +49,7 @@ impl Value {
             Self::List(values) => {
                 values.iter().all(|value| !matches!(value, Self::List(_)) && value.is_sound())
             }
-            Self::Bool(_) | Self::Integer(_) | Self::Text(_) | Self::Secret(_) => true,
+            Self::Bool(_) | Self::Integer(_) | Self::Text(_) => true,
         }
     }
 
@@ -63,7 +59,7 @@ impl Value {
         match self {
             Self::Integer(number) => Some(*number as f64),
             Self::Float(number) => Some(*number),
-            Self::Bool(_) | Self::Text(_) | Self::List(_) | Self::Secret(_) => None,
+            Self::Bool(_) | Self::Text(_) | Self::List(_) => None,
         }
     }
 
@@ -73,7 +69,6 @@ impl Value {
             (Self::Bool(one), Self::Bool(two)) => one.cmp(two),
             (Self::Integer(one), Self::Integer(two)) => one.cmp(two),
             (Self::Text(one), Self::Text(two)) => one.cmp(two),
-            (Self::Secret(one), Self::Secret(two)) => one.cmp(two),
             (Self::List(one), Self::List(two)) => {
                 let pairs = one.iter().zip(two).map(|(one, two)| one.order(two));
                 let first = pairs.into_iter().find(|order| order.is_ne());
@@ -94,12 +89,11 @@ impl Value {
             Self::Float(_) => 2,
             Self::Text(_) => 3,
             Self::List(_) => 4,
-            Self::Secret(_) => 5,
         }
     }
 }
 
-/// For people. A secret is not shown.
+/// For people.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,7 +109,6 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Secret(_) => f.write_str("(secret)"),
         }
     }
 }

@@ -23,7 +23,6 @@
 
 pub mod best;
 pub mod exploration;
-pub mod hub;
 pub mod importance;
 pub mod overfitting;
 pub mod random;
@@ -37,7 +36,6 @@ pub mod walk_forward;
 
 pub use best::BestSet;
 pub use exploration::{Exploration, Lease, Limits, StopReason};
-pub use hub::{Hub, HubEffect};
 pub use random::Random;
 pub use score::{Metrics, Weights};
 pub use search::{Search, SearchKind};
