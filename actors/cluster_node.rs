@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
 use crate::kit::{Clock, Outlet, Store, StoreError};
 use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerStartError};
+use crate::optimise::{OptimiseEnd, OptimiseService};
 use crate::share::{ShareError, ShareEvent};
 
 mod config;
@@ -189,10 +190,15 @@ async fn live(
     waiting.tick().await;
     let mut pipeline: Option<Pipeline> = None;
     let mut share_events: Option<UnboundedReceiver<ShareEvent>> = None;
+    let mut search: Option<OptimiseService> = None;
+    let mut search_ends: Option<UnboundedReceiver<OptimiseEnd>> = None;
     loop {
         let event = tokio::select! {
             () = stop.as_mut() => {
                 tell(format!("{} leaves", own.id));
+                if let Some(search) = search {
+                    search.stop().await;
+                }
                 if let Some(pipeline) = pipeline {
                     if let Some(ledger) = &ledger {
                         let (client, patience) = (ledger.client(), config.cluster.leave_timeout);
@@ -214,6 +220,10 @@ async fn live(
                 }
                 services.leave().await;
                 return Ok(End::Stopped);
+            }
+            Some(end) = pipeline::next(&mut search_ends) => {
+                tell(search_told(&own.id, &end));
+                continue;
             }
             Some(event) = pipeline::next(&mut share_events) => {
                 tell(pipeline::told(&own.id, &event));
@@ -303,6 +313,29 @@ async fn live(
             }
             (ledger, locks) = (Some(begun), Some(locking));
             shared = Some(sharing);
+            let show = services.tree_shower("optimise");
+            let network = services.network().clone();
+            if let Some((begun, ends)) = OptimiseService::start(config, &task.kinds, network, show)
+            {
+                (search, search_ends) = (Some(begun), Some(ends));
+            }
+        }
+    }
+}
+
+/// What the user is told of a search.
+fn search_told(own: &NodeId, end: &OptimiseEnd) -> String {
+    match end {
+        OptimiseEnd::Line(line) => format!("{own}: {line}"),
+        OptimiseEnd::Failed(reason) => format!("{own} does not search: {reason}"),
+        OptimiseEnd::Over { reason, best: None } => {
+            format!("{own} has ended its search, {reason}, and found nothing")
+        }
+        OptimiseEnd::Over { reason, best: Some((score, parameters)) } => {
+            let parameters: Vec<String> =
+                parameters.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let parameters = parameters.join(", ");
+            format!("{own} has ended its search, {reason}: score {score:.4} of {parameters}")
         }
     }
 }

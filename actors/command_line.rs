@@ -35,7 +35,7 @@ pub use compare::CompareOptions;
 pub use config::{ConfigCommand, PlaceOptions};
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
-pub use optimise::{BacktestOptions, OptimizeOptions};
+pub use optimise::{BacktestOptions, OptimizeOptions, SearchTask};
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -43,8 +43,6 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_BROKEN: u8 = 1;
 /// Usage, configuration or data.
 pub const EXIT_USAGE: u8 = 2;
-/// Not available yet.
-pub const EXIT_NOT_YET: u8 = 3;
 /// Stopped by Ctrl-C before the end of the data; the same command goes on from there.
 pub const EXIT_STOPPED: u8 = 130;
 
@@ -181,7 +179,7 @@ pub enum Task {
     /// Run the cores over recorded data.
     Backtest(BacktestOptions),
     /// Search for better parameters.
-    Optimize(OptimizeOptions),
+    Optimize(Box<SearchTask>),
     /// Say whether a data file is sound.
     CheckData(PathBuf),
     /// Say that this configuration file is sound: it has been read.
@@ -270,11 +268,6 @@ impl Refusal {
     fn usage(problems: Vec<String>) -> Self {
         Self { problems, exit_code: EXIT_USAGE }
     }
-
-    fn not_yet(what: &str) -> Self {
-        let problem = format!("{what} is not available yet; it comes with the cluster release");
-        Self { problems: vec![problem], exit_code: EXIT_NOT_YET }
-    }
 }
 
 impl CommandLine {
@@ -283,7 +276,7 @@ impl CommandLine {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, at once; else what is not available yet.
+    /// Everything that is wrong, at once.
     pub fn prepare(self, kinds: Kinds) -> Result<Prepared, Refusal> {
         let Self { global, command } = self;
         match command {
@@ -420,9 +413,6 @@ fn prepare_optimize(
     options: OptimizeOptions,
     kinds: Kinds,
 ) -> Result<Prepared, Refusal> {
-    if options.nodes > 1 {
-        return Err(Refusal::not_yet("`tickwright optimize --nodes`"));
-    }
     let short_for = [
         ("optimise.strategy", options.strategy.clone()),
         ("optimise.max_explorations", options.trials.clone()),
@@ -431,7 +421,10 @@ fn prepare_optimize(
         ("optimise.workers", options.workers.clone()),
         ("pipeline.strict", options.strict.then(|| "true".to_owned())),
     ];
-    prepare_other(global, &short_for, Task::Optimize(options), kinds)
+    // What is wrong with them is said with the rest.
+    let overrides = overrides(global, &short_for, &mut Vec::new());
+    let task = SearchTask { options, config_file: global.config.clone(), overrides };
+    prepare_other(global, &short_for, Task::Optimize(Box::new(task)), kinds)
 }
 
 /// A task that needs nothing but a sound configuration.

@@ -22,7 +22,7 @@ use tickwright_core::config::{Chaos, Config, ConfigInput, ConfigProblems, Kinds}
 
 use crate::kit::process::{ProcessUsage, usage_of};
 use crate::local_cluster::{
-    LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
+    LocalClusterArguments, LocalClusterError, LocalClusterEvent, Purpose, run_nodes,
 };
 use crate::telemetry::Sample;
 
@@ -183,7 +183,7 @@ async fn measure(
         config_file: Some(config_file),
         overrides,
         data: Vec::new(),
-        is_live: false,
+        purpose: Purpose::Run,
         faults: Chaos::default(),
         look: LOOK,
     };

@@ -15,6 +15,7 @@ use crate::config_sync::{ConfigCall, ConfigFileTask};
 mod config;
 mod config_file;
 mod deeds;
+mod optimise;
 mod show;
 mod switches;
 mod tuner;
@@ -56,6 +57,8 @@ pub enum CtlTask {
     Streams,
     /// Which settings are being tried, and what was kept, and why?
     Tuner,
+    /// How far is the search for parameters?
+    Optimise,
     /// Empty a node, and give it nothing new.
     Drain {
         /// Which.
@@ -190,6 +193,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),
+        CtlTask::Optimise => ("GET", "/optimise".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),

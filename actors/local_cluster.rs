@@ -11,6 +11,7 @@
 
 mod faults;
 mod process;
+mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,6 +33,8 @@ use crate::share::ShareProgress;
 use crate::telemetry::Sample;
 use faults::{Fault, node_of};
 use process::NodeProcess;
+
+pub use search::{SearchNodesEvent, search_nodes};
 
 /// Between two looks at the nodes, unless somebody wants to disturb them less.
 pub const LOOK: Duration = Duration::from_millis(50);
@@ -64,12 +67,23 @@ pub struct LocalClusterArguments {
     pub overrides: Vec<(String, String)>,
     /// The files; none are the simulated market, or the venue.
     pub data: Vec<PathBuf>,
-    /// Whether the venue of `[live]` is listened to until the run is stopped.
-    pub is_live: bool,
+    /// What the nodes are there for.
+    pub purpose: Purpose,
     /// Faults to inject.
     pub faults: Faults,
     /// Between two looks at the nodes.
     pub look: Duration,
+}
+
+/// What nodes are there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run the pipeline over files, or over the simulated market if there are none.
+    Run,
+    /// To run it on what the venue of `[live]` says, until that is stopped.
+    Live,
+    /// To search for parameters over files.
+    Search,
 }
 
 /// Why there is no report.
@@ -189,7 +203,7 @@ pub async fn run_nodes(
     mut show: impl FnMut(LocalClusterEvent),
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, LocalClusterError> {
-    let is_live = arguments.is_live;
+    let is_live = arguments.purpose == Purpose::Live;
     let mut cluster = LocalCluster::new(arguments)?;
     let (is_over, over) = watch::channel(false);
     tokio::pin!(stop);
@@ -231,7 +245,10 @@ struct LocalCluster {
 
 impl LocalCluster {
     fn new(arguments: LocalClusterArguments) -> Result<Self, LocalClusterError> {
-        let layout = layout(arguments.nodes);
+        let layout = match arguments.purpose {
+            Purpose::Run | Purpose::Live => layout(arguments.nodes),
+            Purpose::Search => search::layout(arguments.nodes),
+        };
         let names: Vec<String> = layout.iter().map(|(name, _)| name.clone()).collect();
         let voters = voters_of(layout.len(), arguments.config.cluster.voters);
         let mut faults: Vec<(u8, Fault)> = Vec::new();
@@ -481,19 +498,25 @@ fn processes(
     let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(std::path::absolute).collect();
     let paths = paths.map_err(what("the data files cannot be found"))?;
     let list = |items: &[String]| Value::from(items.to_vec()).to_string();
-    let input = match (paths.is_empty(), arguments.is_live) {
+    let input = match (paths.is_empty(), arguments.purpose) {
+        (_, Purpose::Search) => "none",
         (false, _) => "files",
-        (true, true) => "live",
-        (true, false) => "simulator",
+        (true, Purpose::Live) => "live",
+        (true, Purpose::Run) => "simulator",
     };
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let common = [
+    let mut common = vec![
         ("cluster.seeds".to_owned(), list(&seeds)),
         ("pipeline.input".to_owned(), input.to_owned()),
-        ("pipeline.data".to_owned(), list(&paths)),
-        ("pipeline.shards".to_owned(), shards.to_string()),
         ("allocation.nodes_min".to_owned(), layout.len().to_string()),
     ];
+    match arguments.purpose {
+        Purpose::Search => common.extend(search::settings(config, layout.len(), list(&paths))),
+        Purpose::Run | Purpose::Live => common.extend([
+            ("pipeline.data".to_owned(), list(&paths)),
+            ("pipeline.shards".to_owned(), shards.to_string()),
+        ]),
+    }
     let mut processes = Vec::new();
     for (place, (name, duties)) in layout.iter().enumerate() {
         let directory = PathBuf::from(&config.node.data_dir).join(name);

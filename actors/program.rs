@@ -3,6 +3,8 @@
 //! A crate with strategies or factors of its own gets all of it by one line in its `main`:
 //! `tickwright::program::main_with(kinds)`. `examples/own_strategy.rs` shows one.
 
+mod search;
+
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
     DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
-    ExchangeOptions, NodeRun, OptimizeOptions, Prepared, RunTask, Task, key_list,
+    ExchangeOptions, NodeRun, Prepared, RunTask, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::config_sync::ConfigTask;
@@ -30,15 +32,11 @@ use crate::ctl::{self, CtlTarget, CtlTask};
 use crate::exchange::{self, ExchangeSettings};
 use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
-    LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, run_nodes,
+    LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, Purpose, run_nodes,
 };
-use crate::optimise::{OptimiseArguments, OptimiseError, OptimiseEvent, optimise};
 use crate::outcome;
 use crate::records::tool::{self, DatabaseDone, DatabaseTask};
-use crate::report::{
-    FileText, Progress, ProgressSample, SearchLine, Style, search_summary, summary, write_html,
-    write_json, write_search_html, write_search_json,
-};
+use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
@@ -61,7 +59,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let code = match task {
         Task::Run(task) => run_pipeline(config, kinds, task, json),
-        Task::Optimize(options) => search_parameters(config, kinds, &options, json),
+        Task::Optimize(task) => search::search_parameters(config, kinds, *task, json),
         Task::Backtest(options) => run_backtest(&config, &kinds, &options, json),
         Task::CheckData(file) => check_data(&config, &file, json),
         Task::CheckedConfig(file) => {
@@ -143,6 +141,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Tuner => CtlTask::Tuner,
+        CtlCommand::Optimise => CtlTask::Optimise,
         CtlCommand::Drain { name, undo, no_wait } => {
             CtlTask::Drain { node: name, undo, waits: !no_wait }
         }
@@ -340,52 +339,6 @@ fn run_backtest(config: &Config, kinds: &Kinds, options: &BacktestOptions, json:
     }
 }
 
-fn search_parameters(config: Config, kinds: Kinds, options: &OptimizeOptions, json: bool) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
-    };
-    let arguments = OptimiseArguments { config, kinds, data: options.data.clone() };
-    let mut line = SearchLine::default();
-    let show = |event| match event {
-        OptimiseEvent::Line(said) => eprintln!("{said}"),
-        OptimiseEvent::Progress(progress) => {
-            let best = progress.best.map(|(score, _)| score);
-            line.update(progress.finished, progress.trials_max, best);
-        }
-    };
-    let report = match runtime.block_on(optimise(arguments, show, stop(None))) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("{error}");
-            let is_stopped = matches!(error, OptimiseError::Stopped { .. });
-            return if is_stopped { EXIT_STOPPED } else { EXIT_USAGE };
-        }
-    };
-    let mut files: Vec<(&str, &Path)> = Vec::new();
-    let written = [
-        ("report", &options.report, write_search_json as fn(&_, &Path) -> _),
-        ("page", &options.html, write_search_html),
-    ];
-    for (name, path, write) in written {
-        let Some(path) = path else { continue };
-        if let Err(error) = write(&report, path) {
-            eprintln!("{error}");
-            return EXIT_USAGE;
-        }
-        files.push((name, path));
-    }
-    if json {
-        print!("{}", report.to_json());
-    } else {
-        print!("{}", search_summary(&report, &files, Style::of_stdout()));
-    }
-    EXIT_OK
-}
-
 /// Compares one node with several, and says how long that will take before it begins.
 fn compare_nodes(config: Config, kinds: Kinds, task: CompareTask, json: bool) -> u8 {
     let CompareTask { plan, config_text, overrides, report } = task;
@@ -501,7 +454,7 @@ async fn run_on_nodes(
     mut shown: Option<Progress>,
 ) -> Result<RunReport, u8> {
     let RunTask { data, live, listen_for, chaos, nodes, config_file, overrides, .. } = task;
-    let is_live = live.is_some();
+    let purpose = if live.is_some() { Purpose::Live } else { Purpose::Run };
     let (faults, look) = (chaos, LOOK);
     let arguments = LocalClusterArguments {
         nodes,
@@ -509,7 +462,7 @@ async fn run_on_nodes(
         config_file,
         overrides,
         data,
-        is_live,
+        purpose,
         faults,
         look,
     };

@@ -39,7 +39,16 @@ const JOINERS: &[&str] =
 /// The services of a cluster, and who may hold a handle on them; tools name the questions they ask.
 const SERVICES: (&[&str], &[&str]) = (
     &["cluster", "config_sync", "ledger", "locks"],
-    &["allocator", "command_line", "config_sync", "ctl", "exchange_broker", "locks", "switchboard"],
+    &[
+        "allocator",
+        "command_line",
+        "config_sync",
+        "ctl",
+        "exchange_broker",
+        "locks",
+        "optimise",
+        "switchboard",
+    ],
 );
 
 #[test]

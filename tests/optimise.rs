@@ -168,8 +168,9 @@ fn what_cannot_be_searched_is_refused_with_what_to_do() {
     assert!(refused(&["--search", "best"]).contains("optimise.search"));
     let space = "optimise.space=[\"speed = real 0..1\"]";
     assert!(refused(&["--set", space]).contains("`speed` is no parameter of it"));
-    let ended = run(&["--nodes", "3"]);
-    assert_eq!(ended.code(), 3, "{ended:?}");
+    let nowhere = scratch.path("nowhere.csv");
+    let arguments = ["optimize", "--data", nowhere.to_str().unwrap(), "--nodes", "2"];
+    assert!(scratch.run(&arguments).refused().contains("nowhere.csv"));
 }
 
 /// What a node has that read `paths`.

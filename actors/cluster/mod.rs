@@ -28,6 +28,7 @@ mod membership;
 mod memory;
 mod metrics;
 mod network;
+mod peers;
 mod stream;
 mod tls;
 mod transport;
@@ -58,6 +59,7 @@ pub use memory::{Memory, MemoryError};
 pub use network::{
     DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route, Way,
 };
+pub use peers::PeerQueues;
 pub use tls::{Identity, Tls, TlsError, node_name};
 pub use transport::{Edge, KIND as STREAM_KIND, Transport, WireBlock};
 
@@ -401,6 +403,12 @@ impl ClusterServices {
     /// Shows the supervision trees of another part of this node beside those of the services.
     pub fn show_trees(&self, name: &'static str, statistics: SupervisionStatistics) {
         self.sections.add_tree(name, statistics);
+    }
+
+    /// The same of a tree that there will be.
+    pub fn tree_shower(&self, name: &'static str) -> impl FnOnce(SupervisionStatistics) + use<> {
+        let sections = self.sections.clone();
+        move |statistics| sections.add_tree(name, statistics)
     }
 
     /// How loaded every node is.

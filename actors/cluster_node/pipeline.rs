@@ -216,10 +216,8 @@ async fn start_allocator(
     Ok((supervisor, owners))
 }
 
-/// The next thing that happens to the share; waits for ever, if there is none.
-pub(super) async fn next(
-    events: &mut Option<mpsc::UnboundedReceiver<ShareEvent>>,
-) -> Option<ShareEvent> {
+/// The next thing that happens to a service of the node; waits for ever, if there is none.
+pub(super) async fn next<T>(events: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
     match events {
         Some(events) => events.recv().await,
         None => std::future::pending().await,

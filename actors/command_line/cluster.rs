@@ -60,6 +60,8 @@ pub enum CtlCommand {
     Streams,
     /// Which settings are tried, and what was kept and why, on every node or --on one
     Tuner,
+    /// How far the search for parameters is, and the best found anywhere, on every node or --on one
+    Optimise,
     /// Hand what a node has over to others, one after the other, and give it nothing new
     Drain {
         /// Which

@@ -43,7 +43,7 @@ pub struct OptimizeOptions {
     /// Threads that evaluate [short for --set optimise.workers=N]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub workers: Option<String>,
-    /// Processes that search together (more than one is not available yet)
+    /// Processes that search together, on loopback
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub nodes: u16,
     /// Write the report as JSON
@@ -55,4 +55,15 @@ pub struct OptimizeOptions {
     /// Stop at the first bad row [short for --set pipeline.strict=true]
     #[arg(long)]
     pub strict: bool,
+}
+
+/// What `optimize` is to do.
+#[derive(Clone, Debug)]
+pub struct SearchTask {
+    /// What the user typed.
+    pub options: OptimizeOptions,
+    /// The configuration file, if one was named.
+    pub config_file: Option<PathBuf>,
+    /// What was laid over it, as given.
+    pub overrides: Vec<(String, String)>,
 }

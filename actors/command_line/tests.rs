@@ -101,13 +101,6 @@ fn every_problem_of_every_option_is_told_at_once() {
 }
 
 #[test]
-fn what_does_not_exist_yet_says_so() {
-    let (exit_code, problems) = refused(&["optimize", "--data", "ticks.csv", "--nodes", "3"]);
-    assert_eq!(exit_code, EXIT_NOT_YET);
-    assert!(problems.contains("is not available yet"), "{problems}");
-}
-
-#[test]
 fn a_venue_is_listened_to_by_several_nodes_but_has_no_shares_to_strike_at() {
     let live = ["run", "--live", "ws://127.0.0.1:1", "--streams", "btcusdt@trade", "--nodes", "3"];
     let Task::Run(task) = prepare(&live).unwrap().task else { panic!("no run") };

@@ -1,6 +1,6 @@
 //! The actor.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,10 @@ use tickwright_core::config_sync::{
     Message as SyncMessage, Moment, StoredRecord, Write, first_broken,
 };
 use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{ConfigCall, json_of, role, wire};
-use crate::cluster::{Message, Network, Receipt, Reply, Request};
+use crate::cluster::{Network, PeerQueues, Receipt, Reply, Request};
 use crate::kit::wire as records;
 use crate::kit::{Clock, LiveValues, Store, StoreError, monotonic_nanos};
 
@@ -31,12 +30,6 @@ const OWN: &str = "own";
 
 /// The kind of what managers tell each other.
 const SYNC: &str = "sync";
-
-/// Messages that wait to be sent to one node.
-const QUEUE_MAX: usize = 64;
-
-/// How long a message may wait for credit.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Changes that are kept for whoever watches.
 const CHANGES_MAX: usize = 1_024;
@@ -122,8 +115,8 @@ pub struct ConfigSyncState {
     myself: ActorRef<ConfigSyncMessage>,
     /// Who belongs to the cluster, and who of them is reached.
     members: (BTreeSet<NodeId>, BTreeSet<NodeId>),
-    /// Of nodes that are reached; each queue holds [`QUEUE_MAX`].
-    peers: BTreeMap<NodeId, mpsc::Sender<Vec<u8>>>,
+    /// To nodes that are reached.
+    pub(super) peers: PeerQueues,
     /// Answers that are given once their batch is stored. At most [`AWAITED_MAX`].
     awaited: VecDeque<(u64, Reply, Json)>,
     /// With the number of each. At most [`CHANGES_MAX`].
@@ -131,8 +124,6 @@ pub struct ConfigSyncState {
     next_change: u64,
     watchers: Vec<Watcher>,
     wakes_at: Option<Timestamp>,
-    /// Messages that found no room in the queue of their node.
-    pub(super) unsent: u64,
     /// The last write that was asked for here.
     audited: Option<AuditRecord>,
 }
@@ -154,18 +145,18 @@ impl Actor for ConfigSyncActor {
         let (node, life) = (arguments.node.clone(), arguments.life);
         let at = moment(&arguments.clock);
         let (sync, effects) = ConfigSync::begin(config, &node, life, stored, at)?;
+        let peers = PeerQueues::new(arguments.network.clone(), role, SYNC);
         let mut state = ConfigSyncState {
             arguments,
             sync,
             myself: myself.clone(),
             members: (BTreeSet::new(), BTreeSet::new()),
-            peers: BTreeMap::new(),
+            peers,
             awaited: VecDeque::new(),
             changes: VecDeque::new(),
             next_change: 1,
             watchers: Vec::new(),
             wakes_at: None,
-            unsent: 0,
             audited,
         };
         for spec in live_keys() {
@@ -344,7 +335,7 @@ impl ConfigSyncState {
         }
         self.members.clone_from(&members);
         let (known, up) = members;
-        self.peers.retain(|node, _| up.contains(node));
+        self.peers.retain(|node| up.contains(node));
         let effects = self.sync.on_members(known, up, self.now());
         self.carry_out(effects);
     }
@@ -353,7 +344,9 @@ impl ConfigSyncState {
         let mut is_changed = false;
         for effect in effects {
             match effect {
-                ConfigSyncEffect::Send { to, message } => self.send(to, &message),
+                ConfigSyncEffect::Send { to, message } => {
+                    self.peers.send(to, wire::encode(&message))
+                }
                 ConfigSyncEffect::Changed { key } => {
                     is_changed = true;
                     self.on_changed(&key);
@@ -397,33 +390,6 @@ impl ConfigSyncState {
         };
         store.put(OWN, b"mark".to_vec(), number.to_be_bytes().to_vec(), Box::new(done));
         store.hurry();
-    }
-
-    fn send(&mut self, to: NodeId, message: &SyncMessage) {
-        let network = &self.arguments.network;
-        let queue = self.peers.entry(to.clone()).or_insert_with(|| {
-            let (sender, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE_MAX);
-            let network = network.clone();
-            tokio::spawn(async move {
-                let role = role(&to.0);
-                while let Some(body) = queue.recv().await {
-                    let message = Message {
-                        role: &role,
-                        kind: SYNC,
-                        epoch: 0,
-                        body: &body,
-                        is_urgent: false,
-                    };
-                    if let Err(error) = network.tell(Some(&to), message, PATIENCE).await {
-                        tracing::debug!(node = %to, %error, "it has not heard of the configuration");
-                    }
-                }
-            });
-            sender
-        });
-        if queue.try_send(wire::encode(message)).is_err() {
-            self.unsent += 1;
-        }
     }
 
     fn on_changed(&mut self, key: &str) {

@@ -303,7 +303,7 @@ impl ConfigSyncState {
                 "beats": counts.beats, "mismatches": counts.mismatches,
                 "repairs": counts.repairs, "forgotten": counts.forgotten,
                 "set_aside": counts.set_aside, "refused": counts.refused,
-                "dropped": counts.dropped, "unsent": self.unsent,
+                "dropped": counts.dropped, "unsent": self.peers.unsent(),
             },
             "live": arguments.live.standing(),
         })

@@ -38,6 +38,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         }
         CtlTask::Tree => tree(answer),
         CtlTask::Tuner => super::tuner::text(answer),
+        CtlTask::Optimise => super::optimise::text(answer),
         CtlTask::Streams => {
             let columns = [
                 "from",

@@ -1,42 +1,25 @@
 //! What a search has found, so that it survives the process.
 //!
-//! | Tree     | Key                              | Value                        |
-//! |----------|----------------------------------|------------------------------|
-//! | `trials` | hash of the search, trial number | a finished trial             |
-//! | `best`   | hash of strategy, data and terms | the best of all searches     |
-//! | `run`    | `search`                         | the version that began it    |
+//! | Tree     | Key                                 | Value                        |
+//! |----------|-------------------------------------|------------------------------|
+//! | `runs`   | hash of the search, author, place   | a finished trial             |
+//! | `best`   | hash of strategy, data and terms    | the best of all searches     |
+//! | `run`    | `search`                            | the version that began it    |
 //!
 //! A *search* is its strategy, data, terms, space, kind and seed: another one over the same data begins
-//! with no trials, but with the best.
+//! with no trials, but with the best. An *author* is a life of a node: what other nodes ran is kept as well.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use tickwright_core::optimise::{BestSet, Trial};
+use tickwright_core::optimise::BestSet;
+use tickwright_core::optimise::hub::{Author, Entry};
 
 use crate::kit::{Done, Opened, Store, StoreError, StoreOptions, wire};
 
-const TRIALS: &str = "trials";
+const RUNS: &str = "runs";
 const BEST: &str = "best";
 const RUN: &str = "run";
 const BEGUN: &[u8] = b"search";
-
-/// A trial on the disk.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    /// None: it was given up, and counts as the worst.
-    trial: Option<Trial>,
-    parameters: Vec<(String, f64)>,
-}
-
-/// A finished trial as it was found.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Finished {
-    pub number: u64,
-    pub parameters: Vec<(String, f64)>,
-    /// None: it was given up.
-    pub trial: Option<Trial>,
-}
 
 /// The records of one search.
 #[derive(Clone, Debug)]
@@ -67,29 +50,43 @@ impl SearchJournal {
         Self { store: Store::in_memory(), search, family }
     }
 
-    fn key(&self, number: u64) -> Vec<u8> {
-        [&self.search[..], &number.to_be_bytes()].concat()
+    fn key(&self, author: &Author, place: u64) -> Vec<u8> {
+        let Author { node, life } = author;
+        // No name of a node holds a zero.
+        let (search, node) = (&self.search[..], node.as_bytes());
+        [search, node, &[0], &life.to_be_bytes(), &place.to_be_bytes()].concat()
     }
 
-    /// Writes a trial down; `done` once it is on the disk.
-    pub(super) fn put(&self, finished: &Finished, done: Done) {
-        let record =
-            Record { trial: finished.trial.clone(), parameters: finished.parameters.clone() };
-        self.store.put(TRIALS, self.key(finished.number), wire::encode(&record), done);
+    /// Writes down what was tried here; `done` once it is on the disk.
+    pub(super) fn put(&self, entry: &Entry, done: Done) {
+        let key = self.key(&entry.author, entry.place);
+        self.store.put(RUNS, key, wire::encode(entry), done);
     }
 
-    /// Every trial of this search, in the order of the numbers.
-    pub(super) fn trials(&self) -> Result<Vec<Finished>, StoreError> {
+    /// Writes down what was tried elsewhere, some time soon: whoever ran it has it.
+    pub(super) fn keep(&self, entries: &[Entry]) {
+        for entry in entries {
+            let done = |result: Result<(), StoreError>| {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "a trial of another node is not written down");
+                }
+            };
+            self.put(entry, Box::new(done));
+        }
+    }
+
+    /// Everything of this search, each author's in its order.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, StoreError> {
         let mut found = Vec::new();
-        let mut from = self.key(0);
-        while let Some((key, value)) = self.store.next(TRIALS, &from)? {
-            let Some(number) = key.strip_prefix(&self.search[..]) else { break };
-            let wrong = |message: &str| self.store.record_error(TRIALS, &key, message);
-            let number = number.try_into().map_err(|_| wrong("its key is not one of ours"))?;
-            let number = u64::from_be_bytes(number);
-            let record: Record = wire::decode(&value).map_err(|error| wrong(&error.to_string()))?;
-            let Record { trial, parameters } = record;
-            found.push(Finished { number, parameters, trial });
+        let mut from = self.search.to_vec();
+        while let Some((key, value)) = self.store.next(RUNS, &from)? {
+            if !key.starts_with(&self.search) {
+                break;
+            }
+            let entry = wire::decode(&value);
+            found.push(
+                entry.map_err(|error| self.store.record_error(RUNS, &key, &error.to_string()))?,
+            );
             from = [&key[..], &[0]].concat();
         }
         Ok(found)
@@ -122,10 +119,14 @@ impl SearchJournal {
 
 #[cfg(test)]
 mod tests {
+    use tickwright_core::optimise::hub::Finished;
+
     use super::*;
 
-    fn finished(number: u64) -> Finished {
-        Finished { number, parameters: vec![("a".into(), number as f64)], trial: None }
+    fn entry(node: &str, place: u64) -> Entry {
+        let author = Author { node: node.into(), life: 1 };
+        let (number, parameters) = (place * 2, vec![("a".into(), place as f64)]);
+        Entry { author, place, finished: Finished { number, parameters, trial: None } }
     }
 
     #[test]
@@ -134,22 +135,27 @@ mod tests {
         let ours = SearchJournal::open(directory.path(), [1; 32], [9; 32]).unwrap().0;
         let other = SearchJournal { search: [2; 32], ..ours.clone() };
         let (sender, stored) = crossbeam::channel::bounded(300);
-        for number in (0..257).rev() {
+        let expected: Vec<Entry> = (0..257).map(|place| entry("b", place)).collect();
+        for entry in expected.iter().rev() {
             let sender = sender.clone();
-            ours.put(&finished(number), Box::new(move |result| drop(sender.send(result))));
+            ours.put(entry, Box::new(move |result| drop(sender.send(result))));
         }
-        other.put(&finished(5), Box::new(|_| ()));
+        ours.keep(&[entry("a", 0)]);
+        other.put(&entry("a", 5), Box::new(|_| ()));
         for _ in 0..257 {
             stored.recv_timeout(std::time::Duration::from_secs(20)).unwrap().unwrap();
         }
-        let expected: Vec<Finished> = (0..257).map(finished).collect();
-        assert_eq!(ours.trials().unwrap(), expected);
+        let expected: Vec<Entry> = [vec![entry("a", 0)], expected].concat();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while ours.entries().unwrap() != expected {
+            assert!(std::time::Instant::now() < deadline, "{:?}", ours.entries());
+            std::thread::yield_now();
+        }
         assert_eq!(ours.best().unwrap(), None);
         ours.put_best(&BestSet::new(3)).unwrap();
         assert_eq!(other.best().unwrap(), Some(BestSet::new(3)));
         // Another process finds it as it was; the first one has let go of it.
         drop((ours, other));
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         let (again, opened) = loop {
             match SearchJournal::open(directory.path(), [1; 32], [9; 32]) {
                 Err(StoreError::InUse(_)) if std::time::Instant::now() < deadline => {
@@ -158,6 +164,6 @@ mod tests {
                 opened => break opened.unwrap(),
             }
         };
-        assert_eq!((opened, again.trials().unwrap()), (Opened::Sound, expected));
+        assert_eq!((opened, again.entries().unwrap()), (Opened::Sound, expected));
     }
 }

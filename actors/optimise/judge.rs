@@ -4,6 +4,7 @@
 //! may be judged on all rows after it, and the best of them be chosen anew before each stretch of those on
 //! what had been seen until then, without anything being known beforehand.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,13 +15,16 @@ use tickwright_core::optimise::report::{
     FoldReport, Importance, Judged, OptimiseReport, Outcome, Overfitting, TrialScore,
 };
 use tickwright_core::optimise::walk_forward::folds;
-use tickwright_core::optimise::{Space, Study, Trial};
+use tickwright_core::optimise::{BestSet, Space, Study, Trial};
 
 use super::OptimiseError;
-use super::optimizer::SearchOutcome;
+use super::hub::SearchOutcome;
+use super::journal::SearchJournal;
 use crate::backtest::BacktestRunError;
+use crate::kit::StoreError;
 
-/// Everything that a report follows from.
+/// Everything that a report follows from, but for what was found.
+#[derive(Debug)]
 pub(super) struct Judging {
     pub config: Config,
     pub name: String,
@@ -29,18 +33,28 @@ pub(super) struct Judging {
     pub in_sample: u64,
     pub workers: usize,
     pub adopted: Option<Trial>,
-    pub outcome: SearchOutcome,
-    pub seconds: f64,
+    pub journal: SearchJournal,
+    /// Hash of the search, and of all searches of the same strategy, data and terms.
+    pub hashes: ([u8; 32], [u8; 32]),
 }
 
 impl Judging {
     /// The report. It takes as long as some trials more.
-    pub(super) fn report(&self) -> Result<OptimiseReport, OptimiseError> {
-        self.judge().map_err(|error| OptimiseError::Data(BacktestRunError::Backtest(error)))
+    pub(super) fn report(&self, outcome: &SearchOutcome) -> Result<OptimiseReport, OptimiseError> {
+        self.judge(outcome).map_err(|error| OptimiseError::Data(BacktestRunError::Backtest(error)))
     }
 
-    fn judge(&self) -> Result<OptimiseReport, BacktestError> {
-        let SearchOutcome { stopped, trials, resumed, failed, best } = &self.outcome;
+    /// Writes the best down for later searches.
+    pub(super) fn keep(&self, best: &BestSet) -> Result<(), StoreError> {
+        self.journal.put_best(best)
+    }
+
+    fn judge(&self, outcome: &SearchOutcome) -> Result<OptimiseReport, BacktestError> {
+        let SearchOutcome { stopped, trials, resumed, failed, best, flagged, seconds } = outcome;
+        let mut by_node: BTreeMap<String, u64> = BTreeMap::new();
+        for trial in trials {
+            *by_node.entry(trial.node.clone()).or_default() += 1;
+        }
         let rows = self.study.recorded.rows();
         // The set may hold trials of other rows, if so many were asked for in an earlier search.
         let is_ours = |trial: &&Trial| trial.rows == (0, self.in_sample);
@@ -71,8 +85,10 @@ impl Judging {
             trials_failed: *failed,
             stopped: stopped.name().to_owned(),
             workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
-            seconds: self.seconds,
-            trials_per_second: if self.seconds > 0.0 { now as f64 / self.seconds } else { 0.0 },
+            nodes: by_node,
+            flagged: flagged.clone(),
+            seconds: *seconds,
+            trials_per_second: if *seconds > 0.0 { now as f64 / seconds } else { 0.0 },
             adopted: self.adopted.as_ref().map(|trial| self.judged(trial)).transpose()?,
             overfitting: Overfitting::of(judged.first(), Some(&configured), trials),
             walk_forward: self.walk_forward(candidates)?,
@@ -150,11 +166,9 @@ impl Judging {
     fn equity(
         &self,
         best: Option<&&Trial>,
-    ) -> Result<
-        std::collections::BTreeMap<String, tickwright_core::backtest::report::EquityReport>,
-        BacktestError,
-    > {
-        let Some(best) = best else { return Ok(std::collections::BTreeMap::new()) };
+    ) -> Result<BTreeMap<String, tickwright_core::backtest::report::EquityReport>, BacktestError>
+    {
+        let Some(best) = best else { return Ok(BTreeMap::new()) };
         let mut study = (*self.study).clone();
         study.config.positions = self.config.positions();
         let run = study.run(&best.parameters, 0..study.recorded.rows())?;

@@ -34,6 +34,15 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
         let (resumed, failed) = (count(report.trials_resumed), count(report.trials_failed));
         line(format!("  {resumed} of them from earlier runs, {failed} failed"));
     }
+    if report.nodes.len() > 1 {
+        let of = |(node, count): (&String, &u64)| format!("{node} {}", self::count(*count));
+        let by: Vec<String> = report.nodes.iter().map(of).collect();
+        line(format!("  run by {}", by.join(", ")));
+    }
+    for (node, times) in &report.flagged {
+        let refused = format!("{node} said {times} times what did not come out again: refused");
+        line(format!("  {}", style.bad(&refused)));
+    }
     line(format!(
         "  chosen on the first {} of {} clean rows, judged on the others",
         count(report.rows_in_sample),

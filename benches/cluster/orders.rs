@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickwright::local_cluster::{LocalClusterArguments, run_nodes};
+use tickwright::local_cluster::{LocalClusterArguments, Purpose, run_nodes};
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::compare::{Plan, PlanOptions};
 use tickwright_core::config::{Chaos, Config, Kinds};
@@ -76,7 +76,7 @@ async fn run(plan: &Plan, nodes: u16) -> RunReport {
         config_file: None,
         overrides,
         data: Vec::new(),
-        is_live: false,
+        purpose: Purpose::Run,
         faults: Chaos::default(),
         look: LOOK,
     };

@@ -3,6 +3,7 @@
 use super::Config;
 use super::settings::{Settings, Value};
 use crate::domain::Span;
+use crate::optimise::hub::Propagation;
 use crate::optimise::{Constraint, Dimension, Domain, Limits, SearchKind, Space, Weights};
 
 /// `[optimise]`.
@@ -12,6 +13,10 @@ pub struct OptimiseConfig {
     pub strategy: Option<String>,
     /// How.
     pub search: SearchKind,
+    /// What a node of a cluster searches over, beside its share of the pipeline; nothing, if empty.
+    pub data: Vec<String>,
+    /// How trials get from node to node.
+    pub propagation: Propagation,
     /// What is searched, as `NAME = DOMAIN` and `NAME < NAME`; empty is what is usual for the kind.
     pub space: Vec<String>,
     /// When it is enough, but for the time.
@@ -41,6 +46,12 @@ pub(super) fn section(s: &Settings) -> OptimiseConfig {
     OptimiseConfig {
         strategy: text("strategy"),
         search: SearchKind::parse(s.text(&["optimise", "search"])).unwrap_or_default(),
+        data: s.list(&["optimise", "data"]).to_vec(),
+        propagation: match s.text(&["optimise", "propagation"]) {
+            "push" => Propagation::Push,
+            "pull" => Propagation::Pull,
+            _ => Propagation::Hybrid,
+        },
         space: s.list(&["optimise", "space"]).to_vec(),
         limits: Limits {
             trials_max: number("max_explorations"),

@@ -477,6 +477,8 @@ pub const KEYS: &[KeySpec] = &[
     //
     text("optimise.strategy", NAME).optional().operational(),
     choice("optimise.search", &["tpe", "grid", "random", "genetic"]).operational(),
+    list("optimise.data", PATH).operational(),
+    choice("optimise.propagation", &["push", "pull", "hybrid"]).operational(),
     list("optimise.space", SPACE_LINE).operational(),
     count("optimise.max_explorations", "trials", 1, 1_000_000).operational(),
     count("optimise.patience", "trials", 0, 1_000_000).operational(),

@@ -23,6 +23,7 @@
 
 pub mod best;
 pub mod exploration;
+pub mod hub;
 pub mod importance;
 pub mod overfitting;
 pub mod random;
@@ -35,7 +36,8 @@ pub mod trial;
 pub mod walk_forward;
 
 pub use best::BestSet;
-pub use exploration::{Exploration, Lease, Limits, StopReason};
+pub use exploration::{Exploration, Lease, Limits, SLOTS, StopReason};
+pub use hub::{Hub, HubConfig, HubEffect, HubMessage};
 pub use random::Random;
 pub use score::{Metrics, Weights};
 pub use search::{Search, SearchKind};

@@ -1,5 +1,7 @@
 //! What a search found, in numbers: the contract behind `tickwright optimize --report FILE`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::overfitting::{CONFIDENCE, Chosen, variance};
@@ -34,8 +36,12 @@ pub struct OptimiseReport {
     pub trials_failed: u64,
     /// Why it ended.
     pub stopped: String,
-    /// Threads that evaluated.
+    /// Threads that evaluated, on each node.
     pub workers: u32,
+    /// Of the trials that count and came to something, how many each node ran.
+    pub nodes: BTreeMap<String, u64>,
+    /// How often each node said what did not come out again; nothing that it ran counts.
+    pub flagged: BTreeMap<String, u64>,
     /// Wall time of this run's trials.
     pub seconds: f64,
     /// Trials of this run for each second of it.
@@ -57,7 +63,7 @@ pub struct OptimiseReport {
     /// Every trial, in the order of their numbers.
     pub scores: Vec<TrialScore>,
     /// Equity of the best over all rows, by currency.
-    pub equity: std::collections::BTreeMap<String, EquityReport>,
+    pub equity: BTreeMap<String, EquityReport>,
     /// The first out-of-sample time, unix nanoseconds.
     pub out_of_sample_from_ns: Option<u64>,
 }

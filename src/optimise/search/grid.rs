@@ -4,34 +4,37 @@ use crate::optimise::space::Domain;
 use crate::optimise::{Point, Space};
 
 /// Levels of each dimension, gone through like the digits of a number, the last one fastest.
-#[derive(Clone, Debug)]
-pub(super) struct Grid {
+struct Grid {
     levels: Vec<u64>,
     next: u64,
 }
 
+/// The combinations of as many levels in each dimension as make about `trials` of them; no more than
+/// `trials`.
+pub(super) fn spaced(space: &Space, trials: u64) -> Vec<Point> {
+    let product = |most: u64| {
+        let levels = levels(space, most);
+        levels.iter().fold(1_u64, |product, &count| product.saturating_mul(count))
+    };
+    // Once every value there is has a level of its own, more levels change nothing.
+    let grows = |most: &u64| product(*most) <= trials && product(*most) > product(*most - 1);
+    let most = (3..=trials.max(3)).take_while(grows).last().unwrap_or(2);
+    let mut grid = Grid { levels: levels(space, most), next: 0 };
+    let points = std::iter::from_fn(|| grid.next(space));
+    points.take(usize::try_from(trials).unwrap_or(usize::MAX)).collect()
+}
+
+/// All points there are, if those can be counted and are no more than `max`.
+pub(super) fn all(space: &Space, max: u64) -> Option<Vec<Point>> {
+    let counts = space.dimensions().iter().map(|dimension| dimension.domain.count());
+    let levels: Vec<u64> = counts.collect::<Option<_>>()?;
+    let product = levels.iter().fold(1_u64, |product, &count| product.saturating_mul(count));
+    let mut grid = (product <= max).then_some(Grid { levels, next: 0 })?;
+    Some(std::iter::from_fn(|| grid.next(space)).collect())
+}
+
 impl Grid {
-    /// As many levels in each dimension as make about `trials` combinations.
-    pub(super) fn new(space: &Space, trials: u64) -> Self {
-        let product = |most: u64| {
-            let levels = levels(space, most);
-            levels.iter().fold(1_u64, |product, &count| product.saturating_mul(count))
-        };
-        // Once every value there is has a level of its own, more levels change nothing.
-        let grows = |most: &u64| product(*most) <= trials && product(*most) > product(*most - 1);
-        let most = (3..=trials.max(3)).take_while(grows).last().unwrap_or(2);
-        Self { levels: levels(space, most), next: 0 }
-    }
-
-    /// All points there are, if those can be counted and are no more than `max`.
-    pub(super) fn of_all(space: &Space, max: u64) -> Option<Self> {
-        let counts = space.dimensions().iter().map(|dimension| dimension.domain.count());
-        let levels: Vec<u64> = counts.collect::<Option<_>>()?;
-        let product = levels.iter().fold(1_u64, |product, &count| product.saturating_mul(count));
-        (product <= max).then_some(Self { levels, next: 0 })
-    }
-
-    pub(super) fn next(&mut self, space: &Space) -> Option<Point> {
+    fn next(&mut self, space: &Space) -> Option<Point> {
         loop {
             let mut rest = self.next;
             self.next += 1;

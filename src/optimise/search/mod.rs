@@ -8,9 +8,9 @@
 //! | `genetic` | children of good points; see `genetic.rs`                                            |
 //!
 //! Several points may be out at once: whoever asks need not wait for what was asked before. No point
-//! is given out twice. What is drawn for the n-th point is drawn from a stream of its own, so a search
-//! that is begun anew, and told what was found before, goes on as one that never ended would with the
-//! same knowledge.
+//! is given out twice. Whoever asks names the number of the trial, and what is drawn for it is drawn from
+//! a stream of its own: a search that is begun anew, and told what was found before, goes on as one that
+//! never ended would with the same knowledge, and nodes that take other numbers draw other points.
 
 mod genetic;
 mod grid;
@@ -25,7 +25,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Point, Random, Space};
-use grid::Grid;
 
 /// How often a point that was given out before is proposed anew.
 const PROPOSALS_MAX: u32 = 64;
@@ -76,21 +75,23 @@ pub struct Search {
     space: Space,
     kind: SearchKind,
     seed: u64,
-    /// Points given out, or told of, so far.
-    asked: u64,
     /// The bits of their values.
     seen: BTreeSet<Vec<u64>>,
     /// Points and scores; higher is better.
     told: Vec<(Point, f64)>,
-    grid: Grid,
+    /// What a grid is made of; nothing for other kinds.
+    grid: Vec<Point>,
 }
 
 impl Search {
     /// A search of `space` that has seen nothing. A grid spaces its values so that there are about
     /// `trials` combinations.
     pub fn new(space: Space, kind: SearchKind, seed: u64, trials: u64) -> Self {
-        let grid = Grid::new(&space, trials);
-        Self { space, kind, seed, asked: 0, seen: BTreeSet::new(), told: Vec::new(), grid }
+        let grid = match kind {
+            SearchKind::Grid => grid::spaced(&space, trials),
+            SearchKind::Random | SearchKind::Tpe | SearchKind::Genetic => Vec::new(),
+        };
+        Self { space, kind, seed, seen: BTreeSet::new(), told: Vec::new(), grid }
     }
 
     /// The space.
@@ -98,27 +99,25 @@ impl Search {
         &self.space
     }
 
-    /// The next point to try; none when there is none left that was not given out.
-    pub fn ask(&mut self) -> Option<Point> {
-        let mut random = Random::new(self.seed, self.asked);
-        let point = match self.kind {
-            SearchKind::Grid => self.next_of_grid(),
-            SearchKind::Random | SearchKind::Tpe | SearchKind::Genetic => {
-                self.unseen(&mut random).or_else(|| self.any_left())
-            }
-        }?;
-        self.asked += 1;
-        self.seen.insert(bits(&point));
-        Some(point)
+    /// How many numbers stand for a point, if that is known beforehand.
+    pub fn numbers(&self) -> Option<u64> {
+        (self.kind == SearchKind::Grid).then_some(self.grid.len() as u64)
     }
 
-    fn next_of_grid(&mut self) -> Option<Point> {
-        loop {
-            let point = self.grid.next(&self.space)?;
-            if !self.seen.contains(&bits(&point)) {
-                return Some(point);
+    /// The point to try under `number`; none when there is none left that was not given out. A grid's is
+    /// the same however often it is asked for.
+    pub fn ask(&mut self, number: u64) -> Option<Point> {
+        let mut random = Random::new(self.seed, number);
+        let point = match self.kind {
+            SearchKind::Grid => {
+                usize::try_from(number).ok().and_then(|at| self.grid.get(at).cloned())
             }
-        }
+            SearchKind::Random | SearchKind::Tpe | SearchKind::Genetic => {
+                self.unseen(&mut random).or_else(|| self.any_left(&mut random))
+            }
+        }?;
+        self.seen.insert(bits(&point));
+        Some(point)
     }
 
     fn unseen(&self, random: &mut Random) -> Option<Point> {
@@ -141,20 +140,30 @@ impl Search {
         None
     }
 
-    /// Goes through a small space for a point that was not given out.
-    fn any_left(&self) -> Option<Point> {
-        let mut all = Grid::of_all(&self.space, ENUMERATED_MAX)?;
-        std::iter::from_fn(|| all.next(&self.space)).find(|point| !self.seen.contains(&bits(point)))
+    /// Goes through a small space for the points that were not given out, and draws one.
+    fn any_left(&self, random: &mut Random) -> Option<Point> {
+        let all = grid::all(&self.space, ENUMERATED_MAX)?;
+        let is_left = |point: &&Point| !self.seen.contains(&bits(point));
+        let left: Vec<&Point> = all.iter().filter(is_left).collect();
+        (!left.is_empty()).then(|| left[random.below(left.len())].clone())
     }
 
     /// Takes in how good `point` was. Higher is better; what is no number is the worst there is.
     pub fn tell(&mut self, point: &[f64], score: f64) {
         let score = if score.is_finite() { score } else { f64::MIN };
-        if self.seen.insert(bits(point)) {
-            // Somebody else asked for it, or an earlier life of this search.
-            self.asked += 1;
-        }
+        self.seen.insert(bits(point));
         self.told.push((point.to_vec(), score));
+    }
+
+    /// What was told of `point` is not so: it is as one that was never tried.
+    pub fn forget(&mut self, point: &[f64]) {
+        self.seen.remove(&bits(point));
+        self.told.retain(|(told, _)| told != point);
+    }
+
+    /// The best score that it was told.
+    pub fn best(&self) -> Option<f64> {
+        self.told.iter().map(|(_, score)| *score).max_by(f64::total_cmp)
     }
 
     /// Whether `point` was given out or told of.

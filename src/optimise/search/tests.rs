@@ -18,8 +18,8 @@ fn best(
 ) -> f64 {
     let mut search = Search::new(space.clone(), kind, seed, trials);
     let mut best = f64::MIN;
-    for _ in 0..trials {
-        let Some(point) = search.ask() else { break };
+    for number in 0..trials {
+        let Some(point) = search.ask(number) else { break };
         let score = surface(&point);
         search.tell(&point, score);
         best = best.max(score);
@@ -112,7 +112,8 @@ fn tpe_and_genetic_beat_random_on_known_surfaces() {
 fn a_grid_tries_every_combination_once_and_then_ends() {
     let space = space(&[("a", "int 1..3"), ("b", "one of 5, 7"), ("c", "real 0..1")], &[]);
     let mut search = Search::new(space, SearchKind::Grid, 1, 20);
-    let points: Vec<Point> = std::iter::from_fn(|| search.ask()).collect();
+    assert_eq!(search.numbers(), Some(18));
+    let points: Vec<Point> = (0..100).map_while(|number| search.ask(number)).collect();
     assert_eq!(points.len(), 18, "{points:?}");
     let distinct: BTreeSet<Vec<u64>> = points.iter().map(|point| bits(point)).collect();
     assert_eq!(distinct.len(), 18);
@@ -125,7 +126,7 @@ fn a_small_space_is_searched_to_its_end_and_no_further() {
         let space = space(&[("fast", "int 1..6"), ("slow", "int 1..6")], &["fast < slow"]);
         let mut search = Search::new(space, kind, 3, 1_000);
         let mut count = 0;
-        while let Some(point) = search.ask() {
+        while let Some(point) = search.ask(count) {
             search.tell(&point, point[0] - point[1]);
             count += 1;
         }
@@ -139,16 +140,16 @@ fn a_search_begun_anew_goes_on_with_what_it_is_told() {
         let (_, space, surface) = surfaces().swap_remove(3);
         let mut first = Search::new(space.clone(), kind, 9, 100);
         let mut told = vec![];
-        for _ in 0..40 {
-            let point = first.ask().unwrap();
+        for number in 0..40 {
+            let point = first.ask(number).unwrap();
             let score = surface(&point);
             first.tell(&point, score);
             told.push((point, score));
         }
         let mut second = Search::new(space, kind, 9, 100);
         told.iter().for_each(|(point, score)| second.tell(point, *score));
-        for _ in 0..10 {
-            assert_eq!(first.ask(), second.ask(), "{kind}");
+        for number in 40..50 {
+            assert_eq!(first.ask(number), second.ask(number), "{kind}");
         }
     }
 }
@@ -176,8 +177,8 @@ proptest! {
         let mut searches = [0, 1].map(|_| Search::new(space.clone(), kind, seed, 200));
         let mut out: Vec<Point> = vec![];
         let mut seen = BTreeSet::new();
-        for score in scores {
-            let [point, same] = searches.each_mut().map(Search::ask);
+        for (number, score) in (0..).zip(scores) {
+            let [point, same] = searches.each_mut().map(|search| search.ask(number));
             prop_assert!(point.is_some() || kind == SearchKind::Grid);
             let (Some(point), Some(same)) = (point, same) else { break };
             prop_assert_eq!(&point, &same);

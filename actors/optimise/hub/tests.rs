@@ -1,4 +1,4 @@
-//! The optimizer beside explorers that do as they are told.
+//! The hub beside explorers that do as they are told.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Actor for Probe {
 
 struct Desk {
     directory: Directory,
-    optimizer: ActorRef<OptimizerMessage>,
+    hub: ActorRef<HubActorMessage>,
     outcomes: UnboundedReceiver<SearchOutcome>,
     explorer: ActorRef<ExplorerMessage>,
     leases: UnboundedReceiver<Lease>,
@@ -52,22 +52,28 @@ async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
     let space = Space::new(vec![domain("fast"), domain("slow")], vec![constraint]).unwrap();
     let directory = Directory::default();
     let (ended, outcomes) = Outlet::to_channel();
-    let arguments = OptimizerArguments {
+    let arguments = HubArguments {
+        node: "here".into(),
         space,
         kind: SearchKind::Random,
         seed: 3,
         limits: Limits { trials_max, patience: 0, gain_min: 0.0 },
         top_max: 2,
+        propagation: Propagation::Hybrid,
+        hashes: ([5; 32], [6; 32]),
+        like: trial(0, &[("fast".into(), 0.0), ("slow".into(), 0.0)]),
         journal: journal.clone(),
         adopted: None,
         directory: directory.clone(),
         progress: Outlet::to_channel().0,
         ended,
+        clock: Clock::system(),
+        peers: None,
     };
-    let (optimizer, _) = Actor::spawn(None, OptimizerActor, arguments).await.unwrap();
+    let (hub, _) = Actor::spawn(None, HubActor, arguments).await.unwrap();
     let (outlet, leases) = Outlet::to_channel();
     let (explorer, _) = Actor::spawn(None, Probe, outlet).await.unwrap();
-    Desk { directory, optimizer, outcomes, explorer, leases }
+    Desk { directory, hub, outcomes, explorer, leases }
 }
 
 impl Desk {
@@ -81,27 +87,32 @@ impl Desk {
     }
 
     fn evaluated(&self, lease: &Lease) {
-        let fast = lease.parameters[0].1;
-        let metrics = Metrics { profit_rate: fast / 100.0, trades: 50, ..Metrics::default() };
-        let trial = Trial {
-            strategy: "ema_crossing".into(),
-            parameters: lease.parameters.clone(),
-            seed: 3,
-            data: [1; 32],
-            terms: [2; 32],
-            rows: (0, 10),
-            metrics,
-            score: fast / 100.0,
-            digest: String::new(),
-            number: lease.number,
-            node: "here".into(),
-        };
+        let trial = trial(lease.number, &lease.parameters);
         let heard = Heard::Evaluated(0, lease.number, Ok(Box::new(trial)));
         heard_by(&self.directory).send(heard).unwrap();
     }
 
     async fn outcome(&mut self) -> SearchOutcome {
         tokio::time::timeout(PATIENCE, self.outcomes.recv()).await.expect("in time").unwrap()
+    }
+}
+
+/// What these parameters come to.
+fn trial(number: u64, parameters: &[(String, f64)]) -> Trial {
+    let fast = parameters[0].1;
+    let metrics = Metrics { profit_rate: fast / 100.0, trades: 50, ..Metrics::default() };
+    Trial {
+        strategy: "ema_crossing".into(),
+        parameters: parameters.to_vec(),
+        seed: 3,
+        data: [1; 32],
+        terms: [2; 32],
+        rows: (0, 10),
+        metrics,
+        score: fast / 100.0,
+        digest: String::new(),
+        number,
+        node: "here".into(),
     }
 }
 
@@ -153,7 +164,7 @@ async fn a_successor_knows_what_its_predecessor_knew_and_counts_nothing_twice() 
     }
     // The third lease says that both are on the disk, and is lost.
     let lost = before.lease().await;
-    before.optimizer.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+    before.hub.stop_and_wait(None, Some(PATIENCE)).await.unwrap();
     let mut after = desk(&journal, 4).await;
     after.begin();
     for _ in 0..2 {

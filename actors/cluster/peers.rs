@@ -1,0 +1,65 @@
+//! A bounded queue for each node that an actor tells things: whoever is slow costs room and no time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tickwright_core::domain::NodeId;
+use tokio::sync::mpsc;
+
+use super::{Message, Network};
+
+/// Messages that wait to be sent to one node.
+const QUEUE_MAX: usize = 64;
+
+/// How long a message may wait for credit.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Queues to one role of every node: at most once, and what finds no room is dropped and counted.
+#[derive(Debug)]
+pub struct PeerQueues {
+    network: Network,
+    role: fn(&str) -> String,
+    kind: &'static str,
+    queues: BTreeMap<NodeId, mpsc::Sender<Vec<u8>>>,
+    unsent: u64,
+}
+
+impl PeerQueues {
+    /// No queues yet; `role` is who is told on a node of this name, `kind` what the messages are.
+    pub const fn new(network: Network, role: fn(&str) -> String, kind: &'static str) -> Self {
+        Self { network, role, kind, queues: BTreeMap::new(), unsent: 0 }
+    }
+
+    /// Forgets what waits for nodes that are not among those to keep.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(&NodeId) -> bool) {
+        self.queues.retain(|node, _| is_kept(node));
+    }
+
+    /// Tells a node some time soon, unless its queue is full.
+    pub fn send(&mut self, to: NodeId, body: Vec<u8>) {
+        let Self { network, role, kind, .. } = self;
+        let (name, kind) = (role(&to.0), *kind);
+        let queue = self.queues.entry(to.clone()).or_insert_with(|| {
+            let (sender, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE_MAX);
+            let network = network.clone();
+            tokio::spawn(async move {
+                while let Some(body) = queue.recv().await {
+                    let (role, body) = (name.as_str(), body.as_slice());
+                    let message = Message { role, kind, epoch: 0, body, is_urgent: false };
+                    if let Err(error) = network.tell(Some(&to), message, PATIENCE).await {
+                        tracing::debug!(node = %to, role, %error, "it has not heard this");
+                    }
+                }
+            });
+            sender
+        });
+        if queue.try_send(body).is_err() {
+            self.unsent += 1;
+        }
+    }
+
+    /// Messages that found no room.
+    pub const fn unsent(&self) -> u64 {
+        self.unsent
+    }
+}
