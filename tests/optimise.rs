@@ -3,12 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::Scratch;
+use common::{Scratch, bars};
 use tickwright::backtest::record;
 use tickwright_core::config::{Config, Kinds};
 use tickwright_core::optimise::report::OptimiseReport;
@@ -17,22 +16,6 @@ use tickwright_core::optimise::{BestSet, Study, Trial};
 mod common;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Minutes of a price that swings about a level that wanders, so that there is something to find.
-fn bars(scratch: &Scratch, minutes: u64) -> PathBuf {
-    let mut text = "ts_ns,symbol,open,high,low,close,volume\n".to_owned();
-    let (mut level, mut before, mut state) = (1_000.0_f64, 1_000.0_f64, 5);
-    for minute in 1..=minutes {
-        let noise = (common::draw(&mut state) % 1_000) as f64 / 1_000.0 - 0.5;
-        level += noise * 0.6;
-        let close = level + 8.0 * (minute as f64 / 19.0).sin();
-        let (high, low) = (before.max(close) + 0.1, before.min(close) - 0.1);
-        let end = 1_640_991_600_000_000_000 + minute * 60_000_000_000;
-        writeln!(text, "{end},ABC-USD.TEST,{before:.2},{high:.2},{low:.2},{close:.2},900").unwrap();
-        before = close;
-    }
-    scratch.file("bars.csv", text)
-}
 
 /// `optimize` over `data`, with its journal and its report in `scratch`.
 fn arguments<'a>(data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {

@@ -33,7 +33,9 @@ pub(super) fn text(answer: &Value) -> String {
         };
         let beside = told["beside"].as_array().map_or(0, Vec::len);
         let (finished, all) = (&told["finished"], &told["trials_max"]);
-        text.push_str(&format!("{name} {state}: {finished} of {all} trials, beside {beside} others\n"));
+        text.push_str(&format!(
+            "{name} {state}: {finished} of {all} trials, beside {beside} others\n"
+        ));
         for (liar, count) in told["flagged"].as_object().into_iter().flatten() {
             text.push_str(&format!("  {liar} said what does not come out again, {count} times\n"));
         }
@@ -71,7 +73,9 @@ mod tests {
             { "node": "c", "error": "it is reading its data" },
         ]);
         let text = text(&answer);
-        for words in ["a searching: 7 of 9 trials, beside 1 others", "liar said", "0.5123", "fast 5.0"] {
+        for words in
+            ["a searching: 7 of 9 trials, beside 1 others", "liar said", "0.5123", "fast 5.0"]
+        {
             assert!(text.contains(words), "{words}\n{text}");
         }
         assert!(text.contains("c: it is reading its data"));

@@ -181,6 +181,22 @@ pub fn draw(state: &mut u64) -> u64 {
 pub const HEADER: &str =
     "ts_ns,symbol,kind,price,volume,bid1,ask1,bid_vol1,ask_vol1,recv_ns,cum_volume,flags\n";
 
+/// Minutes of a price that swings about a level that wanders, so that there is something to find.
+pub fn bars(scratch: &Scratch, minutes: u64) -> PathBuf {
+    let mut text = "ts_ns,symbol,open,high,low,close,volume\n".to_owned();
+    let (mut level, mut before, mut state) = (1_000.0_f64, 1_000.0_f64, 5);
+    for minute in 1..=minutes {
+        let noise = (draw(&mut state) % 1_000) as f64 / 1_000.0 - 0.5;
+        level += noise * 0.6;
+        let close = level + 8.0 * (minute as f64 / 19.0).sin();
+        let (high, low) = (before.max(close) + 0.1, before.min(close) - 0.1);
+        let end = 1_640_991_600_000_000_000 + minute * 60_000_000_000;
+        writeln!(text, "{end},ABC-USD.TEST,{before:.2},{high:.2},{low:.2},{close:.2},900").unwrap();
+        before = close;
+    }
+    scratch.file("bars.csv", text)
+}
+
 /// A market of quotes and trades as normalised CSV, over files whose rows alternate in time and share
 /// a symbol.
 pub fn csv_market(directory: &Path, files: usize, rows: usize, seed: u64) -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! Networks that a test can cut and slow down: namespaces of the kernel, each with one node, where there
 //! is the right and the tool to make them; else relays on loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 mod namespaces;
 mod relays;

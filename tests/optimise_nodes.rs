@@ -1,0 +1,239 @@
+//! Several nodes search together: what is finished anywhere counts everywhere, a lie nowhere, and both sides
+//! of a partition end with the better one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod networks;
+mod processes;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Scratch, bars};
+use networks::Network;
+use processes::{Node, until};
+use serde_json::{Value, json};
+use tickwright::backtest::record;
+use tickwright::cluster::{ClusterServices, Message};
+use tickwright::ctl::CtlTask;
+use tickwright::kit::wire;
+use tickwright_core::config::{Config, ConfigInput, Kinds};
+use tickwright_core::optimise::hub::{Author, Entry, Finished, Lengths, Summary};
+use tickwright_core::optimise::report::OptimiseReport;
+use tickwright_core::optimise::{HubMessage, Metrics, Trial};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn read(path: &Path) -> OptimiseReport {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The process that a node was last said to be.
+fn process_of(said: &str, node: &str) -> Option<String> {
+    let lines = said.lines().rev();
+    let after = |line: &str| {
+        let line = line.strip_prefix(node)?;
+        let number = line.split("process ").nth(1)?;
+        Some(number.chars().take_while(char::is_ascii_digit).collect())
+    };
+    lines.filter_map(after).next()
+}
+
+fn said_finished(said: &str) -> u64 {
+    let counts =
+        said.lines().filter_map(|line| line.split_once(" of ")?.0.replace(',', "").parse().ok());
+    counts.max().unwrap_or(0)
+}
+
+#[test]
+fn a_node_that_is_killed_loses_no_finished_trial_and_the_best_is_that_of_one_node() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 3_000);
+    let (one, three) = (scratch.path("one"), scratch.path("three"));
+    let reports = [scratch.path("one.json"), scratch.path("three.json")];
+    let arguments = |directory: &Path, report: &Path, more: &[&str]| -> Vec<String> {
+        let own = [
+            ["--data-dir", directory.to_str().unwrap()],
+            ["--report", report.to_str().unwrap()],
+            ["--data", data.to_str().unwrap()],
+            ["--strategy", "crossing"],
+            // Where a number stands for the same point on every node.
+            ["--search", "random"],
+            ["--trials", "400"],
+            ["--set", "optimise.patience=0"],
+        ];
+        let words = ["optimize"].into_iter().chain(own.into_iter().flatten());
+        words.chain(more.iter().copied()).map(str::to_owned).collect()
+    };
+    let run = |arguments: &[String]| {
+        scratch.start(scratch.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
+    };
+    let mut process = run(&arguments(&three, &reports[1], &["--nodes", "3"]));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let said = process.said().1;
+        assert!(process.ends_within(Duration::from_millis(20)).is_none(), "{said}");
+        assert!(Instant::now() < deadline, "{said}");
+        if said_finished(&said) > 30 {
+            let number = process_of(&said, "search-2").unwrap();
+            assert!(Command::new("kill").args(["-9", &number]).status().unwrap().success());
+            break;
+        }
+    }
+    let ended = common::finish(process);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(ended.stderr.contains("search-2 has ended"), "{ended:?}");
+    assert!(ended.stderr.contains("is started again"), "{ended:?}");
+    assert_eq!(common::finish(run(&arguments(&one, &reports[0], &[]))).code(), 0);
+    let [alone, together] = reports.map(|path| read(&path));
+    assert_eq!((together.trials, together.stopped.as_str()), (400, "budget"));
+    let numbers: BTreeSet<u64> = together.scores.iter().map(|trial| trial.number).collect();
+    assert_eq!(numbers, (0..400).collect(), "each counts once");
+    println!("run by {:?}", together.nodes);
+    assert!(together.nodes.len() >= 2, "{:?}", together.nodes);
+    assert_eq!(together.flagged.len(), 0, "{:?}", together.flagged);
+    assert_eq!(together.best[0], alone.best[0]);
+}
+
+/// A node that searches over `data` and has no part in any pipeline.
+fn searching(node: Node, seeds: &[String], data: &Path, trials: u64) -> Node {
+    node.set("cluster.seeds", &seeds.join(","))
+        .set("pipeline.input", "none")
+        .set("optimise.data", &json!([data]).to_string())
+        .set("optimise.strategy", "crossing")
+        .set("optimise.search", "random")
+        .set("optimise.patience", "0")
+        .set("optimise.workers", "1")
+        .set("optimise.max_explorations", &trials.to_string())
+}
+
+fn ask(node: &Node, question: &str) -> Option<Value> {
+    let (role, body) = (format!("optimise/{}", node.name), format!("\"{question}\""));
+    node.ask(&CtlTask::Ask { role, body }, None).ok()
+}
+
+fn finished(node: &Node) -> u64 {
+    ask(node, "Status").and_then(|it| it["finished"].as_u64()).unwrap_or(0)
+}
+
+fn top(node: &Node) -> Option<(String, f64)> {
+    let best = ask(node, "Status")?["top"][0].clone();
+    Some((best["parameters"].to_string(), best["score"].as_f64()?))
+}
+
+#[test]
+fn both_sides_of_a_partition_go_on_and_end_with_the_better_one() {
+    const NAMES: [&str; 3] = ["one", "two", "three"];
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 4_000);
+    let mut network = Network::new(&NAMES);
+    let seeds: Vec<String> = (0..3).map(|place| network.address(place)).collect();
+    let node = |(place, name): (usize, &&str)| {
+        searching(network.attach(place, Node::new(name)), &seeds, &data, 2_500)
+    };
+    let mut nodes: Vec<Node> = NAMES.iter().enumerate().map(node).collect();
+    for node in &mut nodes {
+        node.start();
+    }
+    let beside = |node: &Node| {
+        let status = ask(node, "Status").unwrap_or_default();
+        status["beside"].as_array().map_or(0, Vec::len)
+    };
+    until("all search together", || nodes.iter().all(|node| beside(node) == 2));
+    network.part(&[2], 3, false);
+    until("they are parted", || beside(&nodes[2]) == 0 && beside(&nodes[0]) == 1);
+    let at_parting: Vec<u64> = nodes.iter().map(finished).collect();
+    until("both sides have gone on", || {
+        [0, 2].into_iter().all(|place| finished(&nodes[place]) > at_parting[place] + 40)
+    });
+    let apart: Vec<(String, f64)> = nodes.iter().map(|node| top(node).unwrap()).collect();
+    assert!(nodes.iter().all(|node| ask(node, "Status").unwrap()["ended"].is_null()));
+    network.part(&[2], 3, true);
+    let best = apart.iter().map(|(_, score)| *score).fold(f64::MIN, f64::max);
+    until("all have what was best anywhere", || {
+        nodes.iter().all(|node| top(node).is_some_and(|(_, score)| score >= best))
+    });
+    println!("apart {apart:?}, together {:?}", top(&nodes[2]));
+    let since = Instant::now();
+    let has_ended = |node: &Node| ask(node, "Status").is_some_and(|it| it["ended"] == "budget");
+    while !nodes.iter().all(has_ended) {
+        assert!(since.elapsed() < PATIENCE, "the search does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let tops: Vec<_> =
+        nodes.iter().map(|node| ask(node, "Status").unwrap()["top"].clone()).collect();
+    assert!(tops.iter().all(|top| *top == tops[0]), "{tops:?}");
+}
+
+/// What a node that reads `data` searches for, as far as others can tell.
+fn like(config: &Config, data: &Path, rows: u64, score: f64) -> Trial {
+    let recorded = record(config, &Kinds::default(), &[data.to_owned()], u64::MAX).unwrap();
+    Trial {
+        strategy: "ema_crossing".into(),
+        parameters: vec![("fast".into(), 3.0), ("slow".into(), 99.0)],
+        seed: config.pipeline.seed,
+        data: *recorded.hash(),
+        terms: [0; 32],
+        rows: (0, rows),
+        metrics: Metrics::default(),
+        score,
+        digest: String::new(),
+        number: 1,
+        node: "liar".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 2_000);
+    let node = Node::new("honest");
+    let seeds = [node.address()];
+    let mut node = searching(node, &seeds, &data, 1_500);
+    node.start();
+    until("it searches", || finished(&node) > 0);
+
+    // A program that has joined says that it searches, too, and what it has found.
+    let text = format!(
+        "[node]\nname = \"liar\"\n[cluster]\nbind = \"127.0.0.1:0\"\nheartbeat_ms = 200\nseeds = [\"{}\"]\n\
+         [pipeline]\ninput = \"none\"\n",
+        seeds[0]
+    );
+    let input = ConfigInput { file: Some(("liar.toml", &text)), ..ConfigInput::default() };
+    let config = Config::load(&input).unwrap();
+    let cluster = ClusterServices::observe(&config, &scratch.path("liar"), PATIENCE).await.unwrap();
+    let network = cluster.network().clone();
+    let (heard, mut summaries) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |request: tickwright::cluster::Request| {
+        if let Ok(HubMessage::Summary(summary)) = wire::decode(&request.body) {
+            // The test may be over.
+            let _ = heard.send(summary);
+        }
+        Ok(())
+    };
+    network.register("optimise/liar", None, std::sync::Arc::new(handler));
+    let theirs: Summary = tokio::time::timeout(PATIENCE, summaries.recv()).await.unwrap().unwrap();
+    let own = Author { node: "liar".into(), life: 1 };
+    let said = Summary { own: own.clone(), lengths: Lengths::new(), ..theirs };
+    // Only a trial of the same rows and terms can be one of the search: this one cannot be.
+    let trial = like(&config, &data, 10, 0.99);
+    let finished = Finished { number: 1, parameters: trial.parameters.clone(), trial: Some(trial) };
+    let lie = HubMessage::Entries(vec![Entry { author: own, place: 0, finished }]);
+    for message in [HubMessage::Summary(said), lie] {
+        let body = wire::encode(&message);
+        let role = "optimise/honest";
+        let message = Message { role, kind: "hub", epoch: 0, body: &body, is_urgent: false };
+        network.tell(None, message, PATIENCE).await.unwrap();
+    }
+    let flagged = || ask(&node, "Status").is_some_and(|it| it["flagged"]["liar"] == 1);
+    until("the liar is flagged", flagged);
+    assert!(node.log().contains("says what does not come out again"), "{}", node.log());
+    let shown = node.ask(&CtlTask::Optimise, None).unwrap();
+    let text = tickwright::ctl::text(&CtlTask::Optimise, &shown);
+    assert!(text.contains("liar said what does not come out again"), "{text}");
+    assert!(top(&node).unwrap().1 < 0.99);
+    cluster.leave().await;
+}
