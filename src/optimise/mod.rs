@@ -21,10 +21,12 @@
 //! 5. A trial follows from its strategy, parameters, seed, rows and configuration: whoever has the
 //!    data computes the same score, to the last bit.
 
+pub mod adoption;
 pub mod best;
 pub mod exploration;
 pub mod hub;
 pub mod importance;
+pub mod live_score;
 pub mod overfitting;
 pub mod random;
 pub mod report;
@@ -35,9 +37,11 @@ pub mod study;
 pub mod trial;
 pub mod walk_forward;
 
+pub use adoption::{Adoption, AdoptionConfig, AdoptionMode};
 pub use best::BestSet;
 pub use exploration::{Exploration, Lease, Limits, SLOTS, StopReason};
 pub use hub::{Hub, HubConfig, HubEffect, HubMessage};
+pub use live_score::LiveScore;
 pub use random::Random;
 pub use score::{Metrics, Weights};
 pub use search::{Search, SearchKind};
