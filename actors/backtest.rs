@@ -8,7 +8,7 @@
 //! What it comes to is what the pipeline comes to over the same files, bit for bit:
 //! `tests/backtest_equals_pipeline.rs` holds it to that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tickwright_core::backtest::report::{MalformedRow, RunReport, SourceReport};
@@ -18,7 +18,11 @@ use tickwright_core::domain::{SourceId, Span};
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
 
 use crate::kit::{monotonic_nanos, process};
+use crate::source::simulated::SimulatedSource;
 use crate::source::{Progress, Source, SourceError, SourceOptions, open_all};
+
+/// What stands for the simulated market where files are named.
+pub const SIMULATOR: &str = "simulator";
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 4_096;
@@ -54,7 +58,12 @@ impl Feed {
             };
             (source, Ingester::new(numbering))
         };
-        let sources = (0..).zip(open_all(paths, &options)?).map(numbered).collect();
+        let opened: Vec<Box<dyn Source>> = if paths == [Path::new(SIMULATOR)] {
+            vec![Box::new(SimulatedSource::new(config.simulator(), config.pipeline.seed))]
+        } else {
+            open_all(paths, &options)?
+        };
+        let sources = (0..).zip(opened).map(numbered).collect();
         Ok(Self { sources })
     }
 

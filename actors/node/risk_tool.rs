@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tickwright_core::backtest::performances;
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Histogram, Scope, decimal};
+use tickwright_core::domain::{Histogram, InstrumentIndex, Scope, decimal};
 
 use super::report::{ask, brokers};
 use crate::cluster::Request;
 use crate::exchange_broker::{self, ExchangeBrokerMessage, RECONCILE_PATIENCE};
 use crate::kit::{Directory, StageReport};
+use crate::positions::{self, PositionsMessage};
 use crate::risk::{self, RiskMessage};
 use crate::router;
 use crate::switchboard::{self, Order, SwitchboardMessage};
@@ -27,6 +29,8 @@ enum Call {
     Report,
     /// What has come, and how long orders have taken?
     Measured,
+    /// How well has each currency done?
+    Earned,
     /// What is stopped just now?
     Stopped,
     /// Look through the accounts at exchanges.
@@ -82,6 +86,12 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
         Call::Measured => {
             let measured = measured(directory).await?;
             Ok(json!({ "rows": measured.rows, "latency": measured.latency }))
+        }
+        Call::Earned => {
+            let report =
+                ask(directory, positions::ROLE, PositionsMessage::Report, patience).await?;
+            let mark = |index: InstrumentIndex| report.marks.get(index.index()).copied().flatten();
+            Ok(json!(performances(&report.positions, mark, &config.account_terms())))
         }
         Call::Stopped => {
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;

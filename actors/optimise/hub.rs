@@ -173,6 +173,8 @@ pub(super) struct HubArguments {
     pub directory: Directory,
     pub progress: Outlet<SearchProgress>,
     pub ended: Outlet<SearchOutcome>,
+    /// Takes the best of a search that has ended, on the first of the nodes that search.
+    pub found: Outlet<Trial>,
     pub clock: Clock,
     pub peers: Option<Peers>,
 }
@@ -519,6 +521,13 @@ impl HubState {
         self.took = Some(self.began.elapsed().as_secs_f64());
         self.arguments.journal.put_best_soon(self.hub.best());
         self.tell();
+        let own = &self.arguments.node;
+        if self.hub.searching().iter().all(|other| own < other)
+            && let Some(best) = self.hub.best().best().cloned()
+        {
+            // There is nobody where there is no cluster.
+            let _ = self.arguments.found.send(best);
+        }
         if let Some(outcome) = self.outcome() {
             // Whoever waited has gone.
             let _ = self.arguments.ended.send(outcome);

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use tickwright_core::backtest::BacktestError;
 use tickwright_core::config::Config;
+use tickwright_core::domain::Timestamp;
+use tickwright_core::optimise::adoption::Candidate;
 use tickwright_core::optimise::importance::importance;
 use tickwright_core::optimise::report::{
-    FoldReport, Importance, Judged, OptimiseReport, Outcome, Overfitting, TrialScore,
+    FoldReport, HeldBack, Importance, Judged, OptimiseReport, Outcome, Overfitting, TrialScore,
 };
 use tickwright_core::optimise::walk_forward::folds;
 use tickwright_core::optimise::{BestSet, Space, Study, Trial};
@@ -31,6 +33,8 @@ pub(super) struct Judging {
     pub study: Arc<Study>,
     pub space: Space,
     pub in_sample: u64,
+    /// Rows that are looked at: the first ones.
+    pub rows: u64,
     pub workers: usize,
     pub adopted: Option<Trial>,
     pub journal: SearchJournal,
@@ -44,6 +48,28 @@ impl Judging {
         self.judge(outcome).map_err(|error| OptimiseError::Data(BacktestRunError::Backtest(error)))
     }
 
+    /// What `trial` comes to beside what is in force.
+    pub(super) fn candidate(
+        &self,
+        trial: &Trial,
+        current: &[(String, f64)],
+    ) -> Result<Candidate, BacktestError> {
+        let is_searched = |(name, _): &&(String, f64)| {
+            trial.parameters.iter().any(|(searched, _)| searched == name)
+        };
+        let current: Vec<(String, f64)> = current.iter().filter(is_searched).cloned().collect();
+        let before = self.study.trial(&current, 0..self.in_sample, 0)?;
+        let before = self.judged(&before)?;
+        let after = self.judged(trial)?.out_of_sample;
+        Ok(Candidate {
+            trial: trial.clone(),
+            after: after.map(|after| after.score),
+            current_score: before.in_sample.score,
+            current_after: before.out_of_sample.map(|after| after.score),
+            current,
+        })
+    }
+
     /// Writes the best down for later searches.
     pub(super) fn keep(&self, best: &BestSet) -> Result<(), StoreError> {
         self.journal.put_best(best)
@@ -55,7 +81,7 @@ impl Judging {
         for trial in trials {
             *by_node.entry(trial.node.clone()).or_default() += 1;
         }
-        let rows = self.study.recorded.rows();
+        let rows = self.rows;
         // The set may hold trials of other rows, if so many were asked for in an earlier search.
         let is_ours = |trial: &&Trial| trial.rows == (0, self.in_sample);
         let candidates: Vec<&Trial> = best.top().iter().filter(is_ours).collect();
@@ -94,11 +120,12 @@ impl Judging {
             walk_forward: self.walk_forward(candidates)?,
             scores: trials.iter().map(score).collect(),
             equity: self.equity(candidates.first())?,
+            held_back: self.held_back(candidates.first())?,
             out_of_sample_from_ns: self
                 .study
                 .recorded
                 .time_of(self.in_sample)
-                .map(tickwright_core::domain::Timestamp::as_nanos),
+                .map(Timestamp::as_nanos),
             best: judged,
             front: front.collect::<Result<_, _>>()?,
             importance: importance.collect(),
@@ -107,7 +134,7 @@ impl Judging {
     }
 
     fn judged(&self, trial: &Trial) -> Result<Judged, BacktestError> {
-        let rest = self.in_sample..self.study.recorded.rows();
+        let rest = self.in_sample..self.rows;
         let after = match rest.is_empty() {
             true => None,
             false => Some(self.study.trial(&trial.parameters, rest, trial.number)?),
@@ -133,7 +160,7 @@ impl Judging {
 
     fn walk_forward(&self, candidates: &[&Trial]) -> Result<Vec<FoldReport>, BacktestError> {
         let settings = &self.config.optimise;
-        let rows = self.study.recorded.rows();
+        let rows = self.rows;
         let mut reports = Vec::new();
         for (at, fold) in folds(rows, settings.folds, settings.in_sample_percent).iter().enumerate()
         {
@@ -160,6 +187,19 @@ impl Judging {
             });
         }
         Ok(reports)
+    }
+
+    /// What the best came to on rows that nobody has looked at, beside the parameters of the configuration.
+    fn held_back(&self, best: Option<&&Trial>) -> Result<Option<HeldBack>, BacktestError> {
+        let rest = self.rows..self.study.recorded.rows();
+        let Some(best) = best.filter(|_| !rest.is_empty()) else { return Ok(None) };
+        let of = |parameters: &[(String, f64)]| {
+            self.study.trial(parameters, rest.clone(), best.number).map(|it| Outcome::from(&it))
+        };
+        let (best, configured) = (of(&best.parameters)?, of(&self.configured())?);
+        let rows = (rest.start, rest.end);
+        let from_ns = self.study.recorded.time_of(rows.0).map(Timestamp::as_nanos);
+        Ok(Some(HeldBack { rows, from_ns, best, configured }))
     }
 
     /// The curve of the best over all rows.

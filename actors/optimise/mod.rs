@@ -16,6 +16,7 @@
 //! What is decided (what to try, what is better, when it is enough, what to doubt) is in
 //! `src/optimise`.
 
+mod adopter;
 mod explorer;
 mod hub;
 mod journal;
@@ -34,6 +35,7 @@ use crate::backtest::BacktestRunError;
 use crate::kit::StoreError;
 use search::{Prepared, Running, SearchEvent};
 
+pub use adopter::{AdoptionCall, adoption_role};
 pub use hub::{HubCall, SearchProgress, role};
 pub use service::{OptimiseEnd, OptimiseService};
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::adopter::{self, AdopterActor, AdopterArguments, AdopterMessage};
 use super::explorer::{ExplorerActor, ExplorerArguments};
 use super::hub::{
     HubActor, HubArguments, Judge, Peers, SearchOutcome, SearchProgress, end_by_time, heard_by,
@@ -44,6 +45,7 @@ pub(super) struct Prepared {
     study: Arc<Study>,
     space: Space,
     in_sample: u64,
+    rows: u64,
     workers: usize,
     /// Hash of the search, and of all searches of the same strategy, data and terms.
     hashes: ([u8; 32], [u8; 32]),
@@ -65,7 +67,7 @@ impl Prepared {
             return Err(OptimiseError::Space(problem));
         }
         let recorded = record(&searched, kinds, data, config.optimise.rows_max)?;
-        let rows = recorded.rows();
+        let rows = recorded.rows() * u64::from(config.optimise.data_percent) / 100;
         let cut = folds(rows, config.optimise.folds, config.optimise.in_sample_percent);
         let in_sample = cut.first().ok_or(OptimiseError::TooFewRows { rows })?.chosen_on.end;
         let terms = terms(config, &strategy.name);
@@ -85,7 +87,7 @@ impl Prepared {
         );
         let hashes = hashes(config, &study, &space, in_sample);
         let (config, name, study) = (config.clone(), strategy.name.clone(), Arc::new(study));
-        Ok(Self { config, name, study, space, in_sample, workers, hashes })
+        Ok(Self { config, name, study, space, in_sample, rows, workers, hashes })
     }
 
     /// What a trial of this search is of, whatever its parameters and whatever came of it.
@@ -166,7 +168,7 @@ impl Running {
         network: Option<Network>,
     ) -> Result<(Self, Vec<String>), OptimiseError> {
         let like = prepared.like();
-        let Prepared { config, name, study, space, in_sample, workers, hashes } = prepared;
+        let Prepared { config, name, study, space, in_sample, rows, workers, hashes } = prepared;
         let (search, family) = hashes;
         let mut lines = Vec::new();
         let journal = if config.journal.enabled {
@@ -180,8 +182,18 @@ impl Running {
             SearchJournal::in_memory(search, family)
         };
         let adopted = adopt(&study, &like, &journal, &mut lines).await?;
-        let judging =
-            Judging { config, name, study, space, in_sample, workers, adopted, journal, hashes };
+        let judging = Judging {
+            config,
+            name,
+            study,
+            space,
+            in_sample,
+            rows,
+            workers,
+            adopted,
+            journal,
+            hashes,
+        };
         let judging = Arc::new(judging);
         let running = Self::start_actors(judging, like, network).await?;
         Ok((running, lines))
@@ -217,7 +229,10 @@ impl Running {
             progress: told,
             ended: outcomes,
             clock: Clock::system(),
-            peers: network.map(|network| Peers { network, judge }),
+            found: Outlet::to_role(&directory, adopter::ROLE, |trial| {
+                AdopterMessage::Found(Box::new(trial))
+            }),
+            peers: network.clone().map(|network| Peers { network, judge }),
         };
         let pool = Pool::new(judging.workers).map_err(|error| start(&error))?;
         let mut children = vec![ChildSpec::new("hub", Restart::Permanent, move |parent| {
@@ -237,6 +252,22 @@ impl Running {
                 let arguments = arguments.clone();
                 async move {
                     Ok(parent.spawn_linked(None, ExplorerActor, arguments).await?.0.get_cell())
+                }
+            }));
+        }
+        if let Some(network) = network {
+            let arguments = AdopterArguments {
+                node: config.node.name.clone(),
+                config: config.optimise.adoption,
+                look: config.optimise.look,
+                network,
+                directory: directory.clone(),
+                judging: Arc::clone(&judging),
+            };
+            children.push(ChildSpec::new("adopter", Restart::Permanent, move |parent| {
+                let arguments = arguments.clone();
+                async move {
+                    Ok(parent.spawn_linked(None, AdopterActor, arguments).await?.0.get_cell())
                 }
             }));
         }

@@ -4,7 +4,9 @@ use super::Config;
 use super::settings::{Settings, Value};
 use crate::domain::Span;
 use crate::optimise::hub::Propagation;
-use crate::optimise::{Constraint, Dimension, Domain, Limits, SearchKind, Space, Weights};
+use crate::optimise::{
+    AdoptionConfig, AdoptionMode, Constraint, Dimension, Domain, Limits, SearchKind, Space, Weights,
+};
 
 /// `[optimise]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,12 @@ pub struct OptimiseConfig {
     pub search: SearchKind,
     /// What a node of a cluster searches over, beside its share of the pipeline; nothing, if empty.
     pub data: Vec<String>,
+    /// Share of their rows, from the first on, that is looked at.
+    pub data_percent: u32,
+    /// Whether what is found is taken over by the strategy that runs.
+    pub adoption: AdoptionConfig,
+    /// Between two looks at what that earns.
+    pub look: Span,
     /// How trials get from node to node.
     pub propagation: Propagation,
     /// What is searched, as `NAME = DOMAIN` and `NAME < NAME`; empty is what is usual for the kind.
@@ -47,6 +55,18 @@ pub(super) fn section(s: &Settings) -> OptimiseConfig {
         strategy: text("strategy"),
         search: SearchKind::parse(s.text(&["optimise", "search"])).unwrap_or_default(),
         data: s.list(&["optimise", "data"]).to_vec(),
+        data_percent: small("data_percent"),
+        adoption: AdoptionConfig {
+            mode: match s.text(&["optimise", "adopt"]) {
+                "auto" => AdoptionMode::Auto,
+                "confirm" => AdoptionMode::Confirm,
+                _ => AdoptionMode::Off,
+            },
+            gain_min: weight("adopt_gain_min"),
+            decline_max: weight("result_quality_decline"),
+            looks: usize::try_from(number("looks")).unwrap_or(usize::MAX),
+        },
+        look: Span::from_millis(number("look_ms")),
         propagation: match s.text(&["optimise", "propagation"]) {
             "push" => Propagation::Push,
             "pull" => Propagation::Pull,

@@ -66,6 +66,21 @@ pub struct OptimiseReport {
     pub equity: BTreeMap<String, EquityReport>,
     /// The first out-of-sample time, unix nanoseconds.
     pub out_of_sample_from_ns: Option<u64>,
+    /// Rows that neither were chosen on nor judged on, if some were held back.
+    pub held_back: Option<HeldBack>,
+}
+
+/// What the best comes to on rows that were held back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// Which: from the first to before the second.
+    pub rows: (u64, u64),
+    /// Event time of the first, unix nanoseconds.
+    pub from_ns: Option<u64>,
+    /// What the best came to.
+    pub best: Outcome,
+    /// What the parameters of the configuration came to.
+    pub configured: Outcome,
 }
 
 /// Parameters, and what they came to where they were chosen and afterwards.

@@ -67,6 +67,7 @@ async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
         directory: directory.clone(),
         progress: Outlet::to_channel().0,
         ended,
+        found: Outlet::to_channel().0,
         clock: Clock::system(),
         peers: None,
     };

@@ -1,0 +1,346 @@
+//! The adopter: has what was found taken over by the strategy that runs, and taken back if it does worse.
+//!
+//! ```text
+//! Hub ── Found ─▶ Adopter ── what is in force? ─▶ parameters      (a role of the pipeline)
+//!                    │ judged on a thread of its own
+//!                    ├── SetParameters, AdoptParameters ─▶ parameters
+//!                    └── every look: Earned ─▶ risk ─▶ live score
+//! ctl ── Status, Confirm, Reject ─▶ adoption/NODE
+//! ```
+//!
+//! What is decided is in `src/optimise/adoption.rs`. Of the nodes that search together the first by name adopts.
+//!
+//! *Failover.* It keeps nothing: what was proposed is proposed again once a search ends, and what was adopted is
+//! in force whoever watches it. One that has just started has no live score to compare with.
+//!
+//! *Delivery.* Each change is asked for once; whether it was made is said by whoever makes it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor_cluster::RactorMessage;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use tickwright_core::backtest::performance::Performance;
+use tickwright_core::optimise::adoption::{AdoptionEffect, Candidate};
+use tickwright_core::optimise::live_score::Sample;
+use tickwright_core::optimise::{Adoption, AdoptionConfig, LiveScore, Trial};
+
+use super::judge::Judging;
+use crate::cluster::{Message, Network, Reply, Request};
+use crate::kit::Directory;
+
+/// The role of the adopter among the actors of its own node.
+pub(super) const ROLE: &str = "adopter";
+
+/// Whom it asks about parameters.
+const PARAMETERS: &str = "parameters";
+
+/// Whom it asks what was earned.
+const EXEC: &str = "risk";
+
+/// How long a question about parameters may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The role of the adopter of `node` in a cluster.
+pub fn adoption_role(node: &str) -> String {
+    format!("adoption/{node}")
+}
+
+/// What tools ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdoptionCall {
+    /// What is under way, and how earlier ones ended.
+    Status,
+    /// A person wants what is proposed.
+    Confirm {
+        /// Who.
+        by: String,
+        /// The hold under which it is to be adopted; none: as soon as may be.
+        hold: Option<u64>,
+    },
+    /// A person does not want it.
+    Reject {
+        /// Who.
+        by: String,
+    },
+}
+
+/// Everything the mailbox holds.
+#[derive(RactorMessage)]
+pub(super) enum AdopterMessage {
+    /// From the hub: a search has ended, and this is the best.
+    Found(Box<Trial>),
+    /// What that comes to beside what is in force.
+    Judged(Result<Box<Candidate>, String>),
+    /// The change was made, or could not be.
+    Applied(Result<(), String>),
+    /// It is time to look at the run.
+    Look,
+    /// What was seen.
+    Looked(Option<BTreeMap<String, Sample>>),
+    /// From a tool.
+    Call(AdoptionCall, Option<Reply>),
+}
+
+impl fmt::Debug for AdopterMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Found(_) => "Found",
+            Self::Judged(_) => "Judged",
+            Self::Applied(_) => "Applied",
+            Self::Look => "Look",
+            Self::Looked(_) => "Looked",
+            Self::Call(..) => "Call",
+        })
+    }
+}
+
+/// What the actor is started with.
+#[derive(Clone)]
+pub(super) struct AdopterArguments {
+    pub node: String,
+    pub config: AdoptionConfig,
+    /// Between two looks at the run.
+    pub look: Duration,
+    pub network: Network,
+    pub directory: Directory,
+    pub judging: Arc<Judging>,
+}
+
+impl fmt::Debug for AdopterArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdopterArguments").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub(super) struct AdopterActor;
+
+/// What the actor owns while it runs.
+#[derive(Debug)]
+pub(super) struct AdopterState {
+    arguments: AdopterArguments,
+    adoption: Adoption,
+    live: LiveScore,
+    /// The hold under which the next change is made.
+    hold: Option<u64>,
+    is_looking: bool,
+}
+
+impl Actor for AdopterActor {
+    type Msg = AdopterMessage;
+    type State = AdopterState;
+    type Arguments = AdopterArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<AdopterMessage>,
+        arguments: AdopterArguments,
+    ) -> Result<AdopterState, ActorProcessingErr> {
+        arguments.directory.register(ROLE, &myself);
+        arguments.network.register_actor(&adoption_role(&arguments.node), None, &myself, decode);
+        let adoption = Adoption::new(arguments.config);
+        if adoption.is_watching() {
+            myself.send_interval(arguments.look, || AdopterMessage::Look);
+        }
+        let live = LiveScore::default();
+        Ok(AdopterState { arguments, adoption, live, hold: None, is_looking: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<AdopterMessage>,
+        message: AdopterMessage,
+        state: &mut AdopterState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AdopterMessage::Found(trial) => state.judge(&myself, *trial),
+            AdopterMessage::Judged(Ok(candidate)) => {
+                let effects = state.adoption.on_found(*candidate);
+                state.carry_out(&myself, effects);
+            }
+            AdopterMessage::Judged(Err(reason)) => {
+                tracing::warn!(reason, "what was found cannot be judged beside what is in force");
+            }
+            AdopterMessage::Applied(outcome) => {
+                // What was seen before was seen of other parameters.
+                state.live.clear();
+                state.hold = None;
+                let effects = state.adoption.on_applied(outcome);
+                state.carry_out(&myself, effects);
+            }
+            AdopterMessage::Look => state.look(&myself),
+            AdopterMessage::Looked(seen) => {
+                state.is_looking = false;
+                let effects = state.on_looked(seen);
+                state.carry_out(&myself, effects);
+            }
+            AdopterMessage::Call(call, Some(reply)) => state.on_call(&myself, call, reply),
+            // Whoever tells a question awaits nothing.
+            AdopterMessage::Call(_, None) => {}
+        }
+        Ok(())
+    }
+}
+
+fn decode(request: &mut Request) -> Result<AdopterMessage, String> {
+    if request.kind != "json" {
+        return Err("ask in JSON".into());
+    }
+    let call = serde_json::from_slice(&request.body).map_err(|error| {
+        format!("{error}; ask \"Status\", {{\"Confirm\": {{\"by\": WHO, \"hold\": null}}}} or {{\"Reject\": {{\"by\": WHO}}}}")
+    })?;
+    Ok(AdopterMessage::Call(call, request.reply.take()))
+}
+
+/// What the pipeline says is in force for the strategy called `name`.
+async fn in_force(network: &Network, name: &str) -> Result<Vec<(String, f64)>, String> {
+    let question = Message::json(PARAMETERS, "\"Parameters\"");
+    let answer = network.ask(None, question, PATIENCE).await.map_err(|error| error.to_string())?;
+    let answer: Json = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+    let strategies = answer["strategies"].as_array().into_iter().flatten();
+    let mut wanted = strategies.filter(|it| it["strategy"] == name);
+    let found = wanted.next().ok_or_else(|| format!("no strategy called {name} runs"))?;
+    let parameters: BTreeMap<String, f64> =
+        serde_json::from_value(found["parameters"].clone()).map_err(|error| error.to_string())?;
+    Ok(parameters.into_iter().collect())
+}
+
+impl AdopterState {
+    /// Works out what `trial` comes to beside what is in force.
+    fn judge(&self, myself: &ActorRef<AdopterMessage>, trial: Trial) {
+        if !self.adoption.is_watching() {
+            return;
+        }
+        let (network, judging) =
+            (self.arguments.network.clone(), Arc::clone(&self.arguments.judging));
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let judged = async {
+                let current = in_force(&network, &judging.name).await?;
+                let judge = move || judging.candidate(&trial, &current);
+                let judged = tokio::task::spawn_blocking(judge).await;
+                let judged = judged.map_err(|error| error.to_string())?;
+                judged.map(Box::new).map_err(|error| error.to_string())
+            };
+            // It may have ended.
+            let _ = myself.cast(AdopterMessage::Judged(judged.await));
+        });
+    }
+
+    fn carry_out(&mut self, myself: &ActorRef<AdopterMessage>, effects: Vec<AdoptionEffect>) {
+        for effect in effects {
+            match effect {
+                AdoptionEffect::Ask(candidate) => tracing::info!(
+                    parameters = ?candidate.trial.parameters,
+                    score = candidate.trial.score,
+                    in_force = candidate.current_score,
+                    "found better parameters: `tickwright ctl adopt` takes them over"
+                ),
+                AdoptionEffect::Apply { parameters, why } => self.apply(myself, &parameters, why),
+                AdoptionEffect::Ended(end) => tracing::info!(
+                    parameters = ?end.parameters,
+                    score = end.score,
+                    adopted = end.is_adopted,
+                    why = end.why,
+                    "what was found has been dealt with"
+                ),
+            }
+        }
+    }
+
+    /// Has the parameters changed.
+    fn apply(&self, myself: &ActorRef<AdopterMessage>, parameters: &[(String, f64)], why: String) {
+        tracing::info!(?parameters, why, "parameters are changed");
+        let parameters: BTreeMap<&str, f64> =
+            parameters.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let (strategy, by) = (&self.arguments.judging.name, &self.arguments.node);
+        let call = match self.hold {
+            Some(number) => json!({ "AdoptParameters": {
+                "number": number, "strategy": strategy, "parameters": parameters, "by": by, "why": why,
+            } }),
+            None => json!({ "SetParameters": {
+                "strategy": strategy, "parameters": parameters, "at_ns": null, "by": by, "why": why,
+                "patience_ms": PATIENCE.as_millis() as u64,
+            } }),
+        };
+        let (network, myself, body) =
+            (self.arguments.network.clone(), myself.clone(), call.to_string());
+        tokio::spawn(async move {
+            let asked = network.ask(None, Message::json(PARAMETERS, &body), PATIENCE * 2).await;
+            let applied = asked.map(drop).map_err(|error| error.to_string());
+            // It may have ended.
+            let _ = myself.cast(AdopterMessage::Applied(applied));
+        });
+    }
+
+    fn look(&mut self, myself: &ActorRef<AdopterMessage>) {
+        if self.is_looking {
+            return;
+        }
+        self.is_looking = true;
+        let (network, myself) = (self.arguments.network.clone(), myself.clone());
+        let patience = self.arguments.look.min(PATIENCE);
+        tokio::spawn(async move {
+            let asked = network.ask(None, Message::json(EXEC, "\"Earned\""), patience).await;
+            let earned = asked.ok().and_then(|body| {
+                serde_json::from_slice::<BTreeMap<String, Performance>>(&body).ok()
+            });
+            let sampled = earned.map(|earned| {
+                earned.iter().map(|(currency, it)| (currency.clone(), Sample::of(it))).collect()
+            });
+            // It may have ended.
+            let _ = myself.cast(AdopterMessage::Looked(sampled));
+        });
+    }
+
+    fn on_looked(&mut self, seen: Option<BTreeMap<String, Sample>>) -> Vec<AdoptionEffect> {
+        let Some(sample) = seen else { return Vec::new() };
+        self.live.add(sample);
+        let weights = &self.arguments.judging.config.optimise.weights;
+        let score = self.live.score(self.adoption.config().looks, weights);
+        score.map_or_else(Vec::new, |score| self.adoption.on_live_score(score))
+    }
+
+    fn on_call(&mut self, myself: &ActorRef<AdopterMessage>, call: AdoptionCall, reply: Reply) {
+        let nothing =
+            "nothing is proposed here just now; `tickwright ctl adoption` shows what is under way";
+        match call {
+            AdoptionCall::Status => {}
+            AdoptionCall::Confirm { by, hold } => {
+                self.hold = hold;
+                let Some(effect) = self.adoption.on_confirmed() else {
+                    return reply.refuse(nothing);
+                };
+                tracing::info!(by, "what was found is confirmed");
+                self.carry_out(myself, vec![effect]);
+            }
+            AdoptionCall::Reject { by } => {
+                let Some(effect) = self.adoption.on_rejected(&by) else {
+                    return reply.refuse(nothing);
+                };
+                self.carry_out(myself, vec![effect]);
+            }
+        }
+        let [proposed, adopted, taken_back] = self.adoption.counts();
+        let looks = self.adoption.config().looks;
+        let weights = &self.arguments.judging.config.optimise.weights;
+        let answer = json!({
+            "mode": self.adoption.config().mode,
+            "stage": self.adoption.stage(),
+            "proposal": self.adoption.proposal(),
+            "proposed": proposed,
+            "adopted": adopted,
+            "taken_back": taken_back,
+            "adoption_rate": (proposed > 0).then(|| adopted as f64 / proposed as f64),
+            "live_score": self.live.score(looks, weights),
+            "history": self.adoption.history().collect::<Vec<_>>(),
+        });
+        reply.answer(answer.to_string().into_bytes());
+    }
+}
