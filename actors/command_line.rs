@@ -126,6 +126,9 @@ pub struct RunOptions {
     /// Processes to run on this machine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub nodes: u16,
+    /// Search for better parameters on the first half of the rows, and trade the second half with them
+    #[arg(long, conflicts_with_all = ["live", "listen_for"])]
+    pub optimize: bool,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -241,6 +244,8 @@ pub struct RunTask {
     pub chaos: Chaos,
     /// Processes on this machine.
     pub nodes: u16,
+    /// Whether parameters are searched for on the first half, and adopted for the second.
+    pub optimize: bool,
     /// The configuration's file.
     pub config_file: Option<PathBuf>,
     /// What was laid over it: keys and values.
@@ -347,8 +352,13 @@ fn prepare_run(
     if let Some(spec) = chaos.specs.iter().find(|spec| spec.needs_nodes() && options.nodes == 1) {
         return Err(Refusal::usage(vec![format!("--chaos {spec} needs --nodes N")]));
     }
+    if options.optimize && (options.nodes == 1 || live.is_some()) {
+        let told =
+            "--optimize searches beside the run: it needs --nodes 2 or more, and data that ends";
+        return Err(Refusal::usage(vec![told.into()]));
+    }
     let overrides = overrides(global, &short_for, &mut problems);
-    let RunOptions { data, report, html, listen_for, nodes, .. } = options;
+    let RunOptions { data, report, html, listen_for, nodes, optimize, .. } = options;
     let live = live.map(Box::new);
     let config_file = global.config.clone();
     let task = RunTask {
@@ -360,6 +370,7 @@ fn prepare_run(
         html,
         chaos,
         nodes,
+        optimize,
         config_file,
         overrides,
     };

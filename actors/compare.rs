@@ -222,7 +222,7 @@ impl Watch {
                 self.processes.insert(node, (process, ProcessUsage::default()));
             }
             LocalClusterEvent::Progress(sample) => self.on_progress(sample),
-            LocalClusterEvent::Line(_) => {}
+            LocalClusterEvent::Line(_) | LocalClusterEvent::Found(_) => {}
         }
     }
 

@@ -10,6 +10,7 @@
 //! The nodes end with this process however it ends: each watches its standard input.
 
 mod faults;
+mod looped;
 mod process;
 mod search;
 
@@ -23,10 +24,12 @@ use serde_json::Value;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Chaos as Faults, ChaosKind, Config};
 use tickwright_core::ledger::voters_of;
+use tickwright_core::optimise::report::OptimiseReport;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
+use crate::backtest::SIMULATOR;
 use crate::ctl::{CtlTarget, CtlTask, ask};
 use crate::run::node_faults;
 use crate::share::ShareProgress;
@@ -34,6 +37,7 @@ use crate::telemetry::Sample;
 use faults::{Fault, node_of};
 use process::NodeProcess;
 
+pub use looped::Middle;
 pub use search::{SearchNodesEvent, search_nodes};
 
 /// Between two looks at the nodes, unless somebody wants to disturb them less.
@@ -80,6 +84,8 @@ pub struct LocalClusterArguments {
 pub enum Purpose {
     /// To run the pipeline over files, or over the simulated market if there are none.
     Run,
+    /// The same; and to search on the rows before the middle, and adopt there what was found.
+    Loop(Middle),
     /// To run it on what the venue of `[live]` says, until that is stopped.
     Live,
     /// To search for parameters over files.
@@ -166,6 +172,8 @@ pub enum LocalClusterEvent {
     Progress(Sample),
     /// A line about the nodes.
     Line(String),
+    /// What was found meanwhile.
+    Found(Box<OptimiseReport>),
 }
 
 /// The names of `count` nodes, each with what it is there for in the first place.
@@ -241,12 +249,13 @@ struct LocalCluster {
     homes: BTreeMap<String, (u64, usize)>,
     failovers: u64,
     look: Duration,
+    looped: Option<looped::Loop>,
 }
 
 impl LocalCluster {
     fn new(arguments: LocalClusterArguments) -> Result<Self, LocalClusterError> {
         let layout = match arguments.purpose {
-            Purpose::Run | Purpose::Live => layout(arguments.nodes),
+            Purpose::Run | Purpose::Loop(_) | Purpose::Live => layout(arguments.nodes),
             Purpose::Search => search::layout(arguments.nodes),
         };
         let names: Vec<String> = layout.iter().map(|(name, _)| name.clone()).collect();
@@ -274,6 +283,10 @@ impl LocalCluster {
         let (nodes, claims) = processes(&arguments, &layout)?;
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
         let (all_faults, look) = (arguments.faults, arguments.look);
+        let looped = match arguments.purpose {
+            Purpose::Loop(middle) => Some(looped::Loop::new(middle)),
+            Purpose::Run | Purpose::Live | Purpose::Search => None,
+        };
         let (homes, still) = (BTreeMap::new(), (0, 0));
         Ok(Self {
             nodes,
@@ -286,6 +299,7 @@ impl LocalCluster {
             homes,
             failovers: 0,
             look,
+            looped,
         })
     }
 
@@ -294,8 +308,13 @@ impl LocalCluster {
         show: &mut impl FnMut(LocalClusterEvent),
         over: watch::Receiver<bool>,
     ) -> Result<RunReport, LocalClusterError> {
-        for node in &mut self.nodes {
-            let (node, process) = (node.name.clone(), node.start()?);
+        let last = self.nodes.len() - 1;
+        for place in 0..=last {
+            if place == last {
+                // The pipeline begins when all are there.
+                self.hold().await?;
+            }
+            let (node, process) = (self.nodes[place].name.clone(), self.nodes[place].start()?);
             show(LocalClusterEvent::Started { node, process });
         }
         self.wait_joined().await?;
@@ -340,6 +359,7 @@ impl LocalCluster {
                 sample.held += progress.held;
             }
             show(LocalClusterEvent::Progress(sample));
+            self.go_on(show).await?;
             let reporter = progress
                 .iter()
                 .position(|progress| progress.as_ref().is_some_and(|progress| progress.has_report));
@@ -350,6 +370,9 @@ impl LocalCluster {
                 report.failovers += self.failovers;
                 report.set_duration(begun.elapsed(), 0);
                 self.add_faults(&mut report);
+                if let Some(found) = self.found().await? {
+                    show(LocalClusterEvent::Found(Box::new(found)));
+                }
                 return Ok(report);
             }
             if *over.borrow() {
@@ -502,7 +525,7 @@ fn processes(
         (_, Purpose::Search) => "none",
         (false, _) => "files",
         (true, Purpose::Live) => "live",
-        (true, Purpose::Run) => "simulator",
+        (true, Purpose::Run | Purpose::Loop(_)) => "simulator",
     };
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let mut common = vec![
@@ -512,10 +535,14 @@ fn processes(
     ];
     match arguments.purpose {
         Purpose::Search => common.extend(search::settings(config, layout.len(), list(&paths))),
-        Purpose::Run | Purpose::Live => common.extend([
+        Purpose::Run | Purpose::Loop(_) | Purpose::Live => common.extend([
             ("pipeline.data".to_owned(), list(&paths)),
             ("pipeline.shards".to_owned(), shards.to_string()),
         ]),
+    }
+    if let Purpose::Loop(middle) = arguments.purpose {
+        let data = if paths.is_empty() { vec![SIMULATOR.to_owned()] } else { paths };
+        common.extend(looped::settings(config, layout.len(), middle, list(&data)));
     }
     let mut processes = Vec::new();
     for (place, (name, duties)) in layout.iter().enumerate() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tickwright_core::backtest::report::RunReport;
 use tickwright_core::config::{Config, Kinds};
+use tickwright_core::optimise::report::OptimiseReport;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
@@ -36,7 +37,9 @@ use crate::local_cluster::{
 };
 use crate::outcome;
 use crate::records::tool::{self, DatabaseDone, DatabaseTask};
-use crate::report::{FileText, Progress, ProgressSample, Style, summary, write_html, write_json};
+use crate::report::{
+    FileText, Progress, ProgressSample, Style, search_summary, summary, write_html, write_json,
+};
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
@@ -318,13 +321,20 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
             return EXIT_USAGE;
         }
     };
+    let mut found = None;
     let report = if task.nodes > 1 {
-        runtime.block_on(run_on_nodes(config, task, shown))
+        runtime.block_on(run_on_nodes(config, kinds, task, shown, &mut found))
     } else {
         runtime.block_on(run_here(config, kinds, task, shown))
     };
     match report {
-        Ok(report) => conclude(&report, report_file.as_deref(), html.as_deref(), json),
+        Ok(report) => {
+            let code = conclude(&report, report_file.as_deref(), html.as_deref(), json);
+            if let Some(found) = found.filter(|_| !json) {
+                print!("\n{}", search_summary(&found, &[], Style::of_stdout()));
+            }
+            code
+        }
         Err(code) => code,
     }
 }
@@ -450,11 +460,17 @@ async fn run_here(
 /// Runs the pipeline in several processes on this machine.
 async fn run_on_nodes(
     config: Config,
+    kinds: Kinds,
     task: RunTask,
     mut shown: Option<Progress>,
+    found: &mut Option<Box<OptimiseReport>>,
 ) -> Result<RunReport, u8> {
     let RunTask { data, live, listen_for, chaos, nodes, config_file, overrides, .. } = task;
-    let purpose = if live.is_some() { Purpose::Live } else { Purpose::Run };
+    let purpose = match (&live, task.optimize) {
+        (Some(_), _) => Purpose::Live,
+        (None, false) => Purpose::Run,
+        (None, true) => Purpose::Loop(search::middle(&config, kinds, data.clone()).await?),
+    };
     let (faults, look) = (chaos, LOOK);
     let arguments = LocalClusterArguments {
         nodes,
@@ -470,6 +486,7 @@ async fn run_on_nodes(
         (Some(shown), LocalClusterEvent::Progress(sample)) => {
             shown.update(&progress_sample(&sample));
         }
+        (_, LocalClusterEvent::Found(report)) => *found = Some(report),
         (Some(shown), LocalClusterEvent::Line(line)) => shown.line(&line),
         (_, LocalClusterEvent::Started { .. }) | (None, _) => {}
     };

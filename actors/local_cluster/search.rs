@@ -96,7 +96,7 @@ impl LocalCluster {
         loop {
             sleep(LOOK).await;
             self.start_again(show)?;
-            let answers = self.status().await;
+            let answers = status(&self.nodes).await;
             for (name, progress) in &answers {
                 if let Some(reason) = &progress.failed {
                     let (node, reason) = (name.clone(), reason.clone());
@@ -146,21 +146,6 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// How far each node is that answers.
-    async fn status(&self) -> BTreeMap<String, SearchProgress> {
-        let mut asked = JoinSet::new();
-        for node in &self.nodes {
-            let (name, asking) = (node.name.clone(), ask(node, "\"Status\""));
-            asked.spawn(async move { (name, asking.await) });
-        }
-        let mut answers = BTreeMap::new();
-        while let Some(Ok((name, answer))) = asked.join_next().await {
-            let progress = answer.ok().and_then(|answer| serde_json::from_value(answer).ok());
-            answers.extend(progress.map(|progress| (name, progress)));
-        }
-        answers
-    }
-
     /// The report of a node; none, if it is not there yet.
     async fn judged(&self, name: &str) -> Result<Option<OptimiseReport>, LocalClusterError> {
         let Some(node) = self.nodes.iter().find(|node| node.name == name) else { return Ok(None) };
@@ -178,7 +163,22 @@ impl LocalCluster {
     }
 }
 
-fn ask(
+/// How far each node is that answers.
+pub(super) async fn status(nodes: &[NodeProcess]) -> BTreeMap<String, SearchProgress> {
+    let mut asked = JoinSet::new();
+    for node in nodes {
+        let (name, asking) = (node.name.clone(), ask(node, "\"Status\""));
+        asked.spawn(async move { (name, asking.await) });
+    }
+    let mut answers = BTreeMap::new();
+    while let Some(Ok((name, answer))) = asked.join_next().await {
+        let progress = answer.ok().and_then(|answer| serde_json::from_value(answer).ok());
+        answers.extend(progress.map(|progress| (name, progress)));
+    }
+    answers
+}
+
+pub(super) fn ask(
     node: &NodeProcess,
     body: &str,
 ) -> impl Future<Output = Result<serde_json::Value, String>> + use<> {

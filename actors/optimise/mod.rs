@@ -28,10 +28,11 @@ mod service;
 use std::path::PathBuf;
 
 use tickwright_core::config::{Config, Kinds};
+use tickwright_core::domain::Timestamp;
 use tickwright_core::optimise::report::OptimiseReport;
 use tokio::task::JoinError;
 
-use crate::backtest::BacktestRunError;
+use crate::backtest::{BacktestRunError, record};
 use crate::kit::StoreError;
 use search::{Prepared, Running, SearchEvent};
 
@@ -95,6 +96,19 @@ impl From<JoinError> for OptimiseError {
     fn from(error: JoinError) -> Self {
         Self::GaveUp(error.to_string())
     }
+}
+
+/// Event time of the first row that is not looked at when `percent` of the rows are.
+///
+/// # Errors
+///
+/// [`OptimiseError`] when the data cannot be read, or no row is left.
+pub fn time_after(arguments: &OptimiseArguments, percent: u32) -> Result<Timestamp, OptimiseError> {
+    let OptimiseArguments { config, kinds, data } = arguments;
+    let recorded = record(config, kinds, data, config.optimise.rows_max)?;
+    let rows = recorded.rows();
+    let first = rows * u64::from(percent) / 100;
+    recorded.time_of(first).ok_or(OptimiseError::TooFewRows { rows })
 }
 
 /// Searches until it is enough, or until `stop`; `show` is told how it goes.

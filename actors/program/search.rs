@@ -6,12 +6,18 @@ use tickwright_core::config::{Chaos, Config, Kinds};
 use tickwright_core::optimise::report::OptimiseReport;
 
 use super::{EXIT_STOPPED, EXIT_USAGE, stop};
+use crate::backtest::SIMULATOR;
 use crate::command_line::{EXIT_OK, SearchTask};
 use crate::local_cluster::{
-    LOOK, LocalClusterArguments, LocalClusterError, Purpose, SearchNodesEvent, search_nodes,
+    LOOK, LocalClusterArguments, LocalClusterError, Middle, Purpose, SearchNodesEvent, search_nodes,
 };
-use crate::optimise::{OptimiseArguments, OptimiseError, OptimiseEvent, SearchProgress, optimise};
+use crate::optimise::{
+    OptimiseArguments, OptimiseError, OptimiseEvent, SearchProgress, optimise, time_after,
+};
 use crate::report::{SearchLine, Style, search_summary, write_search_html, write_search_json};
+
+/// Share of the rows that `--optimize` searches on.
+const HALF: u32 = 50;
 
 /// Searches, and writes what was found; returns what the process is to exit with.
 pub(super) fn search_parameters(config: Config, kinds: Kinds, task: SearchTask, json: bool) -> u8 {
@@ -101,4 +107,22 @@ async fn search_on_nodes(config: Config, task: SearchTask) -> Result<OptimiseRep
 fn search_progress(line: &mut SearchLine, progress: SearchProgress) {
     let best = progress.best.map(|(score, _)| score);
     line.update(progress.finished, progress.trials_max, best);
+}
+
+/// Where a run is held that searches on its first half.
+pub(super) async fn middle(
+    config: &Config,
+    kinds: Kinds,
+    mut data: Vec<PathBuf>,
+) -> Result<Middle, u8> {
+    if data.is_empty() {
+        data.push(SIMULATOR.into());
+    }
+    let arguments = OptimiseArguments { config: config.clone(), kinds, data };
+    let found = tokio::task::spawn_blocking(move || time_after(&arguments, HALF)).await;
+    let found = found.map_err(OptimiseError::from).flatten();
+    found.map(|at| Middle { at, percent: HALF }).map_err(|error| {
+        eprintln!("{error}");
+        EXIT_USAGE
+    })
 }

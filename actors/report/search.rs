@@ -80,6 +80,28 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
             line(format!("  {:<20}{:>6.1} %", importance.name, importance.share * 100.0));
         }
     }
+    if let Some(held) = &report.held_back {
+        line(String::new());
+        let rows = format!("rows {} to {}", count(held.rows.0), count(held.rows.1));
+        line(style.heading(&format!("On {rows}, which nobody had looked at")));
+        for (name, outcome) in [("the best", &held.best), ("as configured", &held.configured)] {
+            let metrics = &outcome.metrics;
+            line(format!(
+                "  {name:<16}score {:>8.4}, profit {:.2} %, Sharpe {:.2}, {} trades",
+                outcome.score,
+                metrics.profit_rate * 100.0,
+                metrics.sharpe,
+                count(metrics.trades),
+            ));
+        }
+        let gained = held.best.score - held.configured.score;
+        let told = match gained {
+            gained if gained > 0.0 => format!("it helped: {gained:+.4}"),
+            gained if gained < 0.0 => style.bad(&format!("it did not help: {gained:+.4}")),
+            _ => "it made no difference".to_owned(),
+        };
+        line(format!("  {told}"));
+    }
     line(String::new());
     let luck = &report.overfitting;
     let deflated = luck.deflated_sharpe.map_or_else(|| "-".to_owned(), |it| format!("{it:.3}"));
