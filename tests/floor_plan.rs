@@ -38,8 +38,17 @@ const JOINERS: &[&str] =
 
 /// The services of a cluster, and who may hold a handle on them; tools name the questions they ask.
 const SERVICES: (&[&str], &[&str]) = (
-    &["cluster", "config_sync", "ledger", "locks"],
-    &["allocator", "command_line", "config_sync", "ctl", "exchange_broker", "locks", "switchboard"],
+    &["cluster", "config_sync", "ledger", "locks", "parameters"],
+    &[
+        "allocator",
+        "command_line",
+        "config_sync",
+        "ctl",
+        "exchange_broker",
+        "locks",
+        "parameters",
+        "switchboard",
+    ],
 );
 
 #[test]

@@ -38,6 +38,7 @@ pub const SCHEMA: &[(&str, u16)] = &[
     ("raft", 2),
     ("stream", 2),
     ("part", 1),
+    ("reached", 1),
     ("copy", 1),
 ];
 

@@ -14,7 +14,8 @@
 //!
 //! 1. What stands under a list stood under every shorter one: changes are added, never taken away.
 //! 2. What does not stand was made by someone who did not know the hold of a change that it goes beyond.
-//! 3. Who does not know a hold, or has gone beyond it before, never comes to stand as one who does.
+//! 3. Who does not know a hold, or has gone beyond it before, never comes to stand as one who does; nor by
+//!    going on from what was made by one who does.
 
 use std::sync::Arc;
 
@@ -175,6 +176,13 @@ impl Basis {
         control.stands(*self)
     }
 
+    /// The basis of who goes on from what has this one, and knows `control`. What its maker knew beyond that
+    /// does not count: it will not be gone by.
+    #[must_use]
+    pub fn taken_over(self, control: &Control) -> Self {
+        Self { known: self.known.min(control.known()), ..self }
+    }
+
     /// Goes on to `until`.
     pub fn advance(&mut self, until: Timestamp) {
         self.until = self.until.max(until);
@@ -247,6 +255,15 @@ mod tests {
         assert_eq!(spared.known, 4);
         let changed = Control::new(vec![made(10, 1.0, 4)], 4, None);
         assert!(before.learn(&changed) && !beyond.learn(&changed));
+    }
+
+    #[test]
+    fn who_goes_on_from_what_another_made_knows_no_more_than_before() {
+        let held = Control::default().with_hold(Some(Hold { at: at(10), number: 4 }));
+        let mut mine = basis(9, 4).taken_over(&Control::default());
+        mine.advance(at(10));
+        assert_eq!(mine, basis(10, 0), "it has not heard of the hold that the other knew");
+        assert_eq!(basis(9, 2).taken_over(&held), basis(9, 2));
     }
 
     /// What happens to a list, and to one who derives rows by what it has learnt of it.

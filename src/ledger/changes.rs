@@ -322,13 +322,14 @@ impl ChangeList {
 pub struct HoldExpiry {
     /// The hold, how often it had been renewed, and when that was first seen.
     seen: Option<(u64, u64, Timestamp)>,
+    looked: Option<Timestamp>,
     /// Since when this node leads.
     led: Option<Timestamp>,
 }
 
 impl HoldExpiry {
-    /// Looks at `list`; returns what to propose, if this node leads. Whoever was stopped meanwhile, or begins
-    /// to lead, leaves time for a renewal: while nobody led there could be none.
+    /// Looks at `list`; returns what to propose, if this node leads. Whoever was away for a good part of the
+    /// lease, or begins to lead, leaves time for a renewal: there could be none, or none that was seen.
     pub fn on_look(
         &mut self,
         list: &ChangeList,
@@ -336,6 +337,8 @@ impl HoldExpiry {
         now: Timestamp,
     ) -> Option<ControlCommand> {
         self.led = leads.then(|| self.led.unwrap_or(now));
+        let away = self.looked.map_or(Span::ZERO, |looked| now.since(looked));
+        self.looked = Some(now);
         let Some((number, hold)) = list.hold() else {
             self.seen = None;
             return None;
@@ -343,6 +346,7 @@ impl HoldExpiry {
         let mut seen = (number, hold.renewals, now);
         if let Some(before) = self.seen
             && (before.0, before.1) == (number, hold.renewals)
+            && away <= hold.lease / 4
         {
             seen = before;
         }
@@ -391,10 +395,11 @@ mod tests {
     }
 
     fn hold(ledger: &mut Ledger, session: SessionId, nanos: u64) -> Result<u64, Refusal> {
-        match control(ledger, ControlCommand::Hold { session, at: at(nanos), lease: LEASE })? {
-            Outcome::Controlled { number } => Ok(number),
-            other => panic!("{other:?}"),
-        }
+        let command = ControlCommand::Hold { session, at: at(nanos), lease: LEASE };
+        let Outcome::Controlled { number } = control(ledger, command)? else {
+            panic!("another answer");
+        };
+        Ok(number)
     }
 
     fn record(ledger: &mut Ledger, number: u64, nanos: u64, epoch: u64) -> Answer {
@@ -502,26 +507,39 @@ mod tests {
         assert!(ledger.apply(&next).answer.is_ok(), "the hold is as it was");
     }
 
+    /// Looks every 100 ms; when something was first proposed.
+    fn first(expiry: &mut HoldExpiry, ledger: &Ledger, from: u64, to: u64) -> Option<u64> {
+        let mut times = (from..=to).step_by(100);
+        times.find(|&time| expiry.on_look(ledger.changes(), true, at(time * 1_000_000)).is_some())
+    }
+
     #[test]
     fn a_hold_expires_exactly_when_it_was_not_renewed_for_its_lease() {
-        let mut ledger = Ledger::default();
+        let (mut ledger, mut expiry) = (Ledger::default(), HoldExpiry::default());
         let session = open(&mut ledger, "a");
         let number = hold(&mut ledger, session, 10).unwrap();
-        let mut expiry = HoldExpiry::default();
-        let ms = |milliseconds: u64| at(milliseconds * 1_000_000);
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(0)), None);
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(999)), None);
+        assert_eq!(first(&mut expiry, &ledger, 0, 900), None);
         control(&mut ledger, ControlCommand::Renew { number }).unwrap();
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(1_000)), None);
-        assert_eq!(expiry.on_look(ledger.changes(), false, ms(2_000)), None, "only a leader does");
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(2_000)), None, "it has just begun");
+        assert_eq!(first(&mut expiry, &ledger, 1_000, 5_000), Some(2_000));
         let expire = ControlCommand::Expire { number, renewals: 1 };
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(2_500)), Some(expire.clone()));
+        let now = at(2_100_000_000);
+        assert_eq!(expiry.on_look(ledger.changes(), true, now), Some(expire.clone()), "if lost");
+        assert_eq!(expiry.on_look(ledger.changes(), false, now), None, "only a leader proposes");
+        assert_eq!(first(&mut expiry, &ledger, 2_200, 5_000), Some(2_700), "time for a renewal");
         control(&mut ledger, ControlCommand::Renew { number }).unwrap();
         control(&mut ledger, expire).unwrap();
         assert!(ledger.changes().hold().is_some(), "it was renewed meanwhile");
         control(&mut ledger, ControlCommand::Expire { number, renewals: 2 }).unwrap();
         assert!(ledger.changes().hold().is_none());
-        assert_eq!(expiry.on_look(ledger.changes(), true, ms(9_000)), None);
+        assert_eq!(first(&mut expiry, &ledger, 2_800, 9_000), None);
+    }
+
+    #[test]
+    fn a_leader_that_was_stopped_ends_no_hold_for_the_time_it_was_away() {
+        let (mut ledger, mut expiry) = (Ledger::default(), HoldExpiry::default());
+        let session = open(&mut ledger, "a");
+        hold(&mut ledger, session, 10).unwrap();
+        assert_eq!(first(&mut expiry, &ledger, 0, 500), None);
+        assert_eq!(first(&mut expiry, &ledger, 60_000, 70_000), Some(61_000));
     }
 }

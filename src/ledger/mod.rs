@@ -136,10 +136,15 @@ impl Ledger {
             Operation::Slots(commands) => self.change_slots(commands),
             Operation::Locks(commands) => self.change_locks(commands, events),
             Operation::Control(command) => {
-                let has_session = match command {
-                    ControlCommand::Hold { session, .. } => self.sessions().contains_key(session),
-                    _ => true,
+                let ControlCommand::Hold { session, .. } = command else {
+                    return self.changes.apply(
+                        command,
+                        (revision, true),
+                        &self.allocations,
+                        events,
+                    );
                 };
+                let has_session = self.sessions().contains_key(session);
                 self.changes.apply(command, (revision, has_session), &self.allocations, events)
             }
         }
