@@ -34,18 +34,21 @@ pub(crate) enum Rule {
     Hold,
     /// A change is refused where somebody was further.
     Late,
+    /// A change is refused if a part of the pipeline has another life than the one that was asked.
+    Lives,
     /// A hold that is not renewed ends.
     Lease,
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Refuse,
         Self::Checkpoints,
         Self::TakeOver,
         Self::FreshRead,
         Self::Hold,
         Self::Late,
+        Self::Lives,
         Self::Lease,
     ];
 }
@@ -115,6 +118,8 @@ struct Proposer {
 
 pub(crate) struct World {
     chance: Random,
+    /// Whether lives crash often.
+    is_restless: bool,
     left_out: Option<Rule>,
     ledger: Ledger,
     sessions: Vec<SessionId>,
@@ -145,6 +150,7 @@ impl World {
     pub(crate) fn new(seed: u64, left_out: Option<Rule>) -> Self {
         let mut world = Self {
             chance: Random::new(seed),
+            is_restless: seed.is_multiple_of(2),
             left_out,
             ledger: Ledger::default(),
             sessions: Vec::new(),
@@ -353,7 +359,11 @@ impl World {
             let later = self.chance.range(0, 3);
             let change = ParameterChange { at: at(proposer.at + later), strategy: 0, parameters };
             let change = AgreedChange::new(&change, "", "");
-            let asked = proposer.asked.iter().map(|(&unit, &epoch)| (name(unit), epoch)).collect();
+            let epoch = |unit: usize, asked: u64| {
+                if self.has(Rule::Lives) { asked } else { self.epochs[unit] }
+            };
+            let asked = proposer.asked.iter();
+            let asked = asked.map(|(&unit, &asked)| (name(unit), epoch(unit, asked))).collect();
             let command = ControlCommand::Record { number, change, asked, releases: true };
             match self.control(command) {
                 Ok(_) => {
@@ -370,14 +380,20 @@ impl World {
             return;
         }
         let unit = (0..=SHARDS).find(|unit| !proposer.asked.contains_key(unit)).unwrap();
-        if let Some(place) = self.current(unit) {
-            let node = self.lives[place].node;
+        // By what its node knows of who has which unit, which may be old.
+        let all: Vec<usize> =
+            (0..self.lives.len()).filter(|&place| self.lives[place].unit == unit).collect();
+        if !all.is_empty() {
+            let any = all[self.chance.index(all.len())];
+            let is_known = self.chance.percent(60);
+            let place = self.current(unit).filter(|_| is_known).unwrap_or(any);
+            let (node, epoch) = (self.lives[place].node, self.lives[place].epoch);
             // Whoever is asked has heard of the hold, or does not answer.
             if self.history[self.seen[node]].known() >= number {
                 self.learn(place);
                 let is_late = self.reached(place) >= proposer.at;
                 proposer.is_late |= is_late && self.has(Rule::Late);
-                proposer.asked.insert(unit, self.epochs[unit]);
+                proposer.asked.insert(unit, epoch);
             }
         }
         self.proposer = Some(proposer);
@@ -408,17 +424,25 @@ impl World {
         }
     }
 
+    /// A life begins again where it is, by what its node knows.
+    fn restart(&mut self, place: usize) {
+        let mut life = self.lives[place].clone();
+        self.begin(&mut life);
+        self.lives[place] = life;
+    }
+
     fn step(&mut self, is_harmed: bool) {
         let place = self.chance.index(self.lives.len());
+        if is_harmed && self.is_restless && self.chance.percent(10) {
+            return self.restart(place);
+        }
         match self.chance.range(0, if is_harmed { 100 } else { 80 }) {
             0..=29 => self.work(place),
-            30..=39 => {
+            30..=35 => {
                 let node = self.chance.index(NODES);
-                let latest = self.history.len() - 1;
-                if self.seen[node] < latest {
-                    self.seen[node] += 1;
-                }
+                self.seen[node] = self.history.len() - 1;
             }
+            36..=39 => self.put_checkpoint(place),
             40..=54 => self.learn(place),
             55..=69 => {
                 let exec = self.current(EXEC).unwrap_or(place);
@@ -426,29 +450,24 @@ impl World {
             }
             70..=75 => self.put_checkpoint(place),
             76..=79 => self.wait_for_proposer(),
-            80..=93 => self.propose(),
-            94 | 95 => {
+            80..=90 => self.propose(),
+            91..=93 => {
                 let (unit, node) = (self.chance.index(SHARDS + 1), self.chance.index(NODES));
                 // A life that is followed sleeps on, or ends.
-                if self.chance.percent(40) {
+                if self.chance.percent(30) {
                     self.lives.retain(|life| life.unit != unit);
                 }
                 self.give(unit, node);
             }
-            96 => {
-                // A life is restarted where it is.
-                let mut life = self.lives[place].clone();
-                self.begin(&mut life);
-                self.lives[place] = life;
-            }
-            97 => {
+            94..=97 => self.restart(place),
+            98 => {
                 if let Some(proposer) = &mut self.proposer {
                     proposer.is_dead = true;
                     let node = proposer.node;
                     self.tell(|| format!("the proposer on n{node} dies"));
                 }
             }
-            98 if self.lives.len() > SHARDS + 1 => {
+            99 if self.lives.len() > SHARDS + 1 => {
                 let life = &self.lives[place];
                 if life.epoch != self.epochs[life.unit] {
                     self.lives.remove(place);
