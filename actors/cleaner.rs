@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{Definition, Key, Kind, RawBatch, SourceId, Symbol, Tick, TickBatch};
+use tickwright_core::domain::{
+    Control, Definition, Key, Kind, RawBatch, SourceId, Symbol, Tick, TickBatch,
+};
 use tickwright_core::pipeline::clean::{CleanCounts, CleanRules, Cleaner};
 use tickwright_core::stream::Run;
 
-use crate::kit::{Control, MessageOf, Stage, StageActor, Work};
+use crate::kit::{MessageOf, Stage, StageActor, Work};
 
 /// The role of the cleaner of `source`.
 pub fn role(source: usize) -> String {

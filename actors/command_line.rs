@@ -25,6 +25,7 @@ mod config;
 mod database;
 mod exchange;
 mod optimise;
+mod parameters;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub use config::{ConfigCommand, PlaceOptions};
 pub use database::{DatabaseCommand, DatabaseOptions, FilterOptions, RecordsCommand};
 pub use exchange::{ExchangeOptions, HiddenText};
 pub use optimise::{BacktestOptions, OptimizeOptions, SearchTask};
+pub use parameters::{ParameterCommand, SetOptions};
 
 /// The run did what it should.
 pub const EXIT_OK: u8 = 0;
@@ -135,6 +137,9 @@ pub struct RunOptions {
     /// Write the report as a page to look at
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Let tools see and change parameters while this process runs, as `ctl parameters --node http://ADDRESS`
+    #[arg(long, value_name = "ADDRESS")]
+    pub tools: Option<String>,
     /// Inject faults: panic:ACTOR@N, ...
     #[arg(long, value_name = "SPEC,...")]
     pub chaos: Vec<String>,
@@ -246,6 +251,8 @@ pub struct RunTask {
     pub nodes: u16,
     /// Whether parameters are searched for on the first half, and adopted for the second.
     pub optimize: bool,
+    /// Where tools are let in, if it is one process.
+    pub tools: Option<String>,
     /// The configuration's file.
     pub config_file: Option<PathBuf>,
     /// What was laid over it: keys and values.
@@ -357,8 +364,13 @@ fn prepare_run(
             "--optimize searches beside the run: it needs --nodes 2 or more, and data that ends";
         return Err(Refusal::usage(vec![told.into()]));
     }
+    if options.tools.is_some() && options.nodes > 1 {
+        let problem =
+            "--tools is for one process; `tickwright node` lets tools in by node.http_bind";
+        return Err(Refusal::usage(vec![problem.into()]));
+    }
     let overrides = overrides(global, &short_for, &mut problems);
-    let RunOptions { data, report, html, listen_for, nodes, optimize, .. } = options;
+    let RunOptions { data, report, html, listen_for, nodes, optimize, tools, .. } = options;
     let live = live.map(Box::new);
     let config_file = global.config.clone();
     let task = RunTask {
@@ -371,6 +383,7 @@ fn prepare_run(
         chaos,
         nodes,
         optimize,
+        tools,
         config_file,
         overrides,
     };

@@ -1,5 +1,6 @@
 //! `tickwright ctl`: asks a running node, and through it any other, over HTTP and JSON.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use tickwright_core::domain::Timestamp;
 use tickwright_core::records::Question;
 
 use crate::config_sync::{ConfigCall, ConfigFileTask};
@@ -16,6 +18,7 @@ mod config;
 mod config_file;
 mod deeds;
 mod optimise;
+mod parameters;
 mod show;
 mod switches;
 mod tuner;
@@ -92,6 +95,10 @@ pub enum CtlTask {
         /// Why.
         reason: String,
     },
+    /// What are the parameters of strategies, and how were they changed?
+    Parameters,
+    /// Change parameters of a strategy that runs.
+    SetParameters(ParameterSetting),
     /// How do kill switches stand?
     Switches,
     /// Look through the accounts at exchanges.
@@ -123,6 +130,21 @@ pub enum CtlTask {
         body: String,
     },
 }
+
+/// Other parameters for a strategy that runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSetting {
+    /// Which strategy.
+    pub strategy: String,
+    /// Names and values; others stay.
+    pub parameters: BTreeMap<String, f64>,
+    /// From which event time on; as soon as may be, without one.
+    pub at: Option<Timestamp>,
+    /// Why.
+    pub why: String,
+}
+
+impl Eq for ParameterSetting {}
 
 /// How to reach a node, and which one is meant.
 #[derive(Clone, Debug)]
@@ -185,6 +207,8 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Config(call) => return config::ask(call, target),
         CtlTask::ConfigFile(task, author) => return config_file::carry_out(task, author, target),
         CtlTask::Switches => return switches::list(target),
+        CtlTask::SetParameters(setting) => return parameters::set(setting, target),
+        CtlTask::Parameters => return parameters::get(target),
         CtlTask::Reconcile { adopt } => return deeds::reconcile(*adopt, target),
         CtlTask::Release { client_id, is_there } => {
             return deeds::release(client_id, *is_there, target);

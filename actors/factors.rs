@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
 use tickwright_core::domain::{
-    Definition, FactorBatch, FactorRow, FactorSpec, Kind, SourceId, TickBatch,
+    Control, Definition, FactorBatch, FactorRow, FactorSpec, Kind, SourceId, TickBatch,
 };
 use tickwright_core::pipeline::factors::{
     FactorConfig, FactorCounts, FactorEngine, FactorRegistry, FactorSnapshot,
@@ -26,7 +26,7 @@ use tickwright_core::pipeline::factors::{
 use tickwright_core::pipeline::strategy::StrategyNeeds;
 use tickwright_core::stream::Run;
 
-use crate::kit::{Control, MessageOf, Outlet, RecordedFactors, Stage, StageActor, Work};
+use crate::kit::{MessageOf, Outlet, RecordedFactors, Stage, StageActor, Work};
 
 /// The role of the factor engine of `shard`.
 pub fn role(shard: usize) -> String {

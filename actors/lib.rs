@@ -31,6 +31,7 @@ pub mod locks;
 pub mod node;
 pub mod optimise;
 pub mod outcome;
+pub mod parameters;
 pub mod positions;
 pub mod program;
 pub mod records;

@@ -36,7 +36,7 @@ mod streams;
 mod tuning;
 pub(crate) mod units;
 
-pub use parameters::ChangeError;
+pub(crate) use parameters::Controlled;
 pub use report::NodeReport;
 pub use streams::{Standing, StreamEnd};
 pub use units::{NodePart, UnitPart, Units};
@@ -54,6 +54,7 @@ use crate::kit::{
 use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
 use crate::locks::LockBackend;
+use crate::parameters::Parameters;
 use crate::positions::{self, PositionsActor, PositionsArguments, PositionsMessage};
 use crate::records::Records;
 use crate::risk::{self, RiskActor, RiskArguments, RiskMessage};
@@ -147,6 +148,7 @@ pub struct Node {
     pub samples: UnboundedReceiver<Sample>,
     sources: usize,
     shards: usize,
+    parameters: Parameters,
     wiring: Wiring,
 }
 
@@ -219,6 +221,7 @@ pub async fn start(arguments: NodeArguments) -> Result<Node, SpawnErr> {
         samples,
         sources,
         shards,
+        parameters: parameters::here(&wiring),
         wiring,
     };
     Ok(node)
@@ -258,7 +261,11 @@ impl Wiring {
             log: None,
             chaos: chaos.clone(),
         };
-        let control = ControlLog::open(&settings.store).map_err(|error| fail(Box::new(error)))?;
+        let control = match &transport {
+            Some(_) => Ok(ControlLog::agreed()),
+            None => ControlLog::open(&settings.store),
+        };
+        let control = control.map_err(|error| fail(Box::new(error)))?;
         // In a cluster what is here may be another's copy: whoever begins exec opens it.
         let arrivals = match &transport {
             Some(_) => ArrivalLog::open(&Store::in_memory(), false, None),
@@ -723,6 +730,7 @@ impl Wiring {
                     heard: [0, 1].map(|broker| wiring.to_heard(broker)).into(),
                     finished: finished.clone(),
                     recording: wiring.records.as_ref().map(Records::recording),
+                    control: wiring.control.clone(),
                     ask_switches: wiring.ask_switches(),
                 }
             },

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use tickwright_core::backtest::reasons;
 use tickwright_core::backtest::report::{
-    BrokerReport, ChaosReport, LiveSourceReport, MalformedRow, OrderCounts, RunReport,
-    SourceReport, SymbolReport,
+    BrokerReport, ChaosReport, LiveSourceReport, MalformedRow, OrderCounts, ParameterChangeReport,
+    RunReport, SourceReport, SymbolReport,
 };
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Histogram, InstrumentIndex};
+use tickwright_core::domain::{Control, Histogram, InstrumentIndex, ParameterChange};
 use tickwright_core::pipeline::clean::CleanCounts;
 
 use crate::node::NodeReport;
@@ -33,6 +33,7 @@ pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
             .collect(),
         ..RunReport::default()
     };
+    report.parameter_changes = changes(&node.changes, config);
     add_rows(&mut report, node, config);
     add_orders(&mut report, node);
     let marks = &node.positions.marks;
@@ -45,6 +46,21 @@ pub fn report(outcome: &Outcome, config: &Config) -> RunReport {
     report.peak_rss_bytes = outcome.rss_by_node.values().copied().max().unwrap_or(0);
     report.rss_by_node = outcome.rss_by_node.clone();
     report
+}
+
+/// From when on which parameters held.
+fn changes(control: &Control, config: &Config) -> Vec<ParameterChangeReport> {
+    let names = &config.strategies;
+    let of = |(change, by, why): (&ParameterChange, &str, &str)| ParameterChangeReport {
+        from_ns: change.at.as_nanos(),
+        strategy: names
+            .get(change.strategy)
+            .map_or_else(|| change.strategy.to_string(), |strategy| strategy.name.clone()),
+        parameters: change.parameters.iter().cloned().collect(),
+        by: by.to_owned(),
+        why: why.to_owned(),
+    };
+    control.made().map(of).collect()
 }
 
 /// `factors/0` and `factors/1` are two children and one kind of actor.

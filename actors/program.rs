@@ -153,6 +153,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Kill { what, reason } => CtlTask::Kill { what, reason },
         CtlCommand::Rearm { what, reason } => CtlTask::Rearm { what, reason },
         CtlCommand::Switches => CtlTask::Switches,
+        CtlCommand::Parameters(command) => command.task(),
         CtlCommand::Reconcile { adopt } => CtlTask::Reconcile { adopt },
         CtlCommand::Release { client_id, there, not_there: _ } => {
             CtlTask::Release { client_id, is_there: there }
@@ -416,7 +417,7 @@ async fn run_here(
     task: RunTask,
     mut shown: Option<Progress>,
 ) -> Result<RunReport, u8> {
-    let RunTask { data, live, listen_for, chaos, .. } = task;
+    let RunTask { data, live, listen_for, chaos, tools, .. } = task;
     let input = match live {
         Some(live) => Input::Live(*live),
         None if data.is_empty() => Input::Simulated,
@@ -428,6 +429,7 @@ async fn run_here(
         input,
         faults: chaos,
         disk: DiskFaults::default(),
+        tools,
     };
     let show = |sample: &Sample| {
         if let Some(shown) = &mut shown {

@@ -19,6 +19,7 @@
 
 mod arrivals;
 mod checkpoint;
+mod control;
 mod outside;
 
 use std::collections::VecDeque;
@@ -37,11 +38,13 @@ use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run,
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
 use crate::kit::{
-    ArrivalLog, ArrivalsStored, Checkpoints, Consumer, Delivery, Demand, Directory, Handover,
-    Inbox, Outlet, RecordedTicks, Recording, StageReport, StageSettings, StageStreams, Stored,
+    ArrivalLog, ArrivalsStored, Checkpoints, Consumer, ControlLog, Delivery, Demand, Directory,
+    Handover, Inbox, Outlet, RecordedTicks, Recording, StageReport, StageSettings, StageStreams,
+    Stored,
 };
 
 use arrivals::Arrivals;
+use control::Changes;
 use outside::Outside;
 
 /// The role of risk, and the name of exec's checkpoints.
@@ -76,6 +79,10 @@ pub enum RiskMessage {
     SwitchesTold,
     /// What is held, by symbol, over all accounts, and with how many decimals?
     Held(RpcReplyPort<Vec<(Symbol, Quantity, u8)>>),
+    /// Parameters have changed, or are about to.
+    Control,
+    /// How far have signals come, of any shard?
+    Reached(RpcReplyPort<Timestamp>),
     /// What is stopped just now?
     Stopped(RpcReplyPort<Vec<Scope>>),
     /// One of router, brokers and positions has started and is blank.
@@ -141,6 +148,8 @@ pub struct RiskArguments {
     pub finished: Outlet<()>,
     /// Takes what is to be recorded, if anything is.
     pub recording: Option<Recording>,
+    /// Changes of parameters.
+    pub control: ControlLog,
     /// Asks how all kill switches stand, where there are any: nothing new is taken before that is said.
     pub ask_switches: Option<Outlet<()>>,
 }
@@ -179,6 +188,7 @@ pub struct RiskState {
     handover: Handover,
     arrivals: Arrivals,
     outside: Outside,
+    changes: Changes,
     settings: StageSettings,
     epoch: Epoch,
     phase: Phase,
@@ -248,6 +258,7 @@ impl Actor for RiskActor {
             heard,
             finished,
             recording,
+            control,
             ask_switches,
         } = arguments;
         let stored = Outlet::to_actor(&myself, RiskMessage::Stored);
@@ -274,6 +285,7 @@ impl Actor for RiskActor {
             handover: Handover::default(),
             arrivals,
             outside: Outside::new(ask_switches),
+            changes: Changes::new(control),
             settings,
             // Distinct from every epoch of an actor before this one.
             epoch: crate::kit::monotonic_nanos(),
@@ -302,12 +314,11 @@ impl Actor for RiskActor {
         message: RiskMessage,
         state: &mut RiskState,
     ) -> Result<(), ActorProcessingErr> {
+        state.look_at_changes()?;
         match message {
             // They are taken below, as always.
             RiskMessage::Rows => {}
-            RiskMessage::Signals(shard, (session, frame)) => {
-                state.lockstep.on_signals(shard, session, frame);
-            }
+            RiskMessage::Signals(shard, delivery) => state.on_signals(shard, delivery),
             // Who awaits the switches goes to all of its inputs after that.
             RiskMessage::CleanerIsBack(_) | RiskMessage::StrategyIsBack(_)
                 if state.awaits_switches() => {}
@@ -328,6 +339,11 @@ impl Actor for RiskActor {
                     (of.symbol.clone(), exposure.position.quantity, of.quantity_decimals)
                 });
                 let _ = reply.send(held.collect());
+            }
+            // It is looked at below, as always.
+            RiskMessage::Control => {}
+            RiskMessage::Reached(reply) => {
+                let _ = reply.send(state.lockstep.signals_reached());
             }
             RiskMessage::Stopped(reply) => {
                 // A caller that stopped waiting is its own affair.
@@ -361,6 +377,7 @@ impl RiskState {
 
     /// Asks a shard for what follows the signals in hand or done.
     fn subscribe_signals(&mut self, shard: usize) {
+        self.changes.asks_again(shard);
         let sink = Outlet::to_actor(&self.myself, move |rows| RiskMessage::Signals(shard, rows));
         self.strategies.reconnect(self.lockstep.signals(), shard, 0, sink);
     }

@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, DatabaseKind, Kinds};
 use tickwright_core::domain::Key;
 
+use crate::cluster::{AdminError, LoneDoor};
 use crate::ingester::OpenSource;
 use crate::kit::{
     ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, process, wire,
 };
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
+use crate::parameters;
 use crate::records::{Records, RecordsError, RecordsSettings};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
@@ -88,6 +90,9 @@ pub enum RunError {
     /// Nothing can be recorded.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// Tools cannot be let in.
+    #[error(transparent)]
+    Tools(#[from] AdminError),
     /// A stage did not answer.
     #[error("the run is over, but {0}")]
     Unanswered(String),
@@ -118,6 +123,8 @@ pub struct RunArguments {
     pub faults: Faults,
     /// Faults of the disk, for tests.
     pub disk: DiskFaults,
+    /// Where tools are let in to see and change parameters, if they are.
+    pub tools: Option<String>,
 }
 
 /// What a run came to.
@@ -179,7 +186,7 @@ pub async fn run_until(
     mut progress: impl FnMut(&Sample),
     stop: impl Future<Output = ()>,
 ) -> Result<Outcome, RunError> {
-    let RunArguments { config, kinds, input, faults, disk } = arguments;
+    let RunArguments { config, kinds, input, faults, disk, tools } = arguments;
     if config.has_exchange() {
         return Err(RunError::NoLedger);
     }
@@ -192,6 +199,10 @@ pub async fn run_until(
     if !faults.specs.is_empty() {
         Chaos::quieten_panics();
     }
+    let door = match &tools {
+        Some(address) => Some(LoneDoor::open(&config, address).await?),
+        None => None,
+    };
     let records = start_records(&config, &input).await?;
     let arguments = NodeArguments {
         config,
@@ -207,6 +218,9 @@ pub async fn run_until(
     };
     let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;
+    if let Some(door) = &door {
+        parameters::serve(door.network(), node.parameters());
+    }
     let resumed_rows = if resumed { node.rows_read(REPORT_PATIENCE).await } else { 0 };
     let finished = wait(&mut node, &store, &mut progress, &feeds, stop).await;
     let report = match finished {

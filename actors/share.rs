@@ -32,7 +32,8 @@ use crate::kit::{Chaos, Clock, DiskFaults, Gate, LiveValues, Store, SupervisionS
 use crate::ledger::LedgerClient;
 use crate::locks::LockBackend;
 use crate::node::units::{PART, UnitEvents};
-use crate::node::{NodeArguments, Units};
+use crate::node::{Controlled, NodeArguments, Units};
+use crate::parameters::{self as door, Parameters};
 use crate::records::{self, Records};
 use crate::run::{
     FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store,
@@ -41,6 +42,7 @@ use crate::run::{
 use crate::source::live::LiveConfig;
 
 mod handover;
+mod parameters;
 mod retry;
 mod tuning;
 mod whole;
@@ -206,6 +208,10 @@ pub struct Share {
     is_over: Arc<AtomicBool>,
     copies: Copies,
     records: Option<Records>,
+    parameters: Parameters,
+    network: Network,
+    /// Learns of changes of parameters.
+    follower: JoinHandle<()>,
     /// Ends with the share.
     _tuning: Option<tuning::Tuning>,
     stop: oneshot::Sender<()>,
@@ -286,11 +292,16 @@ impl Share {
         let is_fixed = fixed.is_some();
         let well = config.policy(Subtree::Node).window;
         let statistics = units.statistics().clone();
+        let controlled = units.controlled();
+        let follower = parameters::follow(ledger.clone(), controlled.clone());
+        let changing = units.parameters(ledger.clone());
+        door::serve(network, changing.clone());
         let worker = Worker {
             config: config.clone(),
             network: network.clone(),
             units,
             copies: copies.clone(),
+            controlled,
             went_on: BTreeMap::new(),
             leaving: Leaving::default(),
             loads: loads.clone(),
@@ -317,7 +328,18 @@ impl Share {
         let tuning = tuning::Tuning::start(config, network, tuned).await;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(worker.run(owners, unit_events, calls, stopped));
-        let share = Self { statistics, copies, records, is_over, _tuning: tuning, stop, task };
+        let share = Self {
+            statistics,
+            copies,
+            records,
+            parameters: changing,
+            network: network.clone(),
+            follower,
+            is_over,
+            _tuning: tuning,
+            stop,
+            task,
+        };
         Ok(Some((share, received)))
     }
 
@@ -336,6 +358,11 @@ impl Share {
         self.records.as_ref()
     }
 
+    /// The parameters of the strategies, to be seen and changed.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     /// What other nodes keep of the units here.
     pub fn copies(&self) -> &Copies {
         &self.copies
@@ -343,6 +370,8 @@ impl Share {
 
     /// Ends the units in order. What they have stored stays.
     pub async fn stop(self) {
+        self.network.unregister(door::ROLE);
+        self.follower.abort();
         // It may have ended by itself.
         let _ = self.stop.send(());
         let _ = self.task.await;
@@ -469,6 +498,8 @@ struct Worker {
     network: Network,
     units: Units,
     copies: Copies,
+    /// What of it has to know of changes of parameters.
+    controlled: Controlled,
     /// From where units here went on.
     went_on: BTreeMap<Unit, Key>,
     leaving: Leaving,

@@ -12,13 +12,13 @@
 use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
-use tickwright_core::domain::{FactorBatch, FactorLayout};
+use tickwright_core::domain::{Control, FactorBatch, FactorLayout, Key};
 use tickwright_core::pipeline::strategy::{
     StrategyCounts, StrategyEngine, StrategyRegistry, StrategySnapshot, StrategySpec,
 };
 use tickwright_core::stream::{Run, SignalBatch};
 
-use crate::kit::{Control, MessageOf, Stage, StageActor, Work};
+use crate::kit::{MessageOf, Stage, StageActor, Work};
 
 /// The role of the strategies of `shard`.
 pub fn role(shard: usize) -> String {
@@ -112,7 +112,14 @@ impl Work for Strategies {
         let count = self.engine.counts().map(|counts| counts.signals).sum();
         stage.chaos().strike("strategy", self.fresh.shard, count);
         stage.advance(run.last_key());
-        stage.push(0, Arc::new(SignalBatch { signals }), stage.more());
+        let known = stage.basis().known;
+        stage.push(0, Arc::new(SignalBatch { signals, known }), stage.more());
         Ok(())
+    }
+
+    fn pass_time(&mut self, until: Key, stage: &mut Stage<FactorBatch, SignalBatch>) {
+        stage.advance(until);
+        let known = stage.basis().known;
+        stage.push(0, Arc::new(SignalBatch { signals: Vec::new(), known }), false);
     }
 }

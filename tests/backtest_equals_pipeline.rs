@@ -54,6 +54,7 @@ fn of_pipeline(config: &Config, input: &Input) -> Answer {
         input: input.clone(),
         faults: Chaos::default(),
         disk: DiskFaults::default(),
+        tools: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let run = async { tokio::time::timeout(PATIENCE, run(arguments, |_| ())).await };

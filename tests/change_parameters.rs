@@ -3,115 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails to start is a failure")]
 
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+mod gated;
 
-use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Store};
-use tickwright::node::{self, ChangeError, Node, NodeArguments, NodeSource};
-use tickwright::source::simulated::SimulatedSource;
-use tickwright::source::{Format, Progress, Source, SourceError};
-use tickwright_core::config::{Config, Kinds};
+use gated::{PATIENCE, finish, start};
+use tickwright::kit::Store;
+use tickwright::node::Node;
+use tickwright::parameters::ChangeError;
 use tickwright_core::domain::Timestamp;
-use tickwright_core::pipeline::ingest::{Ingester, SourcePosition};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// 2024-08-08 01:33:00: half-way through the simulated market below.
 const HALF_WAY: Timestamp = Timestamp::from_nanos(1_723_080_780_000_000_000);
 const EARLY: Timestamp = Timestamp::from_nanos(1_723_080_750_000_000_000);
 const LATE: Timestamp = Timestamp::from_nanos(1_723_080_870_000_000_000);
 
-/// Rows come when it is opened, so that the changes can be made before the run has passed them.
-#[derive(Clone, Debug, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn wait(&self) {
-        tokio::task::block_in_place(|| {
-            let (is_open, opened) = &*self.0;
-            let closed = is_open.lock().unwrap();
-            let waited = opened.wait_timeout_while(closed, PATIENCE, |is_open| !*is_open).unwrap();
-            assert!(!waited.1.timed_out(), "the gate stays closed");
-        });
-    }
-}
-
-#[derive(Debug)]
-struct Gated(SimulatedSource, Gate);
-
-impl Source for Gated {
-    fn read(&mut self, ingester: &mut Ingester, rows_max: usize) -> Result<Progress, SourceError> {
-        self.1.wait();
-        self.0.read(ingester, rows_max)
-    }
-    fn position(&self) -> SourcePosition {
-        self.0.position()
-    }
-    fn seek(&mut self, position: &SourcePosition) -> Result<(), SourceError> {
-        self.0.seek(position)
-    }
-    fn bytes_read(&self) -> u64 {
-        self.0.bytes_read()
-    }
-    fn bytes_total(&self) -> u64 {
-        self.0.bytes_total()
-    }
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
-    fn format(&self) -> Format {
-        self.0.format()
-    }
-}
-
-/// A node that reads nothing until the gate is opened.
-async fn start(settings: &str, panics: &[(&str, u64)], store: Store) -> (Node, Gate) {
-    let text = format!("simulator.ticks = 50000\njournal.enabled = false\n{settings}");
-    let config = Config::parse(&text, "test.toml").unwrap();
-    let (market, seed) = (config.simulator(), config.pipeline.seed);
-    let gate = Gate::default();
-    let gate_of_source = gate.clone();
-    let open: OpenSource = Arc::new(move || {
-        let market = SimulatedSource::new(market.clone(), seed);
-        Ok(Box::new(Gated(market, gate_of_source.clone())))
-    });
-    let panic = |&(actor, every): &(&str, u64)| (actor.to_owned(), actor.to_owned(), every);
-    if !panics.is_empty() {
-        Chaos::quieten_panics();
-    }
-    let arguments = NodeArguments {
-        config,
-        kinds: Kinds::default(),
-        sources: vec![NodeSource::Readable(open)],
-        store,
-        chaos: Chaos::new(panics.iter().map(panic).collect()),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
-        records: None,
-        live: None,
-    };
-    (node::start(arguments).await.unwrap(), gate)
-}
-
 async fn started(settings: &str, store: Store) -> Node {
     let (node, gate) = start(settings, &[], store).await;
     gate.open();
     node
-}
-
-/// The digest, and how often something was restarted.
-async fn finish(mut node: Node) -> (String, u64) {
-    tokio::time::timeout(PATIENCE, node.finished.recv()).await.unwrap().unwrap();
-    let report = node.report(PATIENCE).await.unwrap();
-    let _ = node.supervisor.stop_and_wait(None, Some(PATIENCE)).await;
-    (report.positions.positions.digest().to_string(), node.statistics.restarts())
 }
 
 /// A width, which the strategies alone look at, and periods, for which other factors are computed:

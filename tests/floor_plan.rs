@@ -38,7 +38,7 @@ const JOINERS: &[&str] =
 
 /// The services of a cluster, and who may hold a handle on them; tools name the questions they ask.
 const SERVICES: (&[&str], &[&str]) = (
-    &["cluster", "config_sync", "ledger", "locks"],
+    &["cluster", "config_sync", "ledger", "locks", "parameters"],
     &[
         "allocator",
         "command_line",
@@ -47,6 +47,7 @@ const SERVICES: (&[&str], &[&str]) = (
         "exchange_broker",
         "locks",
         "optimise",
+        "parameters",
         "switchboard",
     ],
 );

@@ -27,6 +27,7 @@ fn run_with(chaos: &str) -> RunReport {
         input: run::Input::Simulated,
         faults: Chaos::parse(chaos).unwrap(),
         disk: DiskFaults::default(),
+        tools: None,
     };
     let ended = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let patience = std::time::Duration::from_secs(120);

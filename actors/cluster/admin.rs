@@ -69,10 +69,16 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// Why tools cannot be let in.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for tools on {address}: {message}; give another node.http_bind")]
+#[error("cannot listen for tools on {address}: {message}; give another one")]
 pub struct AdminError {
     address: String,
     message: String,
+}
+
+impl AdminError {
+    pub(super) fn of(address: &str, message: String) -> Self {
+        Self { address: address.to_owned(), message }
+    }
 }
 
 /// The running door.

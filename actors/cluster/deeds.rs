@@ -20,18 +20,22 @@ const DETAIL_MAX: usize = 2_000;
 
 /// Questions that change something, by name. Locks are not among them: programs take them all the time.
 const DEEDS: &[&str] = &[
+    "AdoptParameters",
     "Allocate",
     "Cas",
     "CutOff",
     "Drain",
     "Finish",
     "Forget",
+    "HoldPipeline",
     "Kill",
     "KillActor",
     "Open",
     "Promote",
     "Reconcile",
     "Release",
+    "ReleaseHold",
+    "SetParameters",
     "Turn",
 ];
 

@@ -34,10 +34,11 @@ pub const SCHEMA: &[(&str, u16)] = &[
     ("beat", 1),
     ("credit", 2),
     ("json", 1),
-    ("ledger", 1),
-    ("raft", 1),
-    ("stream", 1),
+    ("ledger", 2),
+    ("raft", 2),
+    ("stream", 2),
     ("part", 1),
+    ("reached", 1),
     ("copy", 1),
 ];
 

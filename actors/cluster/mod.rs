@@ -24,6 +24,7 @@ mod hello;
 mod links;
 mod listener;
 mod load;
+mod lone;
 mod membership;
 mod memory;
 mod metrics;
@@ -54,6 +55,7 @@ pub use desk::{DeskCall, Note, Section, role as desk_role};
 pub use envelope::{SCHEMA, schema_hash};
 pub use hello::{Cookie, Introduction, Refusal};
 pub use load::{LoadReport, Loads};
+pub use lone::LoneDoor;
 pub use membership::View;
 pub use memory::{Memory, MemoryError};
 pub use network::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigCommand, RecordsCommand};
+use super::{ConfigCommand, ParameterCommand, RecordsCommand};
 
 /// Options of `node`.
 #[derive(Args, Clone, Debug, Default)]
@@ -109,6 +109,9 @@ pub enum CtlCommand {
     },
     /// How kill switches stand, and who turned them
     Switches,
+    /// Parameters of strategies, while they run
+    #[command(subcommand)]
+    Parameters(ParameterCommand),
     /// Look through the accounts at exchanges, beside what is known here
     Reconcile {
         /// Have positions take over what was traded by orders that nobody here asked for

@@ -39,6 +39,8 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         CtlTask::Tree => tree(answer),
         CtlTask::Tuner => super::tuner::text(answer),
         CtlTask::Optimise => super::optimise::text(answer),
+        CtlTask::Parameters => super::parameters::text(answer),
+        CtlTask::SetParameters(_) => super::parameters::set_text(answer),
         CtlTask::Streams => {
             let columns = [
                 "from",

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tickwright_core::domain::{Key, SourceId, Timestamp};
+use tickwright_core::domain::{Basis, Control, Key, SourceId, Timestamp};
 
 use super::live::LiveNumber;
 use super::outlet::Outlet;
@@ -51,6 +51,29 @@ pub type CopyOutlet = Outlet<(CheckpointCopy, Done)>;
 impl std::fmt::Debug for CheckpointCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CheckpointCopy").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+/// Whether a checkpoint can be gone on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It can.
+    Counts,
+    /// It may be, later.
+    Waits,
+    /// It never can again.
+    Fell,
+}
+
+impl Verdict {
+    /// Of what has this `basis`: whoever was asked how far it is must not come to be further by going on from
+    /// there, before it is decided what comes of the hold.
+    pub fn of(basis: Basis, control: &Control) -> Self {
+        match (control.stands(basis), control.stands_whatever_comes(basis)) {
+            (true, true) => Self::Counts,
+            (true, false) => Self::Waits,
+            (false, _) => Self::Fell,
+        }
     }
 }
 
@@ -156,17 +179,40 @@ impl Checkpoints {
         &mut self,
         key: Key,
     ) -> Result<Option<(Key, T)>, StoreError> {
+        self.newest_that(key, |_| Verdict::Counts)
+    }
+
+    /// The same, to the newest that counts. Those that do not, and never will again, are removed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`newest`](Self::newest).
+    pub fn newest_that<T: DeserializeOwned>(
+        &mut self,
+        key: Key,
+        judge: impl Fn(&T) -> Verdict,
+    ) -> Result<Option<(Key, T)>, StoreError> {
         self.abandoned.append(&mut self.in_flight);
-        let index = self.kept.partition_point(|&kept| kept <= key);
-        let Some(&at) = index.checked_sub(1).and_then(|index| self.kept.get(index)) else {
-            return Ok(None);
-        };
-        let bytes = bytes_of(at);
-        let record = self.store.get(&self.tree, &bytes)?;
-        let fail = |message: &str| self.store.record_error(&self.tree, &bytes, message);
-        let record = record.ok_or_else(|| fail("it is gone"))?;
-        let state = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
-        Ok(Some((at, state)))
+        let mut index = self.kept.partition_point(|&kept| kept <= key);
+        while let Some(before) = index.checked_sub(1) {
+            index = before;
+            let at = self.kept[before];
+            let bytes = bytes_of(at);
+            let record = self.store.get(&self.tree, &bytes)?;
+            let fail = |message: &str| self.store.record_error(&self.tree, &bytes, message);
+            let record = record.ok_or_else(|| fail("it is gone"))?;
+            let state = wire::decode(&record).map_err(|error| fail(&error.to_string()))?;
+            match judge(&state) {
+                Verdict::Counts => return Ok(Some((at, state))),
+                Verdict::Waits => {}
+                Verdict::Fell => {
+                    tracing::info!(tree = self.tree, key = %at, "a checkpoint counts no more");
+                    self.kept.remove(before);
+                    self.store.remove(&self.tree, vec![bytes]);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Counts rows handled; true when it is time for a checkpoint and the last one has been stored.

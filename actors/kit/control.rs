@@ -1,86 +1,72 @@
-//! Changes that can alter orders, made while running.
+//! Changes that can alter orders, made while running: what the actors of one process know of them.
 //!
 //! A change takes effect at an event time: before the first row whose frontier has reached it, in every
-//! shard, in its factor engine as in its strategies. It is stored before any of them may pass that
-//! time, so a restart, a rewind and a replay apply it at the same row.
+//! shard, in its factor engine as in its strategies. It is stored, or agreed on, before any of them may
+//! pass that time, so a restart, a rewind and a replay apply it at the same row.
+//!
+//! In a process by itself the changes are in its store. In a cluster they are in the ledger, and whoever
+//! follows that shows each process what it holds, see [`ControlLog::show`].
 //!
 //! # Invariants
 //!
-//! 1. A change is recorded only at a time that nobody has passed, even if they have gone back since:
-//!    what was derived before stays what is derived again.
+//! 1. A change is recorded only under a hold, at a time that nobody whose results count has passed.
 //! 2. So the changes before a row are the same whenever they are counted, and their number, the
 //!    version of the row's [layout](tickwright_core::domain::FactorLayout), names them.
+//! 3. Holds are numbered upwards, also over restarts, and what is shown never goes back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tickwright_core::domain::{ParameterChange, Timestamp};
+use tickwright_core::domain::{Control, Hold, MadeChange, Timestamp};
+use tokio::sync::watch;
 
 use super::{Store, StoreError, wire};
 
 /// Where changes are stored, by their number.
 const TREE: &str = "control";
 
-/// Most changes in one run: stages keep them all.
-pub const CHANGE_COUNT_MAX: usize = 10_000;
+/// Where it is stored how many processes have held the pipeline.
+const LIVES: (&str, &[u8]) = ("control_lives", b"count");
 
-/// What factor engines and strategies have to know of changes.
-#[derive(Clone, Debug, Default)]
-pub struct Control {
-    /// Which [`ControlLog::version`] this is.
-    version: u64,
-    /// In the order in which they take effect.
-    pub changes: Vec<ParameterChange>,
-    /// Nobody may pass this time just now: a change is about to be made there.
-    pub hold: Option<Timestamp>,
-}
+/// Holds that one process may make; the next begins after so many.
+const HOLDS_PER_LIFE: u64 = 1 << 32;
 
-impl Control {
-    /// How many changes hold once event time has reached `frontier`.
-    pub fn count_at(&self, frontier: Timestamp) -> usize {
-        self.changes.partition_point(|change| change.at <= frontier)
-    }
-
-    /// The changes that hold at `frontier` beyond the first `applied`.
-    pub fn due(&self, applied: u64, frontier: Timestamp) -> &[ParameterChange] {
-        let applied = usize::try_from(applied).unwrap_or(usize::MAX);
-        self.changes.get(applied..self.count_at(frontier)).unwrap_or_default()
-    }
-
-    /// The first `version` changes: those that a layout of that version is made by.
-    pub fn first(&self, version: u64) -> &[ParameterChange] {
-        let count = usize::try_from(version).unwrap_or(usize::MAX);
-        self.changes.get(..count).unwrap_or(&self.changes)
-    }
-
-    /// Whether rows at `frontier` have to wait.
-    pub fn is_held(&self, frontier: Timestamp) -> bool {
-        self.hold.is_some_and(|hold| frontier >= hold)
-    }
-
-    /// The next time after `frontier` at which something changes or has to wait.
-    pub fn next_after(&self, frontier: Timestamp) -> Option<Timestamp> {
-        let next = self.changes.get(self.count_at(frontier)).map(|change| change.at);
-        next.into_iter().chain(self.hold.filter(|&hold| hold > frontier)).min()
-    }
-}
-
-/// All changes of a run. Outlives the actors that read it.
+/// All changes of a run, as far as this process knows. Outlives the actors that read it.
 #[derive(Clone)]
 pub struct ControlLog {
-    store: Store,
+    /// None where changes are agreed on.
+    store: Option<Store>,
     version: Arc<AtomicU64>,
-    shared: Arc<Mutex<Control>>,
-    /// The furthest that anybody has come, in nanoseconds.
-    passed: Arc<AtomicU64>,
-    /// Held by whoever makes a change.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    shared: Arc<Mutex<Shared>>,
+    /// The number of the last hold that is known.
+    known: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    control: Control,
+    /// As they were made; empty where they are agreed on.
+    made: Vec<MadeChange>,
+    /// Processes before this one that have held the pipeline, and whether this one has.
+    lives: u64,
+    is_counted: bool,
+    /// Which state of the ledger was shown last.
+    revision: u64,
+}
+
+/// What one actor has read of the log.
+#[derive(Clone, Debug, Default)]
+pub struct ControlView {
+    version: u64,
+    /// The changes, and what is held.
+    pub control: Control,
 }
 
 impl fmt::Debug for ControlLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ControlLog").field("control", &self.lock()).finish_non_exhaustive()
+        f.debug_struct("ControlLog").field("control", &self.current()).finish_non_exhaustive()
     }
 }
 
@@ -91,141 +77,208 @@ impl ControlLog {
     ///
     /// [`StoreError`] when they cannot be read.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
-        let mut changes: Vec<ParameterChange> = Vec::new();
+        let mut made: Vec<MadeChange> = Vec::new();
         for key in store.keys(TREE)? {
             let fail = |message: &str| store.record_error(TREE, &key, message);
             let record = store.get(TREE, &key)?.ok_or_else(|| fail("it is gone"))?;
-            changes.push(wire::decode(&record).map_err(|error| fail(&error.to_string()))?);
+            made.push(wire::decode(&record).map_err(|error| fail(&error.to_string()))?);
         }
-        // Those of one time hold in the order in which they were made.
-        changes.sort_by_key(|change| change.at);
-        Ok(Self {
-            store: store.clone(),
-            version: Arc::new(AtomicU64::new(1)),
-            shared: Arc::new(Mutex::new(Control { version: 1, changes, hold: None })),
-            passed: Arc::default(),
-            turn: Arc::default(),
-        })
+        let (tree, key) = LIVES;
+        let lives = match store.get(tree, key)? {
+            Some(record) => wire::decode::<u64>(&record)
+                .map_err(|error| store.record_error(tree, key, &error.to_string()))?,
+            None => 0,
+        };
+        let control = Control::new(made.clone(), lives * HOLDS_PER_LIFE, None);
+        let shared = Shared { control, made, lives, ..Shared::default() };
+        Ok(Self::new(Some(store.clone()), shared))
     }
 
-    /// Brings `control` up to date. Costs one load while nothing has changed.
-    pub fn refresh(&self, control: &mut Control) {
-        if control.version != self.version.load(Ordering::Acquire) {
-            *control = self.lock().clone();
+    /// Of a process that is shown what was agreed on; none of it yet.
+    pub fn agreed() -> Self {
+        Self::new(None, Shared::default())
+    }
+
+    fn new(store: Option<Store>, shared: Shared) -> Self {
+        let (known, _) = watch::channel(shared.control.known());
+        Self {
+            store,
+            version: Arc::new(AtomicU64::new(1)),
+            shared: Arc::new(Mutex::new(shared)),
+            known,
         }
+    }
+
+    /// Brings `view` up to date; whether that is news. Costs one load while nothing has changed.
+    pub fn refresh(&self, view: &mut ControlView) -> bool {
+        if view.version == self.version.load(Ordering::Acquire) {
+            return false;
+        }
+        let shared = self.lock();
+        // Written under the lock: what is read belongs together.
+        view.version = self.version.load(Ordering::Acquire);
+        view.control = shared.control.clone();
+        true
     }
 
     /// Everything as it is now.
     pub fn current(&self) -> Control {
-        self.lock().clone()
+        self.lock().control.clone()
     }
 
-    /// Waits until nobody else makes a change.
-    pub async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+    /// Shows what was agreed on by `revision`; whether that is news.
+    pub fn show(&self, revision: u64, control: Control) -> bool {
+        self.edit(|shared| {
+            let is_news = revision > shared.revision;
+            if is_news {
+                (shared.revision, shared.control) = (revision, control);
+            }
+            is_news
+        })
     }
 
-    /// Somebody is about to handle rows up to `frontier`, or has their results from before.
-    pub fn pass(&self, frontier: Timestamp) {
-        // Mostly others have been there: no need to write to memory that all shards share.
-        if frontier.as_nanos() > self.passed.load(Ordering::Relaxed) {
-            self.passed.fetch_max(frontier.as_nanos(), Ordering::AcqRel);
-        }
+    /// Waits until hold `number` is known here; whether it was within `patience`.
+    pub async fn learns_of(&self, number: u64, patience: Duration) -> bool {
+        let mut known = self.known.subscribe();
+        let learnt = known.wait_for(|&known| known >= number);
+        tokio::time::timeout(patience, learnt).await.is_ok_and(|learnt| learnt.is_ok())
     }
 
-    /// The furthest that anybody has come since the log was opened.
-    pub fn passed(&self) -> Timestamp {
-        Timestamp::from_nanos(self.passed.load(Ordering::Acquire))
+    /// From here on nobody who has not passed `at` will, until [`release`](Self::release). Returns the
+    /// hold's number; none while there is another hold. The first time blocks for a write.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], and nothing is held.
+    pub fn hold(&self, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        self.edit(|shared| {
+            if shared.control.hold().is_some() {
+                return Ok(None);
+            }
+            let mut number = shared.control.known() + 1;
+            if !shared.is_counted {
+                // What was derived by processes before may have known holds that left no change.
+                let lives = shared.lives + 1;
+                if let Some(store) = &self.store {
+                    let (tree, key) = LIVES;
+                    store.put_and_wait(tree, key.to_vec(), wire::encode(&lives))?;
+                }
+                (shared.lives, shared.is_counted) = (lives, true);
+                number = number.max(lives * HOLDS_PER_LIFE + 1);
+            }
+            shared.control = shared.control.with_hold(Some(Hold { at, number }));
+            Ok(Some(number))
+        })
     }
 
-    /// From here on no shard that has not passed `at` will, until [`release`](Self::release).
-    pub fn hold(&self, at: Timestamp) {
-        self.edit(|control| control.hold = Some(at));
+    /// Lets everybody go on, if hold `number` is in force. They have to be told.
+    pub fn release(&self, number: u64) {
+        self.edit(|shared| {
+            if shared.control.hold().is_some_and(|hold| hold.number == number) {
+                shared.control = shared.control.with_hold(None);
+            }
+        });
     }
 
-    /// Lets everybody go on. They have to be told.
-    pub fn release(&self) {
-        self.edit(|control| control.hold = None);
-    }
-
-    /// Stores `change`, then makes it known. Blocks until it is on the disk.
+    /// Stores `made`, then makes it known; the hold stays. Blocks until it is on the disk.
     ///
     /// # Errors
     ///
     /// [`StoreError`], and nothing has changed.
-    pub fn record(&self, change: ParameterChange) -> Result<(), StoreError> {
-        let number = self.lock().changes.len() as u64;
-        let key = number.to_be_bytes().to_vec();
-        self.store.put_and_wait(TREE, key, wire::encode(&change))?;
-        self.edit(|control| {
-            let place = control.count_at(change.at);
-            control.changes.insert(place, change);
+    pub fn record(&self, made: MadeChange) -> Result<(), StoreError> {
+        let number = self.lock().made.len() as u64;
+        if let Some(store) = &self.store {
+            store.put_and_wait(TREE, number.to_be_bytes().to_vec(), wire::encode(&made))?;
+        }
+        self.edit(|shared| {
+            shared.made.push(made);
+            let (known, hold) = (shared.control.known(), shared.control.hold());
+            shared.control = Control::new(shared.made.clone(), known, hold);
         });
         Ok(())
     }
 
-    fn edit(&self, edit: impl FnOnce(&mut Control)) {
-        let mut control = self.lock();
-        edit(&mut control);
-        control.version += 1;
-        self.version.store(control.version, Ordering::Release);
+    fn edit<T>(&self, edit: impl FnOnce(&mut Shared) -> T) -> T {
+        let (result, known) = {
+            let mut shared = self.lock();
+            let result = edit(&mut shared);
+            self.version.fetch_add(1, Ordering::AcqRel);
+            (result, shared.control.known())
+        };
+        self.known.send_if_modified(|before| {
+            let is_news = known > *before;
+            *before = known.max(*before);
+            is_news
+        });
+        result
     }
 
-    fn lock(&self) -> MutexGuard<'_, Control> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tickwright_core::domain::ParameterChange;
+
     use super::*;
 
-    fn change(at: u64, width: f64) -> ParameterChange {
-        let parameters = vec![("width".to_owned(), width)];
-        ParameterChange { at: Timestamp::from_nanos(at), strategy: 0, parameters }
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    fn made(nanos: u64, hold: u64) -> MadeChange {
+        let parameters = vec![("width".to_owned(), 2.5)];
+        let change = ParameterChange { at: at(nanos), strategy: 0, parameters };
+        MadeChange { change, hold, by: "operator".into(), why: "to see".into() }
     }
 
     #[test]
-    fn changes_are_found_again_in_the_order_in_which_they_hold() {
+    fn changes_are_found_again_with_who_made_them_and_why() {
         let store = Store::in_memory();
         let log = ControlLog::open(&store).unwrap();
-        for made in [change(30, 1.0), change(10, 2.0), change(30, 3.0)] {
-            log.record(made).unwrap();
-        }
-        let expected = [change(10, 2.0), change(30, 1.0), change(30, 3.0)];
-        assert_eq!(log.current().changes, expected);
-        assert_eq!(ControlLog::open(&store).unwrap().current().changes, expected);
-        let count = |at| log.current().count_at(Timestamp::from_nanos(at));
-        assert_eq!((count(9), count(10), count(29), count(30)), (0, 1, 1, 3));
-        let control = log.current();
-        let at = Timestamp::from_nanos;
-        assert_eq!(control.due(1, at(30)), expected[1..].to_vec());
-        assert_eq!(control.due(1, at(29)), []);
-        assert_eq!(control.first(2), expected[..2].to_vec());
+        let number = log.hold(at(10)).unwrap().unwrap();
+        log.record(made(30, number)).unwrap();
+        log.record(made(10, number)).unwrap();
+        log.release(number);
+        let found = ControlLog::open(&store).unwrap().current();
+        assert_eq!(found.changes(), log.current().changes());
+        assert_eq!(found.changes()[0].at, at(10));
+        assert!(found.made().all(|(_, by, why)| (by, why) == ("operator", "to see")));
+    }
+
+    #[test]
+    fn holds_are_numbered_on_after_a_restart_though_none_has_left_a_change() {
+        let store = Store::in_memory();
+        let log = ControlLog::open(&store).unwrap();
+        let number = log.hold(at(10)).unwrap().unwrap();
+        assert_eq!(log.hold(at(20)).unwrap(), None, "one at a time");
+        assert!(ControlLog::open(&store).unwrap().hold(at(10)).unwrap().unwrap() > number);
     }
 
     #[test]
     fn a_reader_sees_a_hold_as_soon_as_it_looks_again() {
         let log = ControlLog::open(&Store::in_memory()).unwrap();
-        let mut control = log.current();
-        log.hold(Timestamp::from_nanos(5));
-        log.refresh(&mut control);
-        let at = Timestamp::from_nanos;
-        assert!(control.is_held(at(5)) && !control.is_held(at(4)));
-        assert_eq!((control.next_after(at(4)), control.next_after(at(5))), (Some(at(5)), None));
-        log.release();
-        log.refresh(&mut control);
-        assert!(!control.is_held(at(5)));
-        log.record(change(7, 1.0)).unwrap();
-        log.refresh(&mut control);
-        assert_eq!((control.next_after(at(5)), control.next_after(at(7))), (Some(at(7)), None));
+        let mut view = ControlView::default();
+        assert!(log.refresh(&mut view) && !log.refresh(&mut view));
+        let number = log.hold(at(5)).unwrap().unwrap();
+        assert!(log.refresh(&mut view) && view.control.is_held(at(5)));
+        log.release(number + 1);
+        log.refresh(&mut view);
+        assert!(view.control.is_held(at(5)), "that is another hold");
+        log.release(number);
+        log.refresh(&mut view);
+        assert!(!view.control.is_held(at(5)));
     }
 
-    #[test]
-    fn who_goes_back_has_still_passed() {
-        let log = ControlLog::open(&Store::in_memory()).unwrap();
-        log.pass(Timestamp::from_nanos(9));
-        log.pass(Timestamp::from_nanos(4));
-        assert_eq!(log.passed(), Timestamp::from_nanos(9));
+    #[tokio::test]
+    async fn what_was_agreed_on_is_shown_in_its_order_and_waited_for() {
+        let log = ControlLog::agreed();
+        assert!(!log.learns_of(3, Duration::ZERO).await);
+        assert!(log.show(7, Control::new(vec![made(10, 3)], 3, None)));
+        assert!(!log.show(6, Control::default()), "that was before");
+        assert_eq!(log.current().changes().len(), 1);
+        assert!(log.learns_of(3, Duration::ZERO).await);
     }
 }

@@ -44,9 +44,11 @@ pub mod wire;
 
 pub use arrivals::{ARRIVALS_TREE, ArrivalLog, ArrivalsMissing, ArrivalsStored, Arrived};
 pub use chaos::{Chaos, InjectedPanic};
-pub use checkpoints::{CheckpointCopy, Checkpoints, CopyOutlet, Stored, checkpoint_tree, key_of};
+pub use checkpoints::{
+    CheckpointCopy, Checkpoints, CopyOutlet, Stored, Verdict, checkpoint_tree, key_of,
+};
 pub use clock::{Clock, monotonic_nanos};
-pub use control::{CHANGE_COUNT_MAX, Control, ControlLog};
+pub use control::{ControlLog, ControlView};
 pub use directory::{Directory, Undelivered};
 pub use gate::Gate;
 pub use handover::{Closed, Handover};

@@ -22,13 +22,13 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::Key;
+use tickwright_core::domain::{Basis, Control, Key};
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
-    Barrier, Chaos, Checkpoints, Closed, Consumer, Control, ControlLog, CopyOutlet, Delivery,
+    Barrier, Chaos, Checkpoints, Closed, Consumer, ControlLog, ControlView, CopyOutlet, Delivery,
     Demand, Directory, Handover, Journal, JournalError, LiveValues, LogOutlet, Outlet, Producer,
-    Sink, StageStreams, Store, StoreError, Stored,
+    Sink, StageStreams, Store, StoreError, Stored, Verdict,
 };
 
 /// Settings and services that all stages share.
@@ -267,8 +267,9 @@ impl<W: Work> Actor for StageActor<W> {
             producers: settings.consumer(producers, &role),
             waiting: None,
             outputs: hellos.into_iter().map(output).collect(),
-            control: control.as_ref().map(ControlLog::current).unwrap_or_default(),
+            control: ControlView::default(),
             control_log: control,
+            basis: Basis::default(),
             position: Key::START,
             checkpoints: settings.checkpoints(&role, &progress, stored)?.after(barrier),
             is_due: false,
@@ -332,7 +333,9 @@ pub struct Stage<I, O> {
     waiting: Option<Run<I>>,
     outputs: Vec<Producer<O>>,
     control_log: Option<ControlLog>,
-    control: Control,
+    control: ControlView,
+    /// Under which changes what is done was derived.
+    basis: Basis,
     /// Everything up to here is done.
     position: Key,
     checkpoints: Checkpoints,
@@ -378,7 +381,12 @@ impl<I: Rows, O: Rows> Stage<I, O> {
 
     /// Changes of parameters.
     pub fn control(&self) -> &Control {
-        &self.control
+        &self.control.control
+    }
+
+    /// Under which changes what is sent on was derived.
+    pub fn basis(&self) -> Basis {
+        self.basis
     }
 
     /// Faults on command.
@@ -411,11 +419,18 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         to: Key,
         work: &mut W,
     ) -> Result<(), ActorProcessingErr> {
-        let (position, snapshot) = self.checkpoints.newest(to)?.unzip();
+        if let Some(log) = &self.control_log {
+            log.refresh(&mut self.control);
+        }
+        let control = &self.control.control;
+        let judge = |(basis, _): &(Basis, W::Snapshot)| Verdict::of(*basis, control);
+        let (position, stored) = self.checkpoints.newest_that(to, judge)?.unzip();
+        let (basis, snapshot) = stored.unzip();
         self.position = position.unwrap_or(Key::START);
-        self.refresh_control();
-        self.pass(self.position);
-        work.go_back(snapshot, &self.control)?;
+        self.basis = basis.unwrap_or_default().taken_over(control);
+        // It stands, or it would not have been found.
+        let _ = self.basis.learn(control);
+        work.go_back(snapshot, control)?;
         self.outputs.iter_mut().for_each(|output| output.rewind(self.position));
         Ok(())
     }
@@ -425,7 +440,7 @@ impl<I: Rows, O: Rows> Stage<I, O> {
     fn hand_over<W: Work<Input = I, Output = O>>(&mut self, work: &mut W) {
         if self.handover.is_due(self.position) {
             work.flush(self);
-            self.checkpoints.put_last(self.position, &work.snapshot());
+            self.checkpoints.put_last(self.position, &(self.basis, work.snapshot()));
         }
         self.handover.answer(&self.checkpoints);
     }
@@ -455,22 +470,22 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         &mut self,
         work: &mut W,
     ) -> Result<(), ActorProcessingErr> {
-        self.refresh_control();
+        self.refresh_control()?;
         while let Some(run) = self.next_run() {
-            self.pass(run.last_key());
+            self.basis.advance(run.last_key().frontier);
             self.is_due = self.checkpoints.is_due(run.rows.len() as u64);
             work.handle(&run, self)?;
             if self.is_due {
-                self.checkpoints.put(self.position, &work.snapshot());
+                self.checkpoints.put(self.position, &(self.basis, work.snapshot()));
             }
         }
         let complete = self.input.complete();
         let has_rows = self.waiting.is_some() || self.input.has_rows();
-        if !has_rows && complete > self.position && !self.control.is_held(complete.frontier) {
-            self.pass(complete);
+        if !has_rows && complete > self.position && !self.control().is_held(complete.frontier) {
+            self.basis.advance(complete.frontier);
             work.pass_time(complete, self);
             if self.position == Key::END {
-                self.checkpoints.put(Key::END, &work.snapshot());
+                self.checkpoints.put(Key::END, &(self.basis, work.snapshot()));
             }
         }
         self.producers.return_credit(&mut self.input);
@@ -484,11 +499,11 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         }
         let run = self.waiting.take().or_else(|| self.input.next_run())?;
         let first = run.first_key().frontier;
-        if self.control.is_held(first) {
+        if self.control().is_held(first) {
             self.waiting = Some(run);
             return None;
         }
-        let (run, rest) = match self.control.next_after(first) {
+        let (run, rest) = match self.control().next_after(first) {
             Some(at) => run.split_before(at),
             None => (run, None),
         };
@@ -496,16 +511,16 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         Some(run)
     }
 
-    fn refresh_control(&mut self) {
-        if let Some(log) = &self.control_log {
-            log.refresh(&mut self.control);
+    /// Learns what has changed. What was derived without knowing it has to be derived anew.
+    fn refresh_control(&mut self) -> Result<(), ActorProcessingErr> {
+        if let Some(log) = &self.control_log
+            && log.refresh(&mut self.control)
+            && !self.basis.learn(&self.control.control)
+        {
+            return Err(
+                "parameters have changed at a time that was passed without knowing it".into()
+            );
         }
-    }
-
-    /// Tells the control log that rows up to `key` are about to be handled, or have been.
-    fn pass(&self, key: Key) {
-        if let Some(log) = &self.control_log {
-            log.pass(key.frontier);
-        }
+        Ok(())
     }
 }

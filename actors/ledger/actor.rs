@@ -21,8 +21,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
-    Answer, Command, Coordinator, Expiry, KeeperEffect, LOCK_COMMANDS_MAX, Opening, Operation,
-    Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
+    Answer, Command, Coordinator, Expiry, HoldExpiry, KeeperEffect, LOCK_COMMANDS_MAX, Opening,
+    Operation, Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
 };
 
 use super::client::{LedgerClient, LedgerError};
@@ -75,6 +75,7 @@ pub(super) struct LedgerState {
     settings: LedgerSettings,
     events: Outlet<LedgerEvent>,
     expiry: Expiry,
+    holds: HoldExpiry,
     /// A change of voters, or a search for other ledgers, is under way.
     is_changing: bool,
     searched: Timestamp,
@@ -106,6 +107,7 @@ impl Actor for LedgerActor {
             settings,
             events,
             expiry,
+            holds: HoldExpiry::default(),
             is_changing: false,
             searched: now(),
             is_leaving: false,
@@ -159,6 +161,9 @@ impl LedgerState {
                 .take(PROPOSALS_MAX)
                 .map(|commands| Operation::Locks(commands.to_vec())),
         );
+        let held = &mut self.holds;
+        let held = self.client.local(|ledger| held.on_look(ledger.changes(), leads, now()));
+        expired.extend(held.map(Operation::Control));
         if !expired.is_empty() {
             let commands = expired.into_iter().map(|operation| Command { id: None, operation });
             let (client, commands) = (self.client.clone(), commands.collect());

@@ -111,7 +111,7 @@ async fn write(raft: &Raft, requests: Vec<Request>, patience: Duration) {
     }
 }
 
-/// About as much as a change of a slot, or a command about a lock, takes.
+/// About as much as a change of a slot, or a command about a lock or about parameters, takes.
 const SLOT_BYTES: usize = 512;
 
 fn size(commands: &[Command]) -> usize {
@@ -120,6 +120,7 @@ fn size(commands: &[Command]) -> usize {
         Operation::Allocate { resource, .. } => resource.len(),
         Operation::Slots(commands) => commands.len() * SLOT_BYTES,
         Operation::Locks(commands) => commands.len() * SLOT_BYTES,
+        Operation::Control(_) => SLOT_BYTES,
         Operation::OpenSession(_)
         | Operation::RenewSession { .. }
         | Operation::ExpireSession { .. }

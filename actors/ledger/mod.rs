@@ -15,6 +15,7 @@
 mod actor;
 mod allocation;
 mod batcher;
+mod changes;
 mod client;
 mod file;
 mod found;

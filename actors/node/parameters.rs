@@ -1,71 +1,197 @@
-//! Changing parameters of a running node.
+//! Changing parameters of a running node: what is agreed on is what its control log holds.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tickwright_core::domain::{Key, ParameterChange, Timestamp};
-use tickwright_core::pipeline::factors::FactorError;
-use tickwright_core::pipeline::strategy::StrategyError;
+use tickwright_core::domain::{Control, MadeChange, Timestamp};
+use tokio::time::{Instant, sleep_until};
 
 use super::report::ask;
 use super::{Node, Wiring, factor_engine, factors, risk, strategy};
 use crate::factors::FactorsMessage;
-use crate::kit::{CHANGE_COUNT_MAX, StoreError};
+use crate::kit::{ControlLog, Directory};
+use crate::parameters::{Agreement, Answer, ChangeError, Parameters, Plan, Reached, Reason};
 use crate::risk::RiskMessage;
 use crate::strategy::StrategyMessage;
 
-/// Why parameters were not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// They make no sense.
-    #[error(transparent)]
-    Strategy(#[from] StrategyError),
-    /// They need a factor that cannot be computed.
-    #[error(transparent)]
-    Factor(#[from] FactorError),
-    /// There were too many changes in this run.
-    #[error("{CHANGE_COUNT_MAX} changes of parameters are the most that a run can take")]
-    TooMany,
-    /// Event time is there already.
-    #[error("event time has reached {} ns; name a later time than {} ns", reached.as_nanos(), at.as_nanos())]
-    Late {
-        /// When they were to hold.
-        at: Timestamp,
-        /// How far a shard has come.
-        reached: Timestamp,
-    },
-    /// Everything has been decided.
-    #[error("the run is over")]
-    Over,
-    /// A shard does not answer.
-    #[error("{0}")]
-    Unanswered(String),
-    /// The change cannot be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// The parts of a pipeline, or those of them that are here, that have to know of changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Controlled {
+    log: ControlLog,
+    directory: Directory,
+    shards: usize,
 }
 
-/// Keeps every shard before a time, until it is dropped.
-struct Hold<'a>(&'a Node);
+impl Controlled {
+    /// Shows what was agreed on by `revision`.
+    pub(crate) fn show(&self, revision: u64, control: Control) {
+        if self.log.show(revision, control) {
+            self.tell();
+        }
+    }
 
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.wiring.control.release();
-        for shard in 0..self.0.shards {
-            // One that is being restarted looks by itself.
-            let _ = self.0.directory.tell(&factors::role(shard), FactorsMessage::Control);
-            let _ = self.0.directory.tell(&strategy::role(shard), StrategyMessage::Control);
+    /// Whoever waits may go on, or has something new to wait for.
+    fn tell(&self) {
+        for shard in 0..self.shards {
+            // One that is being restarted looks by itself, and others are elsewhere.
+            let _ = self.directory.tell(&factors::role(shard), FactorsMessage::Control);
+            let _ = self.directory.tell(&strategy::role(shard), StrategyMessage::Control);
+        }
+        let _ = self.directory.tell(risk::ROLE, RiskMessage::Control);
+    }
+}
+
+/// How far a shard is. Whoever answers sees a hold that was set before, and goes no further than that.
+pub(super) async fn reached_by_shard(
+    directory: &Directory,
+    shard: usize,
+    patience: Duration,
+) -> Result<Timestamp, String> {
+    let role = factors::role(shard);
+    let factors = ask(directory, &role, FactorsMessage::Report, patience).await?;
+    let role = strategy::role(shard);
+    let strategies = ask(directory, &role, StrategyMessage::Report, patience).await?;
+    Ok(factors.complete.max(strategies.complete).frontier)
+}
+
+/// How far exec is, by what it got from any shard: that may be further than the shard is now.
+pub(super) async fn reached_by_exec(
+    directory: &Directory,
+    patience: Duration,
+) -> Result<Timestamp, String> {
+    ask(directory, risk::ROLE, RiskMessage::Reached, patience).await
+}
+
+/// Agreement within one process.
+struct Here {
+    parts: Controlled,
+    /// The hold, and until when it lasts.
+    lease: Arc<Mutex<(u64, Instant, Duration)>>,
+}
+
+impl Here {
+    fn lease(&self) -> std::sync::MutexGuard<'_, (u64, Instant, Duration)> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_held(&self, number: u64) -> bool {
+        self.parts.log.current().hold().is_some_and(|hold| hold.number == number)
+    }
+
+    /// Ends hold `number` once its lease is over. One such task for each hold, until that.
+    async fn watch(parts: Controlled, lease: Arc<Mutex<(u64, Instant, Duration)>>, number: u64) {
+        loop {
+            let (held, until, _) = *lease.lock().unwrap_or_else(PoisonError::into_inner);
+            if held != number {
+                return;
+            }
+            if Instant::now() >= until {
+                parts.log.release(number);
+                parts.tell();
+                return;
+            }
+            sleep_until(until).await;
         }
     }
 }
 
+impl Agreement for Here {
+    fn control(&self, _until: Instant) -> Answer<'_, Control> {
+        Box::pin(async { Ok(self.parts.log.current()) })
+    }
+
+    fn hold(&self, at: Timestamp, lease: Duration, _until: Instant) -> Answer<'_, Option<u64>> {
+        Box::pin(async move {
+            let number = self.parts.log.hold(at)?;
+            if let Some(number) = number {
+                *self.lease() = (number, Instant::now() + lease, lease);
+                tokio::spawn(Self::watch(self.parts.clone(), Arc::clone(&self.lease), number));
+            }
+            Ok(number)
+        })
+    }
+
+    fn renew(&self, number: u64, _until: Instant) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if !self.is_held(number) {
+                return Err(ChangeError::Ended);
+            }
+            let mut lease = self.lease();
+            lease.1 = Instant::now() + lease.2;
+            Ok(())
+        })
+    }
+
+    fn release(&self, number: u64) {
+        let mut lease = self.lease();
+        if lease.0 == number {
+            lease.0 = 0;
+        }
+        drop(lease);
+        self.parts.log.release(number);
+        self.parts.tell();
+    }
+
+    fn reached(&self, _number: u64, until: Instant) -> Answer<'_, Reached> {
+        Box::pin(async move {
+            let directory = &self.parts.directory;
+            let left = || until.saturating_duration_since(Instant::now());
+            let mut at = Timestamp::default();
+            for shard in 0..self.parts.shards {
+                let reached = reached_by_shard(directory, shard, left()).await;
+                at = at.max(reached.map_err(ChangeError::Unanswered)?);
+            }
+            let exec = reached_by_exec(directory, left()).await;
+            let at = at.max(exec.map_err(ChangeError::Unanswered)?);
+            Ok(Reached { at, lives: Vec::new() })
+        })
+    }
+
+    fn record(
+        &self,
+        made: MadeChange,
+        _reached: Reached,
+        releases: bool,
+        _until: Instant,
+    ) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let number = made.hold;
+            if !self.is_held(number) {
+                return Err(ChangeError::Ended);
+            }
+            // Blocks for one write: were this to be waited for, and the waiting given up, the hold would
+            // be lifted before it is known whether the change was stored.
+            self.parts.log.record(made)?;
+            if releases {
+                self.release(number);
+            }
+            Ok(true)
+        })
+    }
+}
+
+impl Wiring {
+    /// What has to know of changes.
+    pub(super) fn controlled(&self) -> Controlled {
+        let (log, directory) = (self.control.clone(), self.directory.clone());
+        Controlled { log, directory, shards: self.shards }
+    }
+
+    /// What the strategies are before any change.
+    pub(super) fn plan(&self) -> Plan {
+        let (config, kinds) = (Arc::clone(&self.config), self.kinds.clone());
+        let check = move |needs: &_| factor_engine(&config, &kinds, needs).map(drop);
+        Plan { needs: self.needs.clone(), check: Arc::new(check) }
+    }
+}
+
 impl Node {
-    /// Changes parameters of a strategy while it runs; returns the event time from which they hold:
-    /// `at`, or as soon as may be. They hold from the same row after a restart, and in every run that
-    /// is given the same change at the same time. Those not given stay as they are.
-    ///
-    /// Factors that are needed from then on begin at the first row that the change holds for, and are
-    /// unknown until they have seen enough; those that nobody needs any longer end there, and the
-    /// others go on.
+    /// The parameters of its strategies, to be seen and changed.
+    pub fn parameters(&self) -> Parameters {
+        self.parameters.clone()
+    }
+
+    /// Changes parameters of a strategy while it runs, see [`Parameters::change`].
     ///
     /// # Errors
     ///
@@ -77,66 +203,14 @@ impl Node {
         at: Option<Timestamp>,
         patience: Duration,
     ) -> Result<Timestamp, ChangeError> {
-        let control = &self.wiring.control;
-        let _turn = control.turn().await;
-        let mut reached = self.decided(patience).await?;
-        let mut lead = Duration::from_secs(1);
-        loop {
-            let at_or_soon = at.unwrap_or_else(|| reached.after(lead));
-            let change =
-                ParameterChange { at: at_or_soon, strategy, parameters: parameters.to_vec() };
-            self.try_change(&change)?;
-            control.hold(change.at);
-            let hold = Hold(self);
-            reached = self.decided(patience).await?;
-            if reached < change.at {
-                // Blocks for one write: were this to be waited for, and the waiting given up, the
-                // hold would be lifted before it is known whether the change was stored.
-                control.record(change)?;
-                return Ok(at_or_soon);
-            }
-            drop(hold);
-            if reached == Key::END.frontier {
-                return Err(ChangeError::Over);
-            }
-            if let Some(at) = at {
-                return Err(ChangeError::Late { at, reached });
-            }
-            lead *= 4;
-        }
+        let reason = Reason { by: "the program", why: "" };
+        self.parameters.change(strategy, parameters, at, reason, patience).await
     }
+}
 
-    /// The furthest that a shard, or exec by what it got from one, has come, ever.
-    async fn decided(&self, patience: Duration) -> Result<Timestamp, ChangeError> {
-        // Whoever answers has seen a hold that was set before, and says in the log how far it was.
-        for shard in 0..self.shards {
-            let role = factors::role(shard);
-            let report = ask(&self.directory, &role, FactorsMessage::Report, patience).await;
-            report.map_err(ChangeError::Unanswered)?;
-            let role = strategy::role(shard);
-            let report = ask(&self.directory, &role, StrategyMessage::Report, patience).await;
-            report.map_err(ChangeError::Unanswered)?;
-        }
-        // Its checkpoint may be ahead of those of the shards.
-        let risk = ask(&self.directory, risk::ROLE, RiskMessage::Report, patience).await;
-        let reached = risk.map_err(ChangeError::Unanswered)?.complete.frontier;
-        Ok(reached.max(self.wiring.control.passed()))
-    }
-
-    /// Finds out, away from the shards, whether `change` can be taken over.
-    fn try_change(&self, change: &ParameterChange) -> Result<(), ChangeError> {
-        let Wiring { config, kinds, needs, control, .. } = &self.wiring;
-        let known = control.current();
-        if known.changes.len() >= CHANGE_COUNT_MAX {
-            return Err(ChangeError::TooMany);
-        }
-        let mut needs = needs.clone();
-        let (before, after) = known.changes.split_at(known.count_at(change.at));
-        before.iter().try_for_each(|change| needs.change(change))?;
-        for change in [change].into_iter().chain(after) {
-            needs.change(change)?;
-            factor_engine(config, kinds, &needs)?;
-        }
-        Ok(())
-    }
+/// The parameters of the strategies of one process.
+pub(super) fn here(wiring: &Wiring) -> Parameters {
+    let nobody = (0, Instant::now(), Duration::ZERO);
+    let here = Here { parts: wiring.controlled(), lease: Arc::new(Mutex::new(nobody)) };
+    Parameters::new(wiring.plan(), Arc::new(here))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, Message, RpcReplyPort};
+use tickwright_core::domain::Control;
 use tickwright_core::pipeline::factors::FactorCounts;
 use tickwright_core::pipeline::router::RouterCounters;
 use tickwright_core::pipeline::strategy::StrategyCounts;
@@ -40,6 +41,8 @@ pub struct NodeReport {
     pub brokers: Vec<BrokerReport>,
     /// Positions.
     pub positions: PositionsReport,
+    /// How parameters were changed.
+    pub changes: Control,
 }
 
 /// How far the run has come. What does not answer soon counts as nothing.
@@ -81,7 +84,8 @@ impl Node {
     /// Which stage gave no answer within `patience`.
     pub async fn report(&self, patience: Duration) -> Result<NodeReport, String> {
         let directory = &self.directory;
-        let mut report = report_of_exec(directory, patience).await?;
+        let changes = self.wiring.control.current();
+        let mut report = report_of_exec(directory, changes, patience).await?;
         for source in 0..self.sources {
             let role = ingester::role(source);
             report.ingesters.push(ask(directory, &role, IngesterMessage::Report, patience).await?);
@@ -102,9 +106,11 @@ impl Node {
 /// What exec has counted, without sources and shards.
 pub(super) async fn report_of_exec(
     directory: &Directory,
+    changes: Control,
     patience: Duration,
 ) -> Result<NodeReport, String> {
     let report = NodeReport {
+        changes,
         ingesters: Vec::new(),
         cleaners: Vec::new(),
         factors: Vec::new(),

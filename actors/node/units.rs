@@ -18,6 +18,7 @@ use tickwright_core::stream::Merging;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
+use super::parameters::{Controlled, reached_by_exec, reached_by_shard};
 use super::report::{NodeReport, ask, report_of_exec, sample};
 use super::streams::{StreamEnd, ends};
 use super::{NodeArguments, NodeSource, Wiring, risk_tool};
@@ -26,10 +27,12 @@ use crate::cluster::{Request, Transport};
 use crate::factors::{self, FactorsMessage};
 use crate::ingester::{self, IngesterMessage, IngesterReport};
 use crate::kit::{
-    ARRIVALS_TREE, ArrivalLog, Closed, CopyOutlet, Directory, LogOutlet, Outlet, StageReport,
-    SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage, checkpoint_tree,
-    journal_tree, process,
+    ARRIVALS_TREE, ArrivalLog, Closed, ControlLog, CopyOutlet, Directory, LogOutlet, Outlet,
+    StageReport, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    checkpoint_tree, journal_tree, process,
 };
+use crate::ledger::LedgerClient;
+use crate::parameters::{Agreed, Parameters, REACHED, reached_of};
 use crate::risk::{self, RiskMessage};
 use crate::source::SourceError;
 use crate::source::feed::Feed;
@@ -48,6 +51,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a stage may take to put its last checkpoint; whoever asked has gone on without it by then.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a node may take to hear of a hold that was agreed on.
+const LEARN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a unit outside exec has counted; what crosses nodes of a report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -164,6 +170,18 @@ impl Units {
         self.running.iter().map(|(&unit, running)| (unit, running.epoch))
     }
 
+    /// What here has to know of changes of parameters.
+    pub(crate) fn controlled(&self) -> Controlled {
+        self.wiring.controlled()
+    }
+
+    /// The parameters of the strategies, changed by agreement in `ledger`.
+    pub fn parameters(&self, ledger: LedgerClient) -> Parameters {
+        let network = self.transport.network().clone();
+        let agreed = Agreed { network, ledger, shards: self.wiring.shards };
+        Parameters::new(self.wiring.plan(), Arc::new(agreed))
+    }
+
     /// Messages refused because they came from units that have a later life elsewhere.
     pub fn stale(&self) -> u64 {
         self.transport.stale()
@@ -242,8 +260,9 @@ impl Units {
             statistics: wiring.statistics.clone(),
         };
         // Known before its actors are: they say hello, and are asked at once.
-        let directory = wiring.directory.clone();
-        self.transport.host(unit, epoch, move |request| answer(&directory, unit, request));
+        let (directory, control) = (wiring.directory.clone(), wiring.control.clone());
+        self.transport
+            .host(unit, epoch, move |request| answer((&directory, &control), unit, request));
         let (supervisor, ended) = match Supervisor::spawn(None, Supervisor, arguments).await {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -364,7 +383,8 @@ impl Units {
         parts: impl Iterator<Item = UnitPart>,
         patience: Duration,
     ) -> Result<NodeReport, String> {
-        let mut report = report_of_exec(&self.wiring.directory, patience).await?;
+        let changes = self.wiring.control.current();
+        let mut report = report_of_exec(&self.wiring.directory, changes, patience).await?;
         for part in parts {
             match part {
                 UnitPart::Source(ingester, cleaner) => {
@@ -401,9 +421,16 @@ fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {
 }
 
 /// Takes in a message for `unit` that is not of a stream.
-fn answer(directory: &Directory, unit: Unit, mut request: Request) -> Result<(), String> {
+fn answer(
+    (directory, control): (&Directory, &ControlLog),
+    unit: Unit,
+    mut request: Request,
+) -> Result<(), String> {
     if request.kind == HAND_OVER {
         return answer_hand_over(directory, unit, request);
+    }
+    if request.kind == REACHED {
+        return answer_reached((directory, control), unit, request);
     }
     if request.kind != PART {
         let refusal = format!("`{unit}` does not understand messages of kind {}", request.kind);
@@ -421,6 +448,42 @@ fn answer(directory: &Directory, unit: Unit, mut request: Request) -> Result<(),
                     .expect("derived `Serialize`s write to memory without error");
                 reply.answer(body);
             }
+            Err(reason) => reply.refuse(reason),
+        }
+    });
+    Ok(())
+}
+
+/// Answers whoever is about to change parameters: how far `unit` is, once it knows of the hold.
+fn answer_reached(
+    (directory, control): (&Directory, &ControlLog),
+    unit: Unit,
+    mut request: Request,
+) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("nobody awaits an answer".into()) };
+    let number = match reached_of(&request.body) {
+        Ok(number) => number,
+        Err(reason) => {
+            reply.refuse(reason.clone());
+            return Err(reason);
+        }
+    };
+    let (directory, control) = (directory.clone(), control.clone());
+    tokio::spawn(async move {
+        // It holds its credit until it is answered: that is what bounds these tasks.
+        let _request = request;
+        if !control.learns_of(number, LEARN_PATIENCE).await {
+            return reply.refuse("its node has not heard of the hold yet");
+        }
+        let reached = match unit {
+            Unit::Shard(shard) => {
+                reached_by_shard(&directory, usize::from(shard), LAST_PATIENCE).await
+            }
+            Unit::Exec => reached_by_exec(&directory, LAST_PATIENCE).await,
+            Unit::Source(_) => Err("a source has no parameters".into()),
+        };
+        match reached {
+            Ok(reached) => reply.answer(reached.as_nanos().to_le_bytes().to_vec()),
             Err(reason) => reply.refuse(reason),
         }
     });

@@ -20,6 +20,7 @@ async fn ran(faults: &str) -> RunReport {
         input: Input::Simulated,
         faults: Chaos::parse(faults).unwrap(),
         disk: DiskFaults::default(),
+        tools: None,
     };
     let outcome = tokio::time::timeout(Duration::from_secs(120), run(arguments, |_| {})).await;
     report(&outcome.expect("it ends in time").unwrap(), &config)

@@ -214,6 +214,15 @@ function summaryTable() {
   page.append(section);
 }
 
+function changes() {
+  const all = report.parameter_changes ?? [];
+  if (all.length === 0) return;
+  const time = (nanos) => new Date(millis(nanos)).toISOString().replace("T", " ").replace("Z", "");
+  page.append(card("Parameters changed", "event times, UTC", table(["From", "Strategy", "Parameters", "By", "Why"],
+    all.map((each) => [time(each.from_ns), each.strategy,
+      Object.entries(each.parameters).map(([name, value]) => `${name} ${value}`).join(", "), each.by, each.why]))));
+}
+
 function running() {
   const section = card("Nodes, brokers, faults", null);
   section.classList.add("half");
@@ -266,6 +275,7 @@ latencies();
 profit();
 positions();
 summaryTable();
+changes();
 running();
 quality();
 page.after(document.getElementById("plain").parentElement);

@@ -65,6 +65,7 @@ pub fn summary(report: &RunReport, files: &[(&str, &Path)], style: Style) -> Str
     page.orders(report);
     page.profit(report);
     page.positions(report);
+    page.changes(report);
     page.speed(report);
     page.faults(report);
     page.end(report, files);
@@ -299,6 +300,30 @@ impl Page {
             ));
         }
         self.more(held.len(), "positions");
+    }
+
+    fn changes(&mut self, report: &RunReport) {
+        let changes = &report.parameter_changes;
+        if changes.is_empty() {
+            return;
+        }
+        self.title("Parameters changed");
+        for change in changes.iter().take(LINES_MAX) {
+            let value = |(name, value): (&String, &f64)| format!("{name} {}", float(*value));
+            let values: Vec<String> = change.parameters.iter().map(value).collect();
+            self.line(format!(
+                "  from {}  {:<16}{}",
+                time(change.from_ns),
+                shorten(&change.strategy, 15),
+                shorten(&values.join(", "), 36),
+            ));
+            let reason = [&change.by, &change.why].into_iter().filter(|text| !text.is_empty());
+            let reason: Vec<&str> = reason.map(String::as_str).collect();
+            if !reason.is_empty() {
+                self.line(format!("    {}", shorten(&plain(&reason.join(": ")), 75)));
+            }
+        }
+        self.more(changes.len(), "changes");
     }
 
     fn speed(&mut self, report: &RunReport) {

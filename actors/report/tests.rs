@@ -256,6 +256,13 @@ fn example() -> RunReport {
             chart(&mut noise, "IBM.US", "USD", 182.01, 118),
             chart(&mut noise, "EURUSD.FXCM", "USD", 1.387_25, 90),
         ],
+        parameter_changes: vec![ParameterChangeReport {
+            from_ns: START + 120 * SECOND,
+            strategy: "crossing".into(),
+            parameters: [("fast".to_owned(), 5.0), ("slow".to_owned(), 30.0)].into(),
+            by: "optimiser".into(),
+            why: "adopted: trial 17 of opt-2, score 0.52".into(),
+        }],
         ..RunReport::default()
     };
     report.set_duration(Span::from_millis(811), 0);
@@ -283,6 +290,9 @@ fn the_summary_fits_80_columns_whatever_the_names() {
     report.restarts_by_actor.insert(long.clone(), 3);
     report.chaos.push(ChaosReport { spec: long, fired: false });
     report.pnl.insert("ABCDEFGHIJ".into(), ProfitAndLoss::default());
+    report.parameter_changes[0].strategy = "X".repeat(40);
+    report.parameter_changes[0].parameters.insert("y".repeat(60), -123_456.789);
+    report.parameter_changes[0].why = "z".repeat(200);
     for line in summary(&report, &[], Style::PLAIN).lines() {
         let exempt = line.contains("BROKEN") || line.contains("csv.gz:");
         assert!(exempt || line.chars().count() <= 80, "{line}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ractor::{ActorProcessingErr, RpcReplyPort};
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{InstrumentIndex, Key, SourceId, SymbolId, Timestamp};
+use tickwright_core::domain::{Basis, InstrumentIndex, Key, SourceId, SymbolId, Timestamp};
 use tickwright_core::pipeline::risk::{RiskChecker, RiskState as Checked};
 use tickwright_core::stream::{LockstepSnapshot, Positions};
 
@@ -15,6 +15,8 @@ use crate::kit::exec::Want;
 /// What survives: all of exec.
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
+    /// Under which changes the signals were derived that have come.
+    basis: Basis,
     lockstep: LockstepSnapshot,
     checked: Checked,
     listed: Vec<(SourceId, SymbolId, InstrumentIndex)>,
@@ -39,8 +41,10 @@ impl RiskState {
         self.is_settled = false;
         self.outside.begin_epoch();
         let mut reached = Positions::default();
-        let (router, positions) = match self.checkpoints.newest::<Checkpoint>(Key::END)? {
+        let judge = |checkpoint: &Checkpoint| self.changes.judge(checkpoint.basis);
+        let (router, positions) = match self.checkpoints.newest_that(Key::END, judge)? {
             Some((_, checkpoint)) => {
+                self.changes.go_back(checkpoint.basis);
                 reached.clone_from(&checkpoint.lockstep.inputs);
                 self.checker = RiskChecker::restore(self.limits.clone(), checkpoint.checked);
                 self.lockstep.restore(checkpoint.lockstep);
@@ -49,6 +53,7 @@ impl RiskState {
                 (Some(checkpoint.router), Some(checkpoint.positions))
             }
             None => {
+                self.changes.go_back(Basis::default());
                 self.checker = RiskChecker::new(self.limits.clone());
                 self.lockstep.restore(LockstepSnapshot::default());
                 self.sampled_at = Timestamp::default();
@@ -66,6 +71,7 @@ impl RiskState {
             let arrived = self.arrivals.log.arrived();
             self.lockstep.replay(arrived.steps, arrived.events);
         }
+        self.changes.takes_again(self.lockstep.signals_reached());
         // Whoever is not there says so when it is, and another epoch begins.
         let _ = self.restore_router.send((self.epoch, router));
         let _ = self.restore_positions.send((self.epoch, positions));
@@ -109,6 +115,7 @@ impl RiskState {
             return;
         };
         let checkpoint = Checkpoint {
+            basis: self.changes.basis(self.lockstep.signals_reached()),
             lockstep: self.lockstep.snapshot(),
             checked: self.checker.state().clone(),
             listed: self.listed.clone(),

@@ -109,7 +109,7 @@ impl Worker {
         let new = self.bring_logs(new).await;
         let others: Vec<(Unit, u64)> = new.iter().copied().filter(|each| !is_exec(each)).collect();
         self.gather(&others).await;
-        new
+        self.learn_changes(new).await
     }
 
     /// Brings here what cannot be derived again of units that are about to begin here. Returns those of

@@ -14,10 +14,10 @@ use crate::run::start_error;
 /// A unit that was given up here.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
-    epoch: u64,
-    reason: String,
+    pub(super) epoch: u64,
+    pub(super) reason: String,
     /// When it is begun here again; never, if it is left to others.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
 }
 
 fn now() -> Timestamp {

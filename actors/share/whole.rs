@@ -40,6 +40,14 @@ impl Worker {
         }
         match self.whole_report().await {
             Ok(Some(report)) => {
+                if let Err(reason) = self.end_changes().await {
+                    if Instant::now() < until {
+                        tracing::debug!(reason, "the run does not end yet");
+                        return;
+                    }
+                    // Whoever begins another run then finds the changes of this one.
+                    tracing::warn!(reason, "the run ends all the same");
+                }
                 self.ending = None;
                 self.report = Some(Box::new(report));
                 self.mark_finished();

@@ -148,6 +148,24 @@ pub struct RunReport {
     pub charts: Vec<SymbolChart>,
     /// The latencies behind `latency_us`, ascending.
     pub latency_buckets: Vec<LatencyBucket>,
+    /// Parameters of strategies that were changed on the way, in the order in which they hold.
+    #[serde(default)]
+    pub parameter_changes: Vec<ParameterChangeReport>,
+}
+
+/// Other parameters for one strategy, from an event time on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ParameterChangeReport {
+    /// Event time from which they hold, unix nanoseconds.
+    pub from_ns: u64,
+    /// The strategy's name.
+    pub strategy: String,
+    /// Those that changed, and what they are from then on.
+    pub parameters: BTreeMap<String, f64>,
+    /// Who changed them.
+    pub by: String,
+    /// Why.
+    pub why: String,
 }
 
 /// What became of the signals.

@@ -6,6 +6,7 @@
 mod amount;
 mod backoff;
 mod closed;
+mod control;
 pub mod decimal;
 mod factors;
 mod histogram;
@@ -27,6 +28,7 @@ mod time;
 pub use amount::{Money, Price, Quantity};
 pub use backoff::Backoff;
 pub use closed::ClosedTrades;
+pub use control::{Basis, CHANGE_COUNT_MAX, Control, Hold, MadeChange};
 pub use factors::{Cadence, FactorBatch, FactorLayout, FactorRow, FactorSpec, FactorSpecError};
 pub use histogram::{Histogram, HistogramBucket, HistogramError};
 pub use instrument::{Class, Instrument, Session};

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Coordinator, SessionId};
+use super::{ControlCommand, Coordinator, SessionId};
 use crate::domain::{
     Incarnation, LockCommand, LockDone, LockEvent, LockRefusal, NodeId, SlotCommand, SlotDone,
-    SlotRefusal,
+    SlotRefusal, Timestamp,
 };
 
 /// Which command this is, so that one that is sent again takes effect once.
@@ -83,6 +83,8 @@ pub enum Operation {
     Slots(Vec<SlotCommand>),
     /// Commands about locks, each for itself; at most [`super::LOCK_COMMANDS_MAX`].
     Locks(Vec<LockCommand>),
+    /// About changes of parameters.
+    Control(ControlCommand),
 }
 
 /// What a node says of itself when it opens a session.
@@ -136,6 +138,11 @@ pub enum Outcome {
     Slots(Vec<Result<SlotDone, SlotRefusal>>),
     /// What came of each command about locks.
     Locks(Vec<Result<LockDone, LockRefusal>>),
+    /// It was done.
+    Controlled {
+        /// The number of the last hold there was.
+        number: u64,
+    },
 }
 
 /// It was not done, and nothing changed.
@@ -214,6 +221,39 @@ pub enum Refusal {
         /// Which.
         node: NodeId,
     },
+    /// Somebody else is about to change parameters.
+    #[error("parameters are being changed already, from {} ns on; ask again", .at.as_nanos())]
+    Held {
+        /// From when on.
+        at: Timestamp,
+        /// Who, as the session of its node.
+        session: SessionId,
+    },
+    /// The pipeline is not held any more, or not by this.
+    #[error("the pipeline is not held any more by hold {number}")]
+    HoldEnded {
+        /// Which.
+        number: u64,
+    },
+    /// The pipeline is held from later on.
+    #[error("the pipeline is held from {} ns on, not from {} ns", .held_at.as_nanos(), .at.as_nanos())]
+    NotHeld {
+        /// When parameters were to change.
+        at: Timestamp,
+        /// Where the pipeline is held.
+        held_at: Timestamp,
+    },
+    /// A part of the pipeline has another life by now.
+    #[error("{resource} has moved; it is at epoch {epoch}")]
+    Moved {
+        /// Which part.
+        resource: String,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// Everything has been decided.
+    #[error("the run is over")]
+    RunOver,
 }
 
 /// What one command did.
@@ -271,6 +311,8 @@ pub enum Event {
     },
     /// Of a lock.
     Lock(LockEvent),
+    /// Parameters have changed, or are about to.
+    Control,
 }
 
 impl Event {

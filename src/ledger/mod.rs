@@ -12,11 +12,13 @@
 //! | registers       | values by key, each with the version it was written at           |
 //! | sessions        | which nodes are there, and which of them coordinates             |
 //! | allocation      | which node owns a shard or role, at which epoch                  |
+//! | [`ChangeList`]  | changes of parameters while the pipeline runs                    |
 //! | [`Slots`]       | orders that are under way at exchanges, and signals that are used |
 //! | [`Locks`]       | who is at work on what, so that others need not try              |
 //! | [`Keeper`]      | a node's own session: when to renew it, when it counts as lost   |
 //! | [`Expiry`]      | whose session has been silent for too long                       |
 //! | [`LockExpiry`]  | whose lock has lived for too long                                |
+//! | [`HoldExpiry`]  | whether the pipeline was held for too long                       |
 //! | [`plan_voters`] | who votes                                                        |
 //!
 //! # Invariants
@@ -28,6 +30,7 @@
 //! 5. Whatever is applied, nothing panics and nothing grows beyond its bound.
 
 mod allocation;
+mod changes;
 mod command;
 mod expiry;
 mod keeper;
@@ -45,6 +48,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use allocation::{Allocation, Owner};
+pub use changes::{AgreedChange, AgreedHold, ChangeList, ControlCommand, HoldExpiry};
 pub use command::{
     Answer, Applied, Command, EndReason, Event, Opening, Operation, OperationId, Outcome, Refusal,
 };
@@ -90,6 +94,7 @@ pub struct Ledger {
     slots: Slots,
     repeats: Repeats,
     locks: Locks,
+    changes: ChangeList,
 }
 
 impl Ledger {
@@ -103,7 +108,7 @@ impl Ledger {
         }
         let mut events = Vec::new();
         let answer = self.carry_out(&command.operation, &mut events);
-        self.end_locks(&mut events);
+        self.end_sessions(&mut events);
         if let Some(id) = &command.id {
             self.repeats.remember(id, self.revision, &answer);
         }
@@ -130,18 +135,32 @@ impl Ledger {
             Operation::Promote { node } => self.sessions.promote(node.as_ref(), events),
             Operation::Slots(commands) => self.change_slots(commands),
             Operation::Locks(commands) => self.change_locks(commands, events),
+            Operation::Control(command) => {
+                let ControlCommand::Hold { session, .. } = command else {
+                    return self.changes.apply(
+                        command,
+                        (revision, true),
+                        &self.allocations,
+                        events,
+                    );
+                };
+                let has_session = self.sessions().contains_key(session);
+                self.changes.apply(command, (revision, has_session), &self.allocations, events)
+            }
         }
     }
 
-    /// Takes their locks from the sessions that have ended.
-    fn end_locks(&mut self, events: &mut Vec<Event>) {
-        let mut happened = Vec::new();
+    /// Takes their locks, and the hold, from the sessions that have ended.
+    fn end_sessions(&mut self, events: &mut Vec<Event>) {
+        let (mut happened, mut ended) = (Vec::new(), Vec::new());
         for event in &*events {
             if let Event::SessionEnded { session, .. } = event {
                 self.locks.end_session(session.0, &mut happened);
+                ended.push(*session);
             }
         }
         events.extend(happened.into_iter().map(Event::Lock));
+        ended.into_iter().for_each(|session| self.changes.end_session(session, events));
     }
 
     /// Each for itself, as with slots.
@@ -237,6 +256,11 @@ impl Ledger {
     /// Orders that are under way, and signals that are used.
     pub fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Changes of parameters of the run there is.
+    pub fn changes(&self) -> &ChangeList {
+        &self.changes
     }
 
     /// Who is at work on what.

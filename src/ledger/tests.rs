@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::repeats::REPEATS_MAX;
 use super::*;
-use crate::domain::{Incarnation, LockEnd, LockMode, Span};
+use crate::domain::{Incarnation, LockEnd, LockMode, ParameterChange, Span, Timestamp};
 
 fn opening(node: &str, incarnation: u64, priority: u32) -> Opening {
     Opening {
@@ -255,6 +255,28 @@ fn lock() -> impl Strategy<Value = LockCommand> {
     })
 }
 
+fn control() -> impl Strategy<Value = ControlCommand> {
+    (0u8..7, 0u64..40, 0u64..3).prop_map(|(kind, number, small)| {
+        let (at, session) = (Timestamp::from_nanos(number), SessionId(number));
+        let change = ParameterChange { at, strategy: 0, parameters: vec![("p".into(), 0.5)] };
+        let (change, releases) = (AgreedChange::new(&change, "", ""), small == 0);
+        match kind {
+            0 => ControlCommand::End { run: small },
+            1 => ControlCommand::Begin { run: small },
+            2 => ControlCommand::Hold { session, at, lease: Span::from_nanos(small) },
+            3 => ControlCommand::Renew { number },
+            4 => ControlCommand::Release { number },
+            5 => ControlCommand::Expire { number, renewals: small },
+            _ => ControlCommand::Record {
+                number,
+                change,
+                asked: vec![("r".into(), small)],
+                releases,
+            },
+        }
+    })
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let node = "[abcw]";
     let session = (0u64..30).prop_map(SessionId);
@@ -273,6 +295,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => proptest::option::of(node)
             .prop_map(|node| Operation::Promote { node: node.map(NodeId) }),
         4 => lock().prop_map(|command| Operation::Locks(vec![command])),
+        3 => control().prop_map(Operation::Control),
     ]
 }
 

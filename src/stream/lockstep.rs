@@ -227,6 +227,13 @@ impl Lockstep {
         accepted
     }
 
+    /// How far signals have come by any stream, those included that were taken before a restart and come
+    /// again.
+    pub fn signals_reached(&self) -> Timestamp {
+        let received = (0..self.signals.len()).map(|input| self.signals.received(input).frontier);
+        received.chain(self.arrivals.signals_replayed(self.ticks.len())).max().unwrap_or_default()
+    }
+
     /// Takes in a frame of signals. Returns false when it holds nothing new.
     pub fn on_signals(&mut self, input: usize, session: u64, frame: Frame<SignalBatch>) -> bool {
         let accepted = self.signals.accept(input, session, frame);

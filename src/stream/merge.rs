@@ -89,6 +89,9 @@ impl Block for RawBatch {
 pub struct SignalBatch {
     /// In the order of their ids.
     pub signals: Vec<Signal>,
+    /// The last hold that was known to whoever derived them, and that there are no others before where the
+    /// stream is complete with them; see [`Basis`](crate::domain::Basis).
+    pub known: u64,
 }
 
 impl Block for SignalBatch {
@@ -238,6 +241,11 @@ impl<B: Block> Merge<B> {
         let waiting = state.blocks.iter().map(|(block, next)| (block.len() - next) as u64);
         let session = Some(state.session).filter(|&session| session > 0);
         InflowStanding { session, received: state.complete, waiting_rows: waiting.sum() }
+    }
+
+    /// Whether what comes on `input` in `session` is taken in.
+    pub fn is_current(&self, input: usize, session: u64) -> bool {
+        self.inputs.get(input).is_some_and(|state| state.session == session)
     }
 
     /// Takes in a frame. Returns false when it belongs to another session or holds nothing new.

@@ -98,6 +98,7 @@ impl Case {
             input: self.input.clone(),
             faults: Chaos::parse(&self.chaos).unwrap_or_else(|problem| panic!("{problem}")),
             disk: self.disk,
+            tools: None,
         }
     }
 

@@ -124,16 +124,20 @@ impl WireBlock for TickBatch {
 
 impl WireBlock for SignalBatch {
     fn is_blank(&self) -> bool {
-        self.signals.is_empty()
+        self.signals.is_empty() && self.known == 0
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
-        write_head(&self.signals, bytes);
+        write_head(&(&self.signals, self.known), bytes);
     }
 
     fn read(bytes: &[u8]) -> Result<Self, String> {
-        let (signals, rest) = read_head::<Vec<Signal>>(bytes)?;
-        if rest.is_empty() { Ok(Self { signals }) } else { Err("bytes are left over".into()) }
+        let ((signals, known), rest) = read_head::<(Vec<Signal>, u64)>(bytes)?;
+        if rest.is_empty() {
+            Ok(Self { signals, known })
+        } else {
+            Err("bytes are left over".into())
+        }
     }
 }
 

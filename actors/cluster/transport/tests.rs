@@ -357,10 +357,11 @@ mod bytes {
             reduce_only: true,
             origin_nanos: 9,
         };
-        let signals = SignalBatch { signals: vec![signal] };
+        let signals = SignalBatch { signals: vec![signal], known: 7 };
         let mut bytes = Vec::new();
         signals.write(&mut bytes);
-        assert_eq!(SignalBatch::read(&bytes).unwrap().signals, signals.signals);
+        let read = SignalBatch::read(&bytes).unwrap();
+        assert_eq!((read.signals, read.known), (signals.signals, 7));
     }
 
     #[test]

@@ -116,6 +116,13 @@ fn example() -> RunReport {
                 filled: 0.5,
             }],
         }],
+        parameter_changes: vec![ParameterChangeReport {
+            from_ns: 2_000_000_000,
+            strategy: "reversion".into(),
+            parameters: [("width".to_owned(), 2.5)].into(),
+            by: "operator".into(),
+            why: "to see".into(),
+        }],
         ..RunReport::default()
     };
     report.set_duration(Span::from_millis(2), 0);

@@ -108,6 +108,15 @@ impl StrategyNeeds {
         Ok(())
     }
 
+    /// Each strategy's name, and its parameters as they are now.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Vec<(&'static str, f64)>)> {
+        self.strategies.iter().map(|strategy| {
+            let names = strategy.factory.parameters().iter().map(|&(name, _)| name);
+            let values = names.zip(strategy.parameters.iter().copied());
+            (strategy.name.as_str(), values.collect())
+        })
+    }
+
     /// The factors needed now, strategy by strategy.
     pub fn factors(&self) -> impl Iterator<Item = &FactorSpec> {
         self.strategies.iter().flat_map(|strategy| &strategy.needs)

@@ -106,6 +106,13 @@ impl Arrivals {
         Self { last, out, ..Self::default() }
     }
 
+    /// Up to where each signal is that is to be taken again; signal inputs follow `tick_inputs` others.
+    pub(super) fn signals_replayed(&self, tick_inputs: usize) -> impl Iterator<Item = Timestamp> {
+        let is_signals =
+            move |step: &&Taken| usize::from(step.input) >= tick_inputs && step.input != OUTSIDE;
+        self.settling.iter().filter(is_signals).map(|step| step.through.frontier)
+    }
+
     /// Exec's time.
     fn now(&self) -> Timestamp {
         self.last.frontier

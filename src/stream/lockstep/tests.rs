@@ -105,7 +105,7 @@ fn signals(keys: &[Key], complete: Key) -> Frame<SignalBatch> {
         reduce_only: false,
         origin_nanos: 0,
     };
-    let block = SignalBatch { signals: keys.iter().map(signal).collect() };
+    let block = SignalBatch { signals: keys.iter().map(signal).collect(), known: 0 };
     Frame { block: Arc::new(block), complete, more: false }
 }
 

@@ -425,7 +425,8 @@ impl World {
                 | Event::Allocated { .. }
                 | Event::Promoted { .. }
                 | Event::SessionOpened { .. }
-                | Event::Lock(_) => {}
+                | Event::Lock(_)
+                | Event::Control => {}
             }
         }
         Ok(applied.answer)
