@@ -62,6 +62,8 @@ pub enum CtlTask {
     Tuner,
     /// How far is the search for parameters?
     Optimise,
+    /// What is adopted of what was found?
+    Adoption,
     /// Empty a node, and give it nothing new.
     Drain {
         /// Which.
@@ -218,6 +220,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),
         CtlTask::Optimise => ("GET", "/optimise".to_owned(), ""),
+        CtlTask::Adoption => ("GET", "/adoption".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),

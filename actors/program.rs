@@ -35,6 +35,7 @@ use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, Purpose, run_nodes,
 };
+use crate::optimise::{AdoptionCall, adoption_role};
 use crate::outcome;
 use crate::records::tool::{self, DatabaseDone, DatabaseTask};
 use crate::report::{
@@ -145,6 +146,15 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Tuner => CtlTask::Tuner,
         CtlCommand::Optimise => CtlTask::Optimise,
+        CtlCommand::Adoption => CtlTask::Adoption,
+        CtlCommand::Adopt { name, reject, by } => {
+            let call = match reject {
+                true => AdoptionCall::Reject { by },
+                false => AdoptionCall::Confirm { by, hold: None },
+            };
+            let body = serde_json::to_string(&call).unwrap_or_default();
+            CtlTask::Ask { role: adoption_role(&name), body }
+        }
         CtlCommand::Drain { name, undo, no_wait } => {
             CtlTask::Drain { node: name, undo, waits: !no_wait }
         }

@@ -12,6 +12,7 @@
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! GET  /tuner?node=NAME      what is tried, and what was kept; on every node, without a name
 //! GET  /optimise?node=NAME   how far the search is, and the best; on every node, without a name
+//! GET  /adoption?node=NAME   what is adopted of what was found; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
 //! POST /tell/ROLE?node=NAME  the same without an answer
 //! ```
@@ -159,6 +160,7 @@ fn router(desk: Desk) -> Router {
         .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
         .route("/tuner", get(|desk, to| each(desk, to, ("tuner", "\"Report\""))))
         .route("/optimise", get(|desk, to| each(desk, to, ("optimise", "\"Status\""))))
+        .route("/adoption", get(|desk, to| each(desk, to, ("adoption", "\"Status\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
         .route("/config", post(config))
         .route("/metrics", get(metrics))

@@ -62,6 +62,20 @@ pub enum CtlCommand {
     Tuner,
     /// How far the search for parameters is, and the best found anywhere, on every node or --on one
     Optimise,
+    /// What is adopted of what was found, what waits to be confirmed, and how earlier proposals ended
+    Adoption,
+    /// Have the strategy that runs take over what a node proposes
+    Adopt {
+        /// Which, as `ctl adoption` names it
+        #[arg(value_name = "NODE")]
+        name: String,
+        /// Do not take it over
+        #[arg(long)]
+        reject: bool,
+        /// Who says so
+        #[arg(long, value_name = "NAME", default_value = "operator")]
+        by: String,
+    },
     /// Hand what a node has over to others, one after the other, and give it nothing new
     Drain {
         /// Which

@@ -58,6 +58,57 @@ pub(super) fn text(answer: &Value) -> String {
     text
 }
 
+/// Of each node: what is under way, and how earlier proposals ended.
+pub(super) fn adoption_text(answer: &Value) -> String {
+    let nodes = answer.as_array().cloned().unwrap_or_default();
+    if nodes.is_empty() {
+        return "no node searches for anything; see optimise.data\n".into();
+    }
+    let mut text = String::new();
+    for node in &nodes {
+        let (name, told) = (node["node"].as_str().unwrap_or("-"), &node["answer"]);
+        if let Some(problem) = node["error"].as_str() {
+            text.push_str(&format!("{name}: {problem}\n"));
+            continue;
+        }
+        let count = |key: &str| told[key].as_u64().unwrap_or(0);
+        text.push_str(&format!(
+            "{name} {}: {} proposed, {} adopted, {} taken back (optimise.adopt = {})\n",
+            told["stage"].as_str().unwrap_or("-"),
+            count("proposed"),
+            count("adopted"),
+            count("taken_back"),
+            told["mode"].as_str().unwrap_or("-").to_lowercase(),
+        ));
+        let proposal = &told["proposal"];
+        if !proposal.is_null() {
+            let score = |of: &Value| format!("{:.4}", of.as_f64().unwrap_or(0.0));
+            text.push_str(&format!(
+                "  proposed: {}, score {} (in force {}); `tickwright ctl adopt {name}` takes it over\n",
+                parameters(&proposal["trial"]["parameters"]),
+                score(&proposal["trial"]["score"]),
+                score(&proposal["current_score"]),
+            ));
+        }
+        let ends = told["history"].as_array().cloned().unwrap_or_default();
+        let shown = &ends[ends.len().saturating_sub(SHOWN)..];
+        let rows: Value = shown
+            .iter()
+            .map(|end| {
+                json!({
+                    "parameters": parameters(&end["parameters"]),
+                    "adopted": end["is_adopted"],
+                    "why": end["why"],
+                })
+            })
+            .collect();
+        if !shown.is_empty() {
+            text.push_str(&table(&["parameters", "adopted", "why"], &rows));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +131,22 @@ mod tests {
         }
         assert!(text.contains("c: it is reading its data"));
         assert!(super::text(&json!([])).contains("optimise.data"));
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_shown_with_what_to_do() {
+        let trial = json!({ "score": 0.5, "parameters": [["fast", 5.0]] });
+        let end = json!({ "parameters": [["fast", 9.0]], "is_adopted": false, "why": "no better" });
+        let answer = json!([{ "node": "a", "answer": {
+            "mode": "Confirm", "stage": "proposed", "proposed": 2, "adopted": 0, "taken_back": 0,
+            "proposal": { "trial": trial, "current_score": 0.25 }, "history": [end],
+        } }]);
+        let text = adoption_text(&answer);
+        for words in
+            ["a proposed: 2 proposed", "fast 5.0, score 0.5000", "ctl adopt a", "no better"]
+        {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+        assert!(adoption_text(&json!([])).contains("optimise.data"));
     }
 }

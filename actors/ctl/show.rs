@@ -39,6 +39,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         CtlTask::Tree => tree(answer),
         CtlTask::Tuner => super::tuner::text(answer),
         CtlTask::Optimise => super::optimise::text(answer),
+        CtlTask::Adoption => super::optimise::adoption_text(answer),
         CtlTask::Parameters => super::parameters::text(answer),
         CtlTask::SetParameters(_) => super::parameters::set_text(answer),
         CtlTask::Streams => {
