@@ -106,7 +106,9 @@ impl LocalCluster {
         let Some(at) = self.looped.as_ref().map(|it| it.middle.at.as_nanos()) else {
             return Ok(());
         };
-        let call = json!({ "HoldPipeline": { "at_ns": at, "lease_ms": LEASE.as_millis() as u64 } });
+        let lease_ms = LEASE.as_millis() as u64;
+        let call =
+            json!({ "HoldPipeline": { "at_ns": at, "lease_ms": lease_ms, "is_unbegun": true } });
         let deadline = Instant::now() + JOIN_PATIENCE;
         loop {
             self.check_running()?;

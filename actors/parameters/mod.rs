@@ -286,6 +286,21 @@ impl Parameters {
         Ok(hold)
     }
 
+    /// The same before anything has begun, when nobody can say yet how far it is. Should somebody have
+    /// passed `at` nevertheless, that is said when something is to be adopted.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    pub async fn hold_unbegun(
+        &self,
+        at: Timestamp,
+        lease: Duration,
+        patience: Duration,
+    ) -> Result<PipelineHold, ChangeError> {
+        self.begin_hold(at, lease, Instant::now() + patience, patience).await
+    }
+
     async fn begin_hold(
         &self,
         at: Timestamp,

@@ -34,7 +34,13 @@ enum Call {
         patience_ms: Option<u64>,
     },
     /// Nobody is to pass this time, for as long as the lease.
-    HoldPipeline { at_ns: u64, lease_ms: u64 },
+    HoldPipeline {
+        at_ns: u64,
+        lease_ms: u64,
+        /// Nothing has begun yet, so nobody can say how far it is.
+        #[serde(default)]
+        is_unbegun: bool,
+    },
     /// The hold is needed still.
     RenewHold { number: u64 },
     /// Change some of a strategy's where the pipeline is held.
@@ -110,9 +116,12 @@ async fn answer(parameters: &Parameters, call: Call) -> Result<Value, ChangeErro
             let from = parameters.change(place, &wanted, at, reason, patience).await?;
             Ok(json!({ "strategy": strategy, "from_ns": from.as_nanos() }))
         }
-        Call::HoldPipeline { at_ns, lease_ms } => {
+        Call::HoldPipeline { at_ns, lease_ms, is_unbegun } => {
             let (at, lease) = (Timestamp::from_nanos(at_ns), Duration::from_millis(lease_ms));
-            let hold = parameters.hold(at, lease, PATIENCE).await?;
+            let hold = match is_unbegun {
+                true => parameters.hold_unbegun(at, lease, PATIENCE).await?,
+                false => parameters.hold(at, lease, PATIENCE).await?,
+            };
             let number = hold.number();
             hold.leave();
             Ok(json!({ "number": number, "at_ns": at_ns }))
