@@ -379,7 +379,8 @@ impl World {
                     self.counts.changes += 1;
                     let exec = self.current(EXEC).map_or(0, |place| self.lives[place].passed);
                     if proposer.at + later <= exec {
-                        self.broken = Some(format!("{number} changes what exec had passed: {exec}"));
+                        self.broken =
+                            Some(format!("{number} changes what exec had passed: {exec}"));
                     }
                     self.tell(|| format!("{number} changes from {} on", proposer.at + later));
                 }
