@@ -25,11 +25,12 @@ use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
     DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
-    ExchangeOptions, NodeRun, Prepared, RunTask, Task, key_list,
+    ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SetOptions,
+    Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::config_sync::ConfigTask;
-use crate::ctl::{self, CtlTarget, CtlTask};
+use crate::ctl::{self, CtlTarget, CtlTask, ParameterSetting};
 use crate::exchange::{self, ExchangeSettings};
 use crate::kit::{Clock, DiskFaults};
 use crate::local_cluster::{
@@ -163,7 +164,12 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Kill { what, reason } => CtlTask::Kill { what, reason },
         CtlCommand::Rearm { what, reason } => CtlTask::Rearm { what, reason },
         CtlCommand::Switches => CtlTask::Switches,
-        CtlCommand::Parameters(command) => command.task(),
+        CtlCommand::Parameters(ParameterCommand::Get) => CtlTask::Parameters,
+        CtlCommand::Parameters(ParameterCommand::Set(options)) => {
+            let SetOptions { strategy, parameters, at, why } = options;
+            let parameters = parameters.into_iter().collect();
+            CtlTask::SetParameters(ParameterSetting { strategy, parameters, at, why })
+        }
         CtlCommand::Reconcile { adopt } => CtlTask::Reconcile { adopt },
         CtlCommand::Release { client_id, there, not_there: _ } => {
             CtlTask::Release { client_id, is_there: there }

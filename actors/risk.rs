@@ -343,7 +343,7 @@ impl Actor for RiskActor {
             // It is looked at below, as always.
             RiskMessage::Control => {}
             RiskMessage::Reached(reply) => {
-                let _ = reply.send(state.lockstep.signals_reached());
+                let _ = reply.send(state.reached());
             }
             RiskMessage::Stopped(reply) => {
                 // A caller that stopped waiting is its own affair.

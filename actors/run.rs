@@ -21,6 +21,7 @@ use crate::kit::{
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::parameters;
 use crate::records::{Records, RecordsError, RecordsSettings};
+use crate::share::serve_records;
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
@@ -220,6 +221,9 @@ pub async fn run_until(
     let mut node = node;
     if let Some(door) = &door {
         parameters::serve(door.network(), node.parameters());
+        if let Some(records) = &records {
+            serve_records(door.network(), records.clone());
+        }
     }
     let resumed_rows = if resumed { node.rows_read(REPORT_PATIENCE).await } else { 0 };
     let finished = wait(&mut node, &store, &mut progress, &feeds, stop).await;

@@ -395,7 +395,7 @@ enum RecordsCall {
 }
 
 /// Lets tools on any node ask the database of this one.
-fn serve_records(network: &Network, records: Records) {
+pub(crate) fn serve_records(network: &Network, records: Records) {
     let handler = move |mut request: Request| {
         let Some(reply) = request.reply.take() else {
             return Err("the records answer questions; they are told nothing".to_owned());

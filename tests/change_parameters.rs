@@ -5,10 +5,12 @@
 
 mod gated;
 
+use std::time::Duration;
+
 use gated::{PATIENCE, finish, start};
 use tickwright::kit::Store;
 use tickwright::node::Node;
-use tickwright::parameters::ChangeError;
+use tickwright::parameters::{ChangeError, Reason};
 use tickwright_core::domain::Timestamp;
 
 /// 2024-08-08 01:33:00: half-way through the simulated market below.
@@ -144,4 +146,56 @@ async fn what_cannot_be_changed_is_refused_and_the_run_goes_on() {
     assert!(matches!(refused, Err(ChangeError::Over)), "{refused:?}");
     let report = node.report(PATIENCE).await.unwrap();
     assert_eq!(report.positions.positions.digest().to_string(), unchanged);
+}
+
+/// As an optimiser does: everybody waits where it will adopt what it finds, until it has found it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_adopted_under_a_hold_holds_from_there_as_if_it_had_been_known_before() {
+    let (name, value) = ("period".to_owned(), 30.0);
+    let expected = {
+        let (node, gate) = start("", &[], Store::in_memory()).await;
+        change(&node, &[(0, "period", 30.0, HALF_WAY)]).await;
+        gate.open();
+        finish(node).await.0
+    };
+    let (node, gate) = start("pipeline.shards = 2", &[], Store::in_memory()).await;
+    let parameters = node.parameters();
+    let hold = parameters.hold(HALF_WAY, PATIENCE, PATIENCE).await.unwrap();
+    let second = parameters.hold(LATE, PATIENCE, Duration::from_millis(50)).await;
+    assert!(matches!(second, Err(ChangeError::Held(_))), "{second:?}");
+    gate.open();
+    // Rows come every few milliseconds of market time.
+    let nearly = Timestamp::from_nanos(HALF_WAY.as_nanos() - 1_000_000_000);
+    let position = async || node.report(PATIENCE).await.unwrap().risk.complete.frontier;
+    tokio::time::timeout(PATIENCE, async {
+        while position().await < nearly {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    hold.renew(PATIENCE).await.unwrap();
+    assert!(position().await < HALF_WAY);
+    let reason = Reason { by: "optimiser", why: "trial 17" };
+    let from = hold.adopt(0, &[(name, value)], reason, PATIENCE).await.unwrap();
+    assert_eq!(from, HALF_WAY);
+    let (strategies, control) = parameters.get(PATIENCE).await.unwrap();
+    assert!(strategies[0].1.contains(&("period".to_owned(), 30.0)), "{strategies:?}");
+    assert_eq!(
+        control.made().map(|(_, by, why)| (by, why)).last(),
+        Some(("optimiser", "trial 17"))
+    );
+    assert!(position().await < HALF_WAY, "it is held still");
+    hold.release();
+    assert_eq!(finish(node).await.0, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_not_renewed_ends_and_the_run_goes_on_unchanged() {
+    let (unchanged, _) = finish(started("", Store::in_memory()).await).await;
+    let (node, gate) = start("", &[], Store::in_memory()).await;
+    let hold = node.parameters().hold(EARLY, Duration::from_millis(50), PATIENCE).await.unwrap();
+    gate.open();
+    assert_eq!(finish(node).await.0, unchanged);
+    assert!(matches!(hold.renew(PATIENCE).await, Err(ChangeError::Ended)));
 }

@@ -3,8 +3,6 @@
 use clap::{Args, Subcommand};
 use tickwright_core::domain::Timestamp;
 
-use crate::ctl::{CtlTask, ParameterSetting};
-
 /// What to do with parameters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ParameterCommand {
@@ -29,19 +27,6 @@ pub struct SetOptions {
     /// Why, for whoever reads the report
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub why: String,
-}
-
-impl ParameterCommand {
-    /// What is to be asked.
-    pub fn task(self) -> CtlTask {
-        match self {
-            Self::Get => CtlTask::Parameters,
-            Self::Set(SetOptions { strategy, parameters, at, why }) => {
-                let parameters = parameters.into_iter().collect();
-                CtlTask::SetParameters(ParameterSetting { strategy, parameters, at, why })
-            }
-        }
-    }
 }
 
 fn named_value(text: &str) -> Result<(String, f64), String> {

@@ -66,12 +66,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Of what has this `basis`: whoever was asked how far it is must not come to be further by going on from
-    /// there, before it is decided what comes of the hold.
-    pub fn of(basis: Basis, control: &Control) -> Self {
+    /// Of what has this `basis`. Whoever `has_promised` to be before the hold must not come to be further by
+    /// going on from there, before it is decided what comes of the hold.
+    pub fn of(basis: Basis, control: &Control, has_promised: bool) -> Self {
         match (control.stands(basis), control.stands_whatever_comes(basis)) {
-            (true, true) => Self::Counts,
-            (true, false) => Self::Waits,
+            (true, false) if has_promised => Self::Waits,
+            (true, _) => Self::Counts,
             (false, _) => Self::Fell,
         }
     }

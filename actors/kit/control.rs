@@ -14,6 +14,7 @@
 //!    version of the row's [layout](tickwright_core::domain::FactorLayout), names them.
 //! 3. Holds are numbered upwards, also over restarts, and what is shown never goes back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,10 @@ struct Shared {
     /// Processes before this one that have held the pipeline, and whether this one has.
     lives: u64,
     is_counted: bool,
+    /// The last hold before which each actor has said that it is. As many as there are actors.
+    promised: BTreeMap<String, u64>,
+    /// The furthest that exec has come in this process.
+    passed: Timestamp,
     /// Which state of the ledger was shown last.
     revision: u64,
 }
@@ -198,6 +203,32 @@ impl ControlLog {
         Ok(())
     }
 
+    /// Whoever serves `role` has said that it is before the hold in force.
+    pub fn promise(&self, role: &str) {
+        let mut shared = self.lock();
+        if let Some(hold) = shared.control.hold() {
+            shared.promised.insert(role.to_owned(), hold.number);
+        }
+    }
+
+    /// Whether it has: then no successor of its begins beyond the hold while that is in force.
+    pub fn has_promised(&self, role: &str) -> bool {
+        let shared = self.lock();
+        let hold = shared.control.hold();
+        hold.is_some_and(|hold| shared.promised.get(role) == Some(&hold.number))
+    }
+
+    /// Exec has come as far as `frontier`, and what followed from that may have been told to others.
+    pub fn pass(&self, frontier: Timestamp) {
+        let mut shared = self.lock();
+        shared.passed = shared.passed.max(frontier);
+    }
+
+    /// The furthest that it has come since the log was opened.
+    pub fn passed(&self) -> Timestamp {
+        self.lock().passed
+    }
+
     fn edit<T>(&self, edit: impl FnOnce(&mut Shared) -> T) -> T {
         let (result, known) = {
             let mut shared = self.lock();
@@ -270,6 +301,22 @@ mod tests {
         log.release(number);
         log.refresh(&mut view);
         assert!(!view.control.is_held(at(5)));
+    }
+
+    #[test]
+    fn a_promise_is_for_one_hold_and_who_goes_back_has_still_passed() {
+        let log = ControlLog::open(&Store::in_memory()).unwrap();
+        log.promise("risk");
+        assert!(!log.has_promised("risk"), "nothing is held");
+        let number = log.hold(at(5)).unwrap().unwrap();
+        log.promise("risk");
+        assert!(log.has_promised("risk") && !log.has_promised("factors/0"));
+        log.release(number);
+        log.hold(at(5)).unwrap();
+        assert!(!log.has_promised("risk"), "that was another hold");
+        log.pass(at(9));
+        log.pass(at(4));
+        assert_eq!(log.passed(), at(9));
     }
 
     #[tokio::test]

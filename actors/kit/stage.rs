@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{Basis, Control, Key};
+use tickwright_core::domain::{Basis, Control, Key, Timestamp};
 use tickwright_core::stream::{Block, Merge, Run};
 
 use super::{
@@ -219,6 +219,8 @@ pub enum StageMessage<I, O, C> {
     Stored(Stored),
     /// How far has it come, and what has it counted?
     Report(RpcReplyPort<StageReport<C>>),
+    /// How far is it, given that it goes no further than a hold that is known by now?
+    Reached(RpcReplyPort<Timestamp>),
     /// Where do its streams stand?
     Streams(RpcReplyPort<StageStreams>),
     /// Another node is to go on: put the last checkpoint, at this key or after it, and say where.
@@ -262,6 +264,7 @@ impl<W: Work> Actor for StageActor<W> {
         let sink = |input| Outlet::to_actor(&myself, move |rows| StageMessage::Rows(input, rows));
         let output = |hello| Producer::new(Key::START, settings.retained, hello);
         let mut stage = Stage {
+            role: role.clone(),
             input: Merge::new(producers.len()),
             sinks: (0..producers.len()).map(sink).collect(),
             producers: settings.consumer(producers, &role),
@@ -311,6 +314,9 @@ impl<W: Work> Actor for StageActor<W> {
                 let report = StageReport { complete: stage.position, counts: work.counts() };
                 let _ = reply.send(report);
             }
+            StageMessage::Reached(reply) => {
+                let _ = reply.send(stage.reached()?);
+            }
             StageMessage::Streams(reply) => {
                 let _ = reply.send(stage.streams());
             }
@@ -325,6 +331,7 @@ impl<W: Work> Actor for StageActor<W> {
 /// Where a stage stands, and the ends of its streams.
 #[derive(Debug)]
 pub struct Stage<I, O> {
+    role: String,
     input: Merge<I>,
     producers: Consumer<I>,
     /// Where frames of each input come in.
@@ -423,7 +430,9 @@ impl<I: Rows, O: Rows> Stage<I, O> {
             log.refresh(&mut self.control);
         }
         let control = &self.control.control;
-        let judge = |(basis, _): &(Basis, W::Snapshot)| Verdict::of(*basis, control);
+        let log = self.control_log.as_ref();
+        let has_promised = log.is_some_and(|log| log.has_promised(&self.role));
+        let judge = |(basis, _): &(Basis, W::Snapshot)| Verdict::of(*basis, control, has_promised);
         let (position, stored) = self.checkpoints.newest_that(to, judge)?.unzip();
         let (basis, snapshot) = stored.unzip();
         self.position = position.unwrap_or(Key::START);
@@ -509,6 +518,18 @@ impl<I: Rows, O: Rows> Stage<I, O> {
         };
         self.waiting = rest;
         Some(run)
+    }
+
+    /// How far it is. Before a hold it stays, and so does a successor.
+    fn reached(&mut self) -> Result<Timestamp, ActorProcessingErr> {
+        self.refresh_control()?;
+        let reached = self.position.frontier;
+        if let Some(log) = &self.control_log
+            && !self.control().is_held(reached)
+        {
+            log.promise(&self.role);
+        }
+        Ok(reached)
     }
 
     /// Learns what has changed. What was derived without knowing it has to be derived anew.

@@ -48,10 +48,10 @@ pub(super) async fn reached_by_shard(
     patience: Duration,
 ) -> Result<Timestamp, String> {
     let role = factors::role(shard);
-    let factors = ask(directory, &role, FactorsMessage::Report, patience).await?;
+    let factors = ask(directory, &role, FactorsMessage::Reached, patience).await?;
     let role = strategy::role(shard);
-    let strategies = ask(directory, &role, StrategyMessage::Report, patience).await?;
-    Ok(factors.complete.max(strategies.complete).frontier)
+    let strategies = ask(directory, &role, StrategyMessage::Reached, patience).await?;
+    Ok(factors.max(strategies))
 }
 
 /// How far exec is, by what it got from any shard: that may be further than the shard is now.
@@ -181,7 +181,8 @@ impl Wiring {
     pub(super) fn plan(&self) -> Plan {
         let (config, kinds) = (Arc::clone(&self.config), self.kinds.clone());
         let check = move |needs: &_| factor_engine(&config, &kinds, needs).map(drop);
-        Plan { needs: self.needs.clone(), check: Arc::new(check) }
+        let names = self.config.strategies.iter().map(|strategy| strategy.name.clone());
+        Plan { names: names.collect(), needs: self.needs.clone(), check: Arc::new(check) }
     }
 }
 

@@ -10,6 +10,15 @@
 //! hold ends with whoever asked for it, and lasts no longer than its lease without being renewed, so
 //! nobody stops the pipeline by dying.
 //!
+//! Whoever has yet to find out what to adopt holds the pipeline until it has:
+//!
+//! ```text
+//! let hold = parameters.hold(at, lease, patience).await?;    as soon as the run begins
+//! hold.renew(patience).await?;                               several times a lease
+//! hold.adopt(strategy, &found, reason, patience).await?;     once, or for several strategies
+//! hold.release();
+//! ```
+//!
 //! A time that was named is refused when it is too late. Where none is, one a little ahead is tried, and
 //! one further ahead after that.
 
@@ -146,6 +155,8 @@ pub type FactorCheck = Arc<dyn Fn(&StrategyNeeds) -> Result<(), FactorError> + S
 /// What the strategies are before any change, and which factors can be computed for them.
 #[derive(Clone)]
 pub struct Plan {
+    /// What each is called.
+    pub names: Vec<String>,
     /// Before any change.
     pub needs: StrategyNeeds,
     /// Whether their factors can be computed.
@@ -198,11 +209,12 @@ impl Parameters {
         let control = self.agreement.control(Instant::now() + patience).await?;
         let mut needs = self.plan.needs.clone();
         control.changes().iter().try_for_each(|change| needs.change(change))?;
-        let owned = |(name, values): (&str, Vec<(&str, f64)>)| {
+        let named = |(name, values): (&String, Vec<(&str, f64)>)| {
             let values = values.into_iter().map(|(name, value)| (name.to_owned(), value));
-            (name.to_owned(), values.collect())
+            (name.clone(), values.collect())
         };
-        Ok((needs.parameters().map(owned).collect(), control))
+        let all = self.plan.names.iter().zip(needs.parameters());
+        Ok((all.map(named).collect(), control))
     }
 
     /// Which strategy has this name.
@@ -211,11 +223,11 @@ impl Parameters {
     ///
     /// [`ChangeError::Unknown`].
     pub fn strategy(&self, name: &str) -> Result<usize, ChangeError> {
-        let mut names = self.plan.needs.parameters().map(|(name, _)| name);
-        names.position(|known| known == name).ok_or_else(|| {
-            let names: Vec<&str> = self.plan.needs.parameters().map(|(name, _)| name).collect();
-            ChangeError::Unknown { name: name.to_owned(), known: names.join(", ") }
-        })
+        let names = &self.plan.names;
+        names
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| ChangeError::Unknown { name: name.to_owned(), known: names.join(", ") })
     }
 
     /// Changes parameters of a strategy while it runs; returns the event time from which they hold:

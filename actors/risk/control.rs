@@ -10,7 +10,7 @@ use ractor::ActorProcessingErr;
 use tickwright_core::domain::{Basis, Timestamp};
 use tickwright_core::stream::SignalBatch;
 
-use super::RiskState;
+use super::{ROLE, RiskState};
 use crate::kit::{ControlLog, ControlView, Delivery, Verdict};
 
 /// What exec knows of changes.
@@ -33,7 +33,7 @@ impl Changes {
 
     /// Whether exec may go on from what has this basis.
     pub(super) fn judge(&self, basis: Basis) -> Verdict {
-        Verdict::of(basis, &self.view.control)
+        Verdict::of(basis, &self.view.control, self.log.has_promised(ROLE))
     }
 
     /// Exec goes on from what has this basis.
@@ -45,6 +45,7 @@ impl Changes {
     /// What is taken again has come as far as `reached`.
     pub(super) fn takes_again(&mut self, reached: Timestamp) {
         self.basis.advance(reached);
+        self.log.pass(reached);
         // Where it does not stand, word of a change is on its way, or exec would not be here.
         let _ = self.basis.learn(&self.view.control);
     }
@@ -79,6 +80,16 @@ impl RiskState {
         Ok(())
     }
 
+    /// How far signals have come, also before a crash. Before a hold exec stays, and so does a successor.
+    pub(super) fn reached(&self) -> Timestamp {
+        let Changes { log, view, .. } = &self.changes;
+        let reached = self.lockstep.signals_reached().max(log.passed());
+        if !view.control.is_held(reached) {
+            log.promise(ROLE);
+        }
+        reached
+    }
+
     /// Takes in signals, if they were derived by the changes there are.
     pub(super) fn on_signals(&mut self, shard: usize, (session, frame): Delivery<SignalBatch>) {
         let changes = &mut self.changes;
@@ -92,6 +103,7 @@ impl RiskState {
             changes.refused.insert(shard);
             return;
         }
+        changes.log.pass(basis.until);
         self.lockstep.on_signals(shard, session, frame);
     }
 }

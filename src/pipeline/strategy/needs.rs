@@ -108,12 +108,11 @@ impl StrategyNeeds {
         Ok(())
     }
 
-    /// Each strategy's name, and its parameters as they are now.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, Vec<(&'static str, f64)>)> {
+    /// Each strategy's parameters as they are now.
+    pub fn parameters(&self) -> impl Iterator<Item = Vec<(&'static str, f64)>> {
         self.strategies.iter().map(|strategy| {
             let names = strategy.factory.parameters().iter().map(|&(name, _)| name);
-            let values = names.zip(strategy.parameters.iter().copied());
-            (strategy.name.as_str(), values.collect())
+            names.zip(strategy.parameters.iter().copied()).collect()
         })
     }
 

@@ -17,7 +17,7 @@
 //! # Properties
 //!
 //! 1. What the exec that the ledger names has taken was derived by the changes that were agreed on, at every
-//!    moment: a change never undoes what counts.
+//!    moment: a change never undoes what counts, also not what that exec had taken before it crashed.
 //! 2. In the end exec has every row, and so it is with all of them: whatever was killed, slept or came back.
 //! 3. A proposer that dies stops nobody for ever.
 //!

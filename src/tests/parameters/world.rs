@@ -89,6 +89,10 @@ struct Life {
     /// What it has learnt of changes.
     known: Control,
     basis: Basis,
+    /// The hold before which it has said that it is.
+    promised: u64,
+    /// The furthest that it has come, also before it crashed.
+    passed: u64,
     /// By shard, what is there of its rows; a shard has its own alone.
     rows: Vec<Vec<Made>>,
 }
@@ -134,6 +138,8 @@ pub(crate) struct World {
     heard: BTreeMap<u64, Vec<u64>>,
     checkpoints: Vec<Vec<Checkpoint>>,
     proposer: Option<Proposer>,
+    /// A change that should not have been made.
+    broken: Option<String>,
     pub(crate) counts: Counts,
     pub(crate) log: Vec<String>,
 }
@@ -161,6 +167,7 @@ impl World {
             heard: BTreeMap::new(),
             checkpoints: vec![Vec::new(); SHARDS + 1],
             proposer: None,
+            broken: None,
             counts: Counts::default(),
             log: Vec::new(),
         };
@@ -224,7 +231,8 @@ impl World {
             self.heard.insert(epoch, vec![0; SHARDS]);
         }
         let known = self.history[self.seen[node]].clone();
-        let mut life = Life { unit, epoch, node, known, basis: Basis::default(), rows: Vec::new() };
+        let (basis, rows, promised, passed) = (Basis::default(), Vec::new(), 0, 0);
+        let mut life = Life { unit, epoch, node, known, basis, promised, passed, rows };
         self.begin(&mut life);
         self.tell(|| format!("{} begins on n{node} at {epoch}, {:?}", name(unit), life.basis));
         self.lives.push(life);
@@ -310,6 +318,7 @@ impl World {
         let life = &mut self.lives[place];
         life.rows[shard].push(made);
         life.basis.advance(until);
+        life.passed = life.passed.max(until.as_nanos());
     }
 
     fn put_checkpoint(&mut self, place: usize) {
@@ -368,6 +377,11 @@ impl World {
             match self.control(command) {
                 Ok(_) => {
                     self.counts.changes += 1;
+                    let exec = self.current(EXEC).map_or(0, |place| self.lives[place].passed);
+                    if proposer.at + later <= exec {
+                        self.broken =
+                            Some(format!("{number} changes what exec had passed: {exec}"));
+                    }
                     self.tell(|| format!("{number} changes from {} on", proposer.at + later));
                 }
                 Err(Refusal::Moved { .. }) => {
@@ -393,6 +407,9 @@ impl World {
                 self.learn(place);
                 let is_late = self.reached(place) >= proposer.at;
                 proposer.is_late |= is_late && self.has(Rule::Late);
+                if !is_late {
+                    self.lives[place].promised = number;
+                }
                 proposer.asked.insert(unit, epoch);
             }
         }
@@ -401,7 +418,8 @@ impl World {
 
     /// How far a life is.
     fn reached(&self, place: usize) -> u64 {
-        self.lives[place].basis.until.as_nanos()
+        let life = &self.lives[place];
+        life.basis.until.as_nanos().max(life.passed)
     }
 
     /// What happens to a hold while nobody renews it.
@@ -483,6 +501,9 @@ impl World {
 
     /// Property 1, and what the rows of 2 are.
     fn check(&self) -> Result<(), String> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
         let Some(exec) = self.current(EXEC) else { return Ok(()) };
         for (shard, rows) in self.lives[exec].rows.iter().enumerate() {
             for (&(count, known), row) in rows.iter().zip(1..) {
