@@ -30,6 +30,7 @@ mod cancel;
 mod capability;
 mod clock;
 mod live;
+mod lost;
 mod recovery;
 mod standing;
 #[cfg(test)]

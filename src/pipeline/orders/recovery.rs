@@ -14,8 +14,8 @@ use super::{
     Stage, TradeReport, TradedStanding,
 };
 use crate::domain::{
-    ClientOrderId, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone, SlotKey,
-    SlotOutcome, SlotRefusal, SlotState, Span, Symbol, Timestamp,
+    ClientOrderId, SignalIdentity, SignalTag, SlotCommand, SlotDone, SlotRefusal, Span, Symbol,
+    Timestamp,
 };
 
 /// How far ahead of the exchange's clock a request may have been made that it takes later.
@@ -109,6 +109,11 @@ impl Recovery {
     /// Whether all orders of a symbol are known.
     pub(super) fn is_known(&self, symbol: &Symbol) -> bool {
         self.histories.get(symbol) == Some(&History::Known)
+    }
+
+    /// All orders of a symbol are to be looked through again.
+    pub(super) fn look_again(&mut self, symbol: &Symbol) {
+        self.histories.remove(symbol);
     }
 
     /// When nothing older can arrive any more, by the exchange's clock.
@@ -269,139 +274,6 @@ impl Orders {
         self.go_on(now)
     }
 
-    /// Orders that are under way and that nobody here has asked for.
-    fn adopt_orphans(&mut self, open: &[(SlotKey, Slot)]) {
-        for (key, slot) in open {
-            let Some(intent) = slot.intent() else { continue };
-            if self.live.contains_key(&intent.signal) {
-                continue;
-            }
-            self.counters.orphans += 1;
-            let (symbol, client_id) = (key.symbol.clone(), intent.client_id.clone());
-            let mut live = Live::new(symbol, client_id, intent.quantity, Stage::Lost);
-            live.slot = Some((key.clone(), slot.generation));
-            live.deadline = intent.deadline;
-            live.is_named = true;
-            self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
-            self.live.insert(intent.signal.clone(), live);
-        }
-    }
-
-    /// Whether the slot of an order may say something new: it was lost, or somebody may have released it.
-    pub(super) fn is_to_read_for(&self, live: &Live, now: Timestamp) -> bool {
-        match live.stage {
-            Stage::Lost => true,
-            Stage::Quarantined => now >= self.recovery.read_again_at,
-            // What was found under way may have ended just before it was read.
-            Stage::AskingAgain { .. } => live.order.is_none() && now >= self.recovery.read_again_at,
-            Stage::Opening
-            | Stage::Retrying
-            | Stage::Sent
-            | Stage::Waiting { .. }
-            | Stage::Asking { .. }
-            | Stage::Placed { .. }
-            | Stage::Ending { .. }
-            | Stage::Searching => false,
-        }
-    }
-
-    /// Orders that wait for a person, or for somebody to ask for them, and whose slot holds them no more.
-    fn find_released(&mut self, open: &[(SlotKey, Slot)]) {
-        for live in self.live.values_mut() {
-            let waits = match live.stage {
-                Stage::Quarantined => true,
-                Stage::AskingAgain { .. } => live.order.is_none(),
-                Stage::Opening
-                | Stage::Retrying
-                | Stage::Sent
-                | Stage::Waiting { .. }
-                | Stage::Asking { .. }
-                | Stage::Placed { .. }
-                | Stage::Ending { .. }
-                | Stage::Lost
-                | Stage::Searching => false,
-            };
-            let is_held = |(_, slot): &(SlotKey, Slot)| match &slot.state {
-                SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
-                    intent.client_id == live.client_id
-                }
-                SlotState::Free | SlotState::Placed { .. } | SlotState::Closing { .. } => false,
-            };
-            if waits && !open.iter().any(is_held) {
-                live.stage = Stage::Lost;
-            }
-        }
-    }
-
-    /// Finds the slots of orders that have lost theirs.
-    fn find_lost(&mut self, open: &[(SlotKey, Slot)]) {
-        let lost = self.live.iter().filter(|(_, live)| live.stage == Stage::Lost);
-        let lost: Vec<SignalIdentity> = lost.map(|(signal, _)| signal.clone()).collect();
-        for signal in lost {
-            let found = open
-                .iter()
-                .find(|(_, slot)| slot.intent().is_some_and(|intent| intent.signal == signal));
-            match found {
-                Some((key, slot)) => self.take_over(&signal, key, slot),
-                None => self.search(&signal),
-            }
-        }
-    }
-
-    fn take_over(&mut self, signal: &SignalIdentity, key: &SlotKey, slot: &Slot) {
-        let settle = self.config.settle_after_error;
-        let Some(live) = self.live.get_mut(signal) else { return };
-        let Some(intent) = slot.intent() else { return };
-        self.by_client_id.remove(&live.client_id);
-        self.by_client_id.insert(intent.client_id.clone(), signal.clone());
-        live.client_id = intent.client_id.clone();
-        live.is_named = true;
-        live.slot = Some((key.clone(), slot.generation));
-        live.deadline = intent.deadline;
-        match &slot.state {
-            SlotState::Free => {}
-            SlotState::Intent { attempt, .. } => {
-                live.attempt = *attempt;
-                self.counters.unknown += 1;
-                let until = intent.deadline.after(settle);
-                match self.config.capabilities.resolution() {
-                    Resolution::Deadline => live.stage = Stage::Waiting { until },
-                    Resolution::Seal => {
-                        live.stage = Stage::Waiting { until: Timestamp::default() };
-                        self.recovery.wants_seal = true;
-                    }
-                    Resolution::Repeat => self.ask(signal, true),
-                    Resolution::Quarantine => self.quarantine(signal),
-                }
-                self.say(signal, Said::Unknown);
-            }
-            SlotState::Placed { .. } => {
-                live.stage = Stage::Placed { poll_at: Timestamp::default() };
-            }
-            SlotState::Closing { .. } => {
-                live.stage = Stage::Placed { poll_at: Timestamp::default() };
-                (live.is_unwanted, live.is_closing) = (true, true);
-            }
-            SlotState::Quarantine { attempt, .. } => {
-                live.attempt = *attempt;
-                live.stage = Stage::Quarantined;
-            }
-        }
-    }
-
-    /// An order whose slot has ended, or never began: only the exchange knows what became of it.
-    fn search(&mut self, signal: &SignalIdentity) {
-        let Some(live) = self.live.get_mut(signal) else { return };
-        if live.is_named {
-            live.slot = None;
-            return self.ask(signal, true);
-        }
-        live.slot = None;
-        live.stage = Stage::Searching;
-        let symbol = live.symbol.clone();
-        self.recovery.histories.remove(&symbol);
-    }
-
     pub(super) fn on_recovery_committed(&mut self, result: Option<&Result<SlotDone, SlotRefusal>>) {
         match result {
             Some(Ok(SlotDone::Cluster(_))) | None => {
@@ -526,28 +398,6 @@ impl Orders {
         self.recovery.histories.insert(symbol.clone(), History::Asked);
         let after = self.recovery.looked_at.get(symbol).copied().unwrap_or(0);
         self.effects.push(OrdersEffect::History { symbol: symbol.clone(), after });
-    }
-
-    /// Orders that were searched for: the exchange has them, or never will.
-    fn end_search(&mut self, symbol: &Symbol, now: Timestamp) {
-        let searched = self.live.iter();
-        let searched =
-            searched.filter(|(_, live)| live.stage == Stage::Searching && live.symbol == *symbol);
-        let searched: Vec<SignalIdentity> = searched.map(|(signal, _)| signal.clone()).collect();
-        for signal in searched {
-            match self.recovery.spent.remove(&signal.tag()) {
-                Some(report) => {
-                    let Some(live) = self.remove(&signal) else { continue };
-                    if let Some(order) = live.order {
-                        self.attach(order, report, now);
-                    }
-                }
-                None => {
-                    self.counters.spent += 1;
-                    self.end(&signal, SlotOutcome::NotPlaced, Some(Refusal::Order));
-                }
-            }
-        }
     }
 
     /// The exchange has the order of a signal already.
