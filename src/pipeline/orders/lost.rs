@@ -11,11 +11,27 @@ use crate::domain::{
 };
 
 impl Orders {
+    /// Somebody else has changed the slot of an order. How it stands is read, from now on: what was asked for
+    /// before may be of a time at which no slot held it yet.
+    pub(super) fn lose(&mut self, signal: &SignalIdentity) {
+        if let Some(live) = self.live.get_mut(signal) {
+            live.stage = Stage::Lost;
+            self.note_changed(signal);
+        }
+    }
+
+    /// What is being read may be older than what happened to the order.
+    pub(super) fn note_changed(&mut self, signal: &SignalIdentity) {
+        if self.is_reading {
+            self.changed.insert(signal.clone());
+        }
+    }
+
     /// Orders that are under way and that nobody here has asked for.
     pub(super) fn adopt_orphans(&mut self, open: &[(SlotKey, Slot)]) {
         for (key, slot) in open {
             let Some(intent) = slot.intent() else { continue };
-            if self.live.contains_key(&intent.signal) {
+            if self.live.contains_key(&intent.signal) || self.changed.contains(&intent.signal) {
                 continue;
             }
             self.counters.orphans += 1;
@@ -49,7 +65,7 @@ impl Orders {
 
     /// Orders that wait for a person, or for somebody to ask for them, and whose slot holds them no more.
     pub(super) fn find_released(&mut self, open: &[(SlotKey, Slot)]) {
-        for live in self.live.values_mut() {
+        for (signal, live) in &mut self.live {
             let waits = match live.stage {
                 Stage::Quarantined => true,
                 Stage::AskingAgain { .. } => live.order.is_none(),
@@ -69,7 +85,7 @@ impl Orders {
                 }
                 SlotState::Free | SlotState::Placed { .. } | SlotState::Closing { .. } => false,
             };
-            if waits && !open.iter().any(is_held) {
+            if waits && !self.changed.contains(signal) && !open.iter().any(is_held) {
                 live.stage = Stage::Lost;
             }
         }
@@ -77,7 +93,9 @@ impl Orders {
 
     /// Finds the slots of orders that have lost theirs.
     pub(super) fn find_lost(&mut self, open: &[(SlotKey, Slot)]) {
-        let lost = self.live.iter().filter(|(_, live)| live.stage == Stage::Lost);
+        let lost = self.live.iter();
+        let lost = lost.filter(|(_, live)| live.stage == Stage::Lost);
+        let lost = lost.filter(|(signal, _)| !self.changed.contains(signal));
         let lost: Vec<SignalIdentity> = lost.map(|(signal, _)| signal.clone()).collect();
         for signal in lost {
             let found = open

@@ -25,6 +25,9 @@
 //! 3. Of each order that was placed here, the last word is said once, after its slot has ended.
 //! 4. The fills of an order are said once each, before its last word.
 //! 5. Nothing is opened before the account was reconciled.
+//! 6. An order that was lost is gone only if answers to what was asked after that say so: no slot holds it,
+//!    and the exchange does not have it.
+//! 7. Nothing more is said of an order whose last word was heard in an earlier life, nor is it sent again.
 
 mod cancel;
 mod capability;
@@ -101,6 +104,9 @@ pub struct Orders {
     queue: VecDeque<(SignalIdentity, SlotCommand, Option<Request>)>,
     committing: Option<Committing>,
     is_reading: bool,
+    /// Orders that were lost, put aside or ended since the slots were last asked for: what comes says nothing
+    /// of them. Bounded as `live`, and emptied with every question.
+    changed: BTreeSet<SignalIdentity>,
     /// The last trade said, by symbol.
     last_trade: BTreeMap<Symbol, u64>,
     /// Trades beyond those that were told with their order alone. Bounded as `live`.
@@ -135,6 +141,7 @@ impl Orders {
             queue: VecDeque::new(),
             committing: None,
             is_reading: false,
+            changed: BTreeSet::new(),
             last_trade: BTreeMap::new(),
             ahead: BTreeSet::new(),
             traded: BTreeMap::new(),
@@ -187,12 +194,16 @@ impl Orders {
             self.effects.extend(again);
             return;
         }
+        let is_heard = self.recovery.heard.contains(&signal);
         if let Some(live) = self.live.get_mut(&signal) {
-            // Found under way by this core, and not known to be ours until now.
-            live.order = Some(order);
-            let again = live.said.iter();
-            let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
-            self.effects.extend(again);
+            // Found under way by this core, and not known to be ours until now. One that exec knows to be over
+            // stays as it is: it is brought to its end, and neither sent again nor spoken of.
+            if !is_heard {
+                live.order = Some(order);
+                let again = live.said.iter();
+                let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
+                self.effects.extend(again);
+            }
             if is_unwanted {
                 self.give_up(&signal);
             }
@@ -311,13 +322,13 @@ impl Orders {
                 self.send(signal, request, now);
             }
             (Stage::Opening, Err(refusal), _) => self.on_not_opened(signal, refusal, now),
-            (Stage::Retrying, Err(_), _) => live.stage = Stage::Lost,
+            (Stage::Retrying, Err(_), _) => self.lose(signal),
             (Stage::Ending { outcome, said }, Ok(_), None) => {
                 let ended = live.slot.clone();
                 self.note_ended(ended);
                 self.finish(signal, outcome, said);
             }
-            (Stage::Ending { .. }, Err(_), None) => live.stage = Stage::Lost,
+            (Stage::Ending { .. }, Err(_), None) => self.lose(signal),
             // A mark that the exchange has it, or a quarantine.
             (_, Ok(_) | Err(_), _) => {}
         }
@@ -384,7 +395,7 @@ impl Orders {
                 self.drop_order(signal, Refusal::Order);
             }
             // By somebody else, or by an earlier life of this one: what became of it?
-            SlotRefusal::Consumed => live.stage = Stage::Lost,
+            SlotRefusal::Consumed => self.lose(signal),
             SlotRefusal::NotReconciled => {
                 let order = self.remove(signal).and_then(|live| live.order);
                 self.recovery.pending.extend(order);
@@ -477,11 +488,16 @@ impl Orders {
 
     fn last_word(&mut self, signal: &SignalIdentity, said: Said) {
         let Some(mut live) = self.remove(signal) else { return };
+        self.note_changed(signal);
         live.said.push(said.clone());
         if live.order.is_some() {
             self.effects.push(OrdersEffect::Tell(signal.clone(), said));
         }
-        if self.recovery.heard.remove(signal) {
+        if self.recovery.heard.contains(signal) {
+            // Whoever is yet to place it again is to hear nothing either.
+            if !self.recovery.is_pending(signal) {
+                self.recovery.heard.remove(signal);
+            }
             return;
         }
         // Also one that nobody has asked for yet: whoever does so after a restart is told.
@@ -509,12 +525,17 @@ impl Orders {
     }
 
     /// Everything that was said of the order has taken effect, the last word too: it need not be said
-    /// again. One that waits to be opened, and whose last word an earlier life has said, never is: it is only
-    /// looked whether the exchange has it, and what it has traded.
+    /// again. One that waits to be opened, or is under way, and whose last word an earlier life has said, is
+    /// neither opened nor sent again, and nothing more is said of it: it is only looked whether the exchange
+    /// has it, and what it has traded.
     pub fn on_heard(&mut self, signal: &SignalIdentity) {
         self.over.remove(signal);
-        if self.recovery.pending.iter().any(|order| order.signal == *signal) {
+        let live = self.live.get_mut(signal);
+        if live.is_some() || self.recovery.is_pending(signal) {
             self.recovery.heard.insert(signal.clone());
+        }
+        if let Some(live) = live {
+            live.order = None;
         }
     }
 
@@ -636,6 +657,8 @@ impl Orders {
 
     fn read_slots(&mut self) {
         self.is_reading = true;
+        self.changed.clear();
+        self.recovery.on_reading();
         self.effects.push(OrdersEffect::ReadSlots);
     }
 

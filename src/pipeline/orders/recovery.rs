@@ -28,7 +28,7 @@ const SPENT_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersSnapshot {
     live: BTreeMap<SignalIdentity, Live>,
-    over: BTreeMap<SignalIdentity, Vec<Said>>,
+    pub(super) over: BTreeMap<SignalIdentity, Vec<Said>>,
     pending: Vec<NewOrder>,
     unwanted: BTreeSet<SignalIdentity>,
     heard: BTreeSet<SignalIdentity>,
@@ -67,6 +67,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum History {
     Asked,
+    /// To be asked again once the answer has come: it was asked too early to be believed.
+    Outdated,
     /// There was no answer; to be asked again at this time of our own clock.
     Failed {
         at: Timestamp,
@@ -100,6 +102,10 @@ pub(super) struct Recovery {
     pub(super) is_sealing: bool,
     /// Whether what is found under way is brought to an end, besides at a start.
     pub(super) adopts: bool,
+    /// The same of the question that was put last.
+    is_adopting: bool,
+    /// Whether the slots were asked for before recovery began: they are asked for again.
+    is_outdated: bool,
     /// Not before this time of our own clock.
     pub(super) ask_time_at: Timestamp,
     pub(super) read_again_at: Timestamp,
@@ -113,7 +119,22 @@ impl Recovery {
 
     /// All orders of a symbol are to be looked through again.
     pub(super) fn look_again(&mut self, symbol: &Symbol) {
-        self.histories.remove(symbol);
+        if let Some(history) = self.histories.remove(symbol)
+            && matches!(history, History::Asked | History::Outdated)
+        {
+            self.histories.insert(symbol.clone(), History::Outdated);
+        }
+    }
+
+    /// Whether an order waits to be opened.
+    pub(super) fn is_pending(&self, signal: &SignalIdentity) -> bool {
+        self.pending.iter().any(|order| order.signal == *signal)
+    }
+
+    /// The slots are asked for.
+    pub(super) fn on_reading(&mut self) {
+        self.is_adopting = std::mem::take(&mut self.adopts);
+        self.is_outdated = false;
     }
 
     /// When nothing older can arrive any more, by the exchange's clock.
@@ -211,8 +232,11 @@ impl Orders {
 
     pub(super) fn begin_recovery(&mut self) {
         self.recovery.phase = Phase::Reading;
-        self.recovery.histories.clear();
-        if !self.is_reading {
+        let symbols: Vec<Symbol> = self.recovery.histories.keys().cloned().collect();
+        symbols.iter().for_each(|symbol| self.recovery.look_again(symbol));
+        if self.is_reading {
+            self.recovery.is_outdated = true;
+        } else {
             self.read_slots();
         }
     }
@@ -221,13 +245,20 @@ impl Orders {
     pub fn on_slots(&mut self, slots: Option<SlotsFound>, now: Timestamp) -> Vec<OrdersEffect> {
         self.is_reading = false;
         self.recovery.read_again_at = now.after(self.config.poll);
-        let Some(SlotsFound { cluster, is_reconciled, open }) = slots else {
+        let adopts = std::mem::take(&mut self.recovery.is_adopting);
+        let is_outdated = std::mem::take(&mut self.recovery.is_outdated);
+        let Some(SlotsFound { cluster, is_reconciled, open }) = slots.filter(|_| !is_outdated)
+        else {
+            self.recovery.adopts |= adopts;
+            if is_outdated {
+                self.recovery.read_again_at = now;
+            }
             return self.go_on(now);
         };
         let is_first = self.recovery.phase == Phase::Reading;
         if let Some(cluster) = cluster {
             self.cluster = cluster;
-            if is_first || std::mem::take(&mut self.recovery.adopts) {
+            if is_first || adopts {
                 self.adopt_orphans(&open);
             }
             self.find_released(&open);
@@ -375,10 +406,14 @@ impl Orders {
             self.recovery.spent.insert(tag, report.clone());
         }
         if !is_last {
+            self.ask_more_history(symbol);
+            return self.go_on(now);
+        }
+        if self.recovery.histories.insert(symbol.clone(), History::Known) == Some(History::Outdated)
+        {
             self.ask_history(symbol);
             return self.go_on(now);
         }
-        self.recovery.histories.insert(symbol.clone(), History::Known);
         let unknown =
             self.recovery.spent.values().filter(|report| report.symbol == *symbol).count();
         if unknown > 0 {
@@ -396,6 +431,10 @@ impl Orders {
 
     fn ask_history(&mut self, symbol: &Symbol) {
         self.recovery.histories.insert(symbol.clone(), History::Asked);
+        self.ask_more_history(symbol);
+    }
+
+    fn ask_more_history(&mut self, symbol: &Symbol) {
         let after = self.recovery.looked_at.get(symbol).copied().unwrap_or(0);
         self.effects.push(OrdersEffect::History { symbol: symbol.clone(), after });
     }
@@ -407,7 +446,8 @@ impl Orders {
         let signal = order.signal.clone();
         let stage = Stage::Asking { is_conclusive: true };
         let mut live = Live::new(order.symbol.clone(), client_id.clone(), order.quantity, stage);
-        (live.is_named, live.order) = (true, Some(order));
+        live.is_named = true;
+        live.order = (!self.recovery.heard.contains(&signal)).then_some(order);
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);
@@ -438,7 +478,7 @@ impl Orders {
         match self.recovery.histories.get(symbol) {
             Some(History::Known) => true,
             Some(History::Failed { at }) if *at > now => false,
-            Some(History::Asked) => false,
+            Some(History::Asked | History::Outdated) => false,
             Some(History::Failed { .. }) | None => {
                 self.ask_history(symbol);
                 false
