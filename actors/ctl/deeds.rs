@@ -141,7 +141,7 @@ pub(super) fn promote(node: Option<&str>, target: &CtlTarget) -> Result<Value, C
 }
 
 /// Longest that looking through accounts may take, unless the user says otherwise.
-const RECONCILE_PATIENCE: Duration = Duration::from_secs(50);
+const RECONCILE_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn reconcile(adopt: bool, target: &CtlTarget) -> Result<Value, CtlError> {
     let patience = Some(target.patience.unwrap_or(RECONCILE_PATIENCE));

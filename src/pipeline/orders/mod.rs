@@ -29,6 +29,7 @@
 //!    and the exchange does not have it.
 //! 7. Nothing more is said of an order whose last word was heard in an earlier life, nor is it sent again.
 
+mod adoption;
 mod cancel;
 mod capability;
 mod clock;
@@ -49,10 +50,12 @@ use crate::domain::{
     SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
+use adoption::Adoptions;
 use clock::ExchangeClock;
 use live::{Live, Stage};
 use recovery::Recovery;
 
+pub use adoption::Adoption;
 pub use capability::{Capabilities, Deduplication, Resolution};
 pub use recovery::OrdersSnapshot;
 pub use standing::{OrderStanding, TradedStanding};
@@ -113,6 +116,7 @@ pub struct Orders {
     ahead: BTreeSet<(Symbol, u64)>,
     /// What the account has traded.
     traded: BTreeMap<Symbol, TradedStanding>,
+    adoptions: Adoptions,
     /// Symbols whose trades are being asked for, and whether they must be again.
     paging: BTreeMap<Symbol, bool>,
     /// Symbols whose trades are to be asked for again, at this time of our own clock.
@@ -145,6 +149,7 @@ impl Orders {
             last_trade: BTreeMap::new(),
             ahead: BTreeSet::new(),
             traded: BTreeMap::new(),
+            adoptions: Adoptions::default(),
             paging: BTreeMap::new(),
             paging_again: BTreeMap::new(),
             generations: BTreeMap::new(),

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said, SlotsFound,
-    Stage, TradeReport, TradedStanding,
+    Adoptions, Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said,
+    SlotsFound, Stage, TradeReport, TradedStanding,
 };
 use crate::domain::{
     ClientOrderId, SignalIdentity, SignalTag, SlotCommand, SlotDone, SlotRefusal, Span, Symbol,
@@ -35,6 +35,7 @@ pub struct OrdersSnapshot {
     last_trade: BTreeMap<Symbol, u64>,
     ahead: BTreeSet<(Symbol, u64)>,
     traded: BTreeMap<Symbol, TradedStanding>,
+    adoptions: Adoptions,
     last_order: BTreeMap<Symbol, u64>,
 }
 
@@ -187,6 +188,7 @@ impl Orders {
             last_trade: self.last_trade.clone(),
             ahead: self.ahead.clone(),
             traded: self.traded.clone(),
+            adoptions: self.adoptions.clone(),
             last_order: self.recovery.last_order.clone(),
         }
     }
@@ -201,11 +203,15 @@ impl Orders {
             last_trade,
             ahead,
             traded,
+            adoptions,
             last_order,
         } = snapshot;
         self.recovery.heard = heard;
         self.ahead = ahead;
         self.traded = traded;
+        let again = adoptions.under_way.values().cloned().map(OrdersEffect::Adopt);
+        self.effects.extend(again);
+        self.adoptions = adoptions;
         self.recovery.unwanted = unwanted;
         for (signal, mut live) in live {
             live.stage = Stage::Lost;

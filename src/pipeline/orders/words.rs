@@ -7,7 +7,7 @@ use crate::domain::{
     SlotCommand, SlotKey, Span, Symbol, Timestamp, VenueAccount,
 };
 
-use super::Capabilities;
+use super::{Adoption, Capabilities};
 
 /// What the protocol is told before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,6 +246,8 @@ pub enum OrdersEffect {
     /// The exchange has so many orders of ours in a symbol that are not known here: they were placed after what
     /// this goes on from, or that is lost. Their signals are used up, and what they traded is taken over.
     Rebuilt(Symbol, usize),
+    /// Tell exec again what it is to take over, see [`super::Orders::adopt`].
+    Adopt(Adoption),
     /// Something that a person has to know.
     Alarm(String),
 }
