@@ -155,6 +155,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Release { client_id, there, not_there: _ } => {
             CtlTask::Release { client_id, is_there: there }
         }
+        CtlCommand::Db { retry, discard } => CtlTask::Database { retry, discard },
         CtlCommand::Records(command) => {
             let (question, csv) = command.question();
             is_csv = csv;
@@ -191,6 +192,9 @@ fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 
     let task = match options.command {
         DatabaseCommand::Migrate => DatabaseTask::Migrate,
         DatabaseCommand::Flush => DatabaseTask::Flush,
+        DatabaseCommand::Aside => DatabaseTask::Aside,
+        DatabaseCommand::Retry => DatabaseTask::Retry,
+        DatabaseCommand::Discard { id } => DatabaseTask::Discard(id),
         DatabaseCommand::Copy { from, to } => {
             DatabaseTask::Copy { from: from.reveal().into(), to: to.reveal().into() }
         }

@@ -23,6 +23,7 @@ const DEEDS: &[&str] = &[
     "Allocate",
     "Cas",
     "CutOff",
+    "DiscardAside",
     "Drain",
     "Finish",
     "Forget",
@@ -32,6 +33,7 @@ const DEEDS: &[&str] = &[
     "Promote",
     "Reconcile",
     "Release",
+    "RetryAside",
     "Turn",
 ];
 
