@@ -543,6 +543,7 @@ impl ExchangeBrokerState {
                 quantity: trade.quantity,
                 price: trade.price,
                 fee: trade.fee,
+                fee_elsewhere: trade.fee_elsewhere,
             }),
         };
         let (due, ordinal, broker) = (Timestamp::default(), 0, self.arguments.broker);

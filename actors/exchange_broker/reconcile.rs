@@ -149,6 +149,7 @@ impl ExchangeBrokerState {
             quantity: Quantity(quantity.0.abs()),
             price: *price,
             fee: Money::ZERO,
+            fee_elsewhere: None,
         });
         let event = BrokerEvent { due: Timestamp::default(), order, ordinal: 0, broker, kind };
         // If risk has gone, another epoch begins.

@@ -167,6 +167,7 @@ mod tests {
             quantity: Quantity(quantity.abs()),
             price: Price(price),
             fee: Money::ZERO,
+            fee_elsewhere: None,
         }
     }
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    ClientOrderId, Money, Price, PriceLevels, Quantity, Refusal, Side, SignalIdentity, Slot,
-    SlotCommand, SlotKey, Span, Symbol, Timestamp, VenueAccount,
+    ClientOrderId, FeeElsewhere, Money, Price, PriceLevels, Quantity, Refusal, Side,
+    SignalIdentity, Slot, SlotCommand, SlotKey, Span, Symbol, Timestamp, VenueAccount,
 };
 
 use super::{Adoption, Capabilities};
@@ -146,6 +146,8 @@ pub struct TradeReport {
     pub price: Price,
     /// What it cost, in the instrument's currency.
     pub fee: Money,
+    /// What it cost in something else.
+    pub fee_elsewhere: Option<FeeElsewhere>,
 }
 
 /// What came of a request.
