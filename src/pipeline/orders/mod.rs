@@ -268,7 +268,12 @@ impl Orders {
         self.by_client_id.insert(live.client_id.clone(), signal.clone());
         self.live.insert(signal.clone(), live);
         let command = SlotCommand::Open { slot, generation, intent: Box::new(intent), right };
-        self.queue.push_back((signal, command, Some(request)));
+        if conflicts == 0 {
+            self.queue.push_back((signal, command, Some(request)));
+        } else {
+            // It keeps its place: whatever is opened of its symbol before it would use its signal up.
+            self.queue.push_front((signal, command, Some(request)));
+        }
     }
 
     /// The request of an attempt, made now.
@@ -643,7 +648,7 @@ impl Orders {
     fn go_on(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
         self.go_on_recovering(now);
         if self.committing.is_none() && !self.queue.is_empty() && self.may_commit() {
-            let count = self.queue.len().min(COMMIT_MAX);
+            let count = self.commit_count();
             let mut commands = Vec::with_capacity(count);
             let mut orders = Vec::with_capacity(count);
             for (signal, command, request) in self.queue.drain(..count) {
@@ -658,6 +663,23 @@ impl Orders {
             self.read_slots();
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// How much of the queue is committed at once. Beside an order whose slot is a guess no later one of its
+    /// symbol is opened: if the guess is wrong, that would use the signal of the first up.
+    fn commit_count(&self) -> usize {
+        let mut guessed = BTreeSet::new();
+        let count = self.queue.iter().take(COMMIT_MAX).take_while(|(_, command, _)| {
+            let SlotCommand::Open { slot, .. } = command else { return true };
+            if guessed.contains(&slot.symbol) {
+                return false;
+            }
+            if !self.generations.contains_key(slot) {
+                guessed.insert(&slot.symbol);
+            }
+            true
+        });
+        count.count()
     }
 
     fn read_slots(&mut self) {

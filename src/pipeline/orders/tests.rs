@@ -105,6 +105,31 @@ fn an_order_leaves_after_its_intent_and_its_last_word_comes_after_its_slot_has_e
 }
 
 #[test]
+fn a_wrong_guess_at_a_slot_does_not_use_up_the_signals_of_its_symbol() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    orders.place(order(1), at(0));
+    orders.place(NewOrder { side: Side::Sell, ..order(2) }, at(0));
+    let opened = |effects: &[OrdersEffect]| -> Vec<(Side, u64)> {
+        let [OrdersEffect::Commit(commands)] = effects else { panic!("{effects:?}") };
+        let open = commands.iter().map(|command| {
+            let SlotCommand::Open { slot, generation, .. } = command else { panic!("{command:?}") };
+            (slot.side, *generation)
+        });
+        open.collect()
+    };
+    let mut effects = orders.on_history(&symbol, Some((&[], true)), at(0));
+    effects.retain(|effect| matches!(effect, OrdersEffect::Commit(_)));
+    assert_eq!(opened(&effects), [(Side::Buy, 0)], "the slot is a guess, so the other one waits");
+    let conflict = SlotRefusal::Conflict { generation: 5, attempt: 0 };
+    assert_eq!(opened(&orders.on_committed(&[Err(conflict)], at(10))), [(Side::Buy, 5)]);
+    let mut effects = orders.on_committed(&[DONE], at(20));
+    assert_eq!(sent(&effects).side, Side::Buy);
+    effects.retain(|effect| matches!(effect, OrdersEffect::Commit(_)));
+    assert_eq!(opened(&effects), [(Side::Sell, 0)]);
+}
+
+#[test]
 fn an_unknown_outcome_is_asked_about_once_the_exchanges_clock_is_past_the_time_to_settle() {
     let mut orders = ready(Capabilities::BINANCE, Vec::new());
     let request = send(&mut orders, order(1), 0);
