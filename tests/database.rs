@@ -266,8 +266,16 @@ fn what_is_refused_is_set_aside(place: &mut Place) {
         for detail in ["good 1", "bad 1", "good 2", "bad 2", "bad 3", "good 3"] {
             records.note("deed".into(), detail.into()).unwrap();
         }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (found, status) = (details(records.ask(&all).await.unwrap()), records.status());
+            if found == ["good 1", "good 2", "good 3"] && status.set_aside == 3 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{found:?}, {status:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert_eq!(records.drained().await, 0);
-        assert_eq!(details(records.ask(&all).await.unwrap()), ["good 1", "good 2", "good 3"]);
         let status = records.status();
         assert_eq!((status.set_aside, status.is_connected, &status.problem), (3, true, &None));
         let told = |status: &RecordsStatus| {
@@ -281,6 +289,24 @@ fn what_is_refused_is_set_aside(place: &mut Place) {
         let left = records.end().await.unwrap();
         assert!(left.contains("3 rows are set aside") && !left.contains("s3cret"), "{left}");
         drop(records);
+
+        // Without a node they are shown too.
+        let file = tempfile::tempdir().unwrap();
+        let arguments = recording(&url, &file.path().join("url"), &[]);
+        let place = arguments[arguments.len() - 4..].iter().map(String::as_str);
+        let shown: Vec<&str> =
+            ["db", "aside", "--data-dir", &config.node.data_dir].into_iter().chain(place).collect();
+        let deadline = Instant::now() + PATIENCE;
+        let shown = loop {
+            let shown = Scratch::new().run(&shown);
+            // As below.
+            if shown.code() == 0 || Instant::now() >= deadline {
+                break shown;
+            }
+        };
+        assert_eq!(shown.code(), 0, "{shown:?}");
+        let lines = shown.stdout.lines().filter(|line| line.contains("tickwright_audit"));
+        assert_eq!(lines.count(), 3, "{shown:?}");
 
         // They are there after a restart, refused still, and taken once the reason is gone.
         let records = start().await;
@@ -637,16 +663,35 @@ fn tools_ask_whichever_node_has_a_database() {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")
     });
-    // What an operator does by any node is a deed, and what is only asked is none.
+    // What an operator does by any node is a deed, and what is only asked is none. The database will not have it
+    // at first.
+    let runner = runtime();
+    runner.block_on(execute(
+        &url,
+        "CREATE TRIGGER no_deed BEFORE INSERT ON tickwright_audit WHEN NEW.deed = 'Promote' \
+         BEGIN SELECT RAISE(ABORT, 'no such deed'); END",
+    ));
     let promote = CtlTask::Promote { node: Some("other-1".into()) };
     nodes[1].ask(&promote, None).unwrap();
+    let standing = |retry| CtlTask::Database { retry, discard: None };
+    until("what the database refuses is set aside", || {
+        let found = nodes[1].ask(&standing(false), None).unwrap_or_default();
+        let text = tickwright::ctl::text(&standing(false), &found);
+        found["status"]["set_aside"] == 1
+            && text.contains("no such deed")
+            && text.contains("--retry")
+    });
+    runner.block_on(execute(&url, "DROP TRIGGER no_deed"));
+    let retried = nodes[1].ask(&standing(true), None).unwrap();
+    assert_eq!(retried["told"], "1 rows were written, 0 are refused still", "{retried}");
+    assert_eq!(retried["status"]["set_aside"], 0, "{retried}");
     until("what an operator did is found", || {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         let found = nodes[1].ask(&task, None).unwrap_or_default();
         let deeds = found["rows"].as_array().cloned().unwrap_or_default();
         let names: Vec<_> = deeds.iter().filter_map(|deed| deed[4].as_str()).collect();
         assert!(
-            names.iter().all(|name| ["start", "notice", "Promote"].contains(name)),
+            names.iter().all(|name| ["start", "notice", "Promote", "RetryAside"].contains(name)),
             "{names:?}"
         );
         let promoted = deeds.iter().find(|deed| deed[4] == "Promote");
