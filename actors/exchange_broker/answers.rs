@@ -245,7 +245,8 @@ mod tests {
 
     /// What a trade of two at 100 cost, when so much of `asset` was taken.
     fn fee_in(asset: &str, commission: &str) -> (Money, Option<FeeElsewhere>) {
-        let instrument = Instruments::default().resolve(&Symbol::new("ABCUSDT.BINANCE_SPOT").unwrap());
+        let instrument =
+            Instruments::default().resolve(&Symbol::new("ABCUSDT.BINANCE_SPOT").unwrap());
         let trade = serde_json::json!([{
             "id": 1, "orderId": 2, "price": "100", "qty": "2", "commission": commission,
             "commissionAsset": asset, "isBuyer": true,
