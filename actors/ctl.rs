@@ -115,6 +115,13 @@ pub enum CtlTask {
         /// Whether the exchange has it.
         is_there: bool,
     },
+    /// How do the records stand, and which rows were set aside?
+    Database {
+        /// Whether those are to be offered to the database again.
+        retry: bool,
+        /// Which of them is to be dropped.
+        discard: Option<String>,
+    },
     /// Something to look up in the database.
     Records(Question),
     /// A question to a role.
@@ -216,6 +223,9 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
             return deeds::release(client_id, *is_there, target);
         }
         CtlTask::Records(question) => return deeds::look_up(question, target),
+        CtlTask::Database { retry, discard } => {
+            return deeds::database(*retry, discard.as_deref(), target);
+        }
         CtlTask::Tree => ("GET", "/tree".to_owned(), ""),
         CtlTask::Streams => ("GET", "/streams".to_owned(), ""),
         CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),

@@ -25,8 +25,7 @@ use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
     DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
-    ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SetOptions,
-    Task, key_list,
+    ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SetOptions, Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::config_sync::ConfigTask;
@@ -174,6 +173,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Release { client_id, there, not_there: _ } => {
             CtlTask::Release { client_id, is_there: there }
         }
+        CtlCommand::Db { retry, discard } => CtlTask::Database { retry, discard },
         CtlCommand::Records(command) => {
             let (question, csv) = command.question();
             is_csv = csv;
@@ -210,6 +210,9 @@ fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 
     let task = match options.command {
         DatabaseCommand::Migrate => DatabaseTask::Migrate,
         DatabaseCommand::Flush => DatabaseTask::Flush,
+        DatabaseCommand::Aside => DatabaseTask::Aside,
+        DatabaseCommand::Retry => DatabaseTask::Retry,
+        DatabaseCommand::Discard { id } => DatabaseTask::Discard(id),
         DatabaseCommand::Copy { from, to } => {
             DatabaseTask::Copy { from: from.reveal().into(), to: to.reveal().into() }
         }

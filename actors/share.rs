@@ -392,6 +392,12 @@ enum RecordsCall {
     Status,
     /// Write down what an operator did.
     Note { deed: String, detail: String },
+    /// Which rows were set aside?
+    Aside,
+    /// Offer them to the database again.
+    RetryAside,
+    /// Drop one of them, or all.
+    DiscardAside { id: String },
 }
 
 /// Lets tools on any node ask the database of this one.
@@ -420,6 +426,20 @@ pub(crate) fn serve_records(network: &Network, records: Records) {
                     Ok(()) => reply.answer(b"true".to_vec()),
                     Err(reason) => reply.refuse(reason),
                 },
+                RecordsCall::Aside => match records.set_aside() {
+                    Ok(rows) => {
+                        reply.answer(records::aside_to_json(&rows).to_string().into_bytes());
+                    }
+                    Err(reason) => reply.refuse(reason),
+                },
+                RecordsCall::RetryAside => match records.retry_aside().await {
+                    Ok(retried) => reply.answer(json!(retried).to_string().into_bytes()),
+                    Err(reason) => reply.refuse(reason),
+                },
+                RecordsCall::DiscardAside { id } => {
+                    let discarded = records.discard_aside(&id);
+                    reply.answer(json!({ "discarded": discarded }).to_string().into_bytes());
+                }
                 RecordsCall::Status => {
                     reply.answer(json!(records.status()).to_string().into_bytes());
                 }

@@ -16,6 +16,8 @@ use processes::{Node, until};
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection, SqliteConnection};
 use tickwright::ctl::CtlTask;
 use tickwright::records::database::{Database, DatabaseError, DatabaseSettings, DatabaseUrl, copy};
+use tickwright::records::{Answer, Records, RecordsSettings, RecordsStatus, Retried};
+use tickwright_core::config::{Config, DatabaseKind};
 use tickwright_core::domain::Timestamp;
 use tickwright_core::records::{Filter, Question, Row, Table, Topic, Value, audit_row};
 use tokio::runtime::Runtime;
@@ -168,9 +170,163 @@ fn writing_twice_is_writing_once(place: &mut Place) {
         let mut wrong = order(4, "X.Y", "buy");
         wrong.values[0] = Value::Null;
         let error = database.write(&[order(3, "X.Y", "buy"), wrong]).await.unwrap_err();
-        assert!(matches!(error, DatabaseError::Failed { .. }), "{error}");
+        assert!(matches!(error, DatabaseError::Refused { .. }), "{error}");
         assert_eq!(database.count(Table::Orders).await.unwrap(), 2);
     });
+}
+
+/// Has a database of any kind carry something out.
+async fn execute(url: &str, statement: &str) {
+    let statement = sqlx::AssertSqlSafe(statement.to_owned());
+    match Place::kind(url) {
+        "postgres" => PgConnection::connect(url).await.unwrap().execute(statement).await.map(drop),
+        "mysql" => MySqlConnection::connect(url).await.unwrap().execute(statement).await.map(drop),
+        _ => SqliteConnection::connect(url).await.unwrap().execute(statement).await.map(drop),
+    }
+    .unwrap();
+}
+
+/// What a statement is at fault for is told from what a database is.
+fn a_refusal_is_no_outage(place: &mut Place) {
+    let url = place.database();
+    runtime().block_on(async {
+        let database = open(&url).await;
+        let at = Timestamp::from_nanos(5);
+        let mut rows = vec![audit_row("node", 1, 1, at, ("deed", "detail"))];
+        rows[0].values[0] = Value::Null;
+        if Place::kind(&url) == "mysql" {
+            rows.push(audit_row(&"n".repeat(200), 1, 1, at, ("deed", "longer than a name may be")));
+            rows.push(order(1, "X.Y", "buy"));
+            let place = Table::Orders.place("quantity").unwrap();
+            rows[2].values[place] = text("no number");
+        }
+        if Place::kind(&url) == "postgres" {
+            rows.push(audit_row("node", 1, 1, at, ("deed", "a zero \0 in it")));
+        }
+        for row in rows {
+            let error = database.write(std::slice::from_ref(&row)).await.unwrap_err();
+            assert!(matches!(error, DatabaseError::Refused { .. }), "{row:?}: {error}");
+        }
+        // A table that is gone is for a person to see to, whatever the row.
+        execute(&url, "DROP TABLE tickwright_audit").await;
+        let row = audit_row("node", 1, 1, at, ("deed", "detail"));
+        let error = database.write(&[row]).await.unwrap_err();
+        assert!(matches!(error, DatabaseError::Failed { .. }), "{error}");
+    });
+}
+
+/// Rows that the database will not have are set aside on the disk, those behind them go on, and they are written
+/// once it has them.
+fn what_is_refused_is_set_aside(place: &mut Place) {
+    let url = place.database();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.node.data_dir = scratch.path().to_str().unwrap().to_owned();
+    let (refuse, take) = match Place::kind(&url) {
+        "sqlite" => (
+            "CREATE TRIGGER no_bad BEFORE INSERT ON tickwright_audit WHEN NEW.detail LIKE 'bad%' \
+             BEGIN SELECT RAISE(ABORT, 'nothing bad'); END",
+            "DROP TRIGGER no_bad",
+        ),
+        _ => (
+            "ALTER TABLE tickwright_audit ADD CONSTRAINT no_bad CHECK (detail NOT LIKE 'bad%')",
+            "ALTER TABLE tickwright_audit DROP CONSTRAINT no_bad",
+        ),
+    };
+    runtime().block_on(async {
+        open(&url).await.close().await;
+        execute(&url, refuse).await;
+        let start = || async {
+            let mut settings =
+                RecordsSettings::of(&sqlite(&config), "run".into()).unwrap().unwrap();
+            settings.database = self::settings(&url);
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                match Records::start(&config, settings.clone()).await {
+                    Ok(records) => break records,
+                    // Whoever had the directory before lets go of it soon after its end.
+                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let details = |answer: Answer| -> Vec<String> {
+            let detail = Table::Audit.place("detail").unwrap();
+            let text = |row: &Vec<Value>| match &row[detail] {
+                Value::Text(text) => text.clone(),
+                Value::Null | Value::Integer(_) | Value::Float(_) => panic!("{row:?}"),
+            };
+            let mut details: Vec<String> = answer.rows.iter().map(text).collect();
+            details.retain(|text| text.starts_with("bad") || text.starts_with("good"));
+            details.sort();
+            details
+        };
+        let all = Question { topic: Topic::Audit, filter: Filter::default() };
+        let records = start().await;
+        for detail in ["good 1", "bad 1", "good 2", "bad 2", "bad 3", "good 3"] {
+            records.note("deed".into(), detail.into()).unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (found, status) = (details(records.ask(&all).await.unwrap()), records.status());
+            if found == ["good 1", "good 2", "good 3"] && status.set_aside == 3 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{found:?}, {status:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(records.drained().await, 0);
+        let status = records.status();
+        assert_eq!((status.set_aside, status.is_connected, &status.problem), (3, true, &None));
+        let told = |status: &RecordsStatus| {
+            status.notices.iter().filter(|it| it.contains("set aside")).count()
+        };
+        assert_eq!(told(&status), 1, "it is told once: {status:?}");
+        let listed = records.set_aside().unwrap();
+        let keys: Vec<&Row> = listed.iter().map(|(_, aside)| &aside.row).collect();
+        assert!(keys.iter().all(|row| row.table == Table::Audit), "{keys:?}");
+        assert!(listed.iter().all(|(_, aside)| !aside.reason.is_empty()));
+        let left = records.end().await.unwrap();
+        assert!(left.contains("3 rows are set aside") && !left.contains("s3cret"), "{left}");
+        drop(records);
+
+        // Without a node they are shown too.
+        let file = tempfile::tempdir().unwrap();
+        let arguments = recording(&url, &file.path().join("url"), &[]);
+        let place = arguments[arguments.len() - 4..].iter().map(String::as_str);
+        let shown: Vec<&str> =
+            ["db", "aside", "--data-dir", &config.node.data_dir].into_iter().chain(place).collect();
+        let deadline = Instant::now() + PATIENCE;
+        let shown = loop {
+            let shown = Scratch::new().run(&shown);
+            // As below.
+            if shown.code() == 0 || Instant::now() >= deadline {
+                break shown;
+            }
+        };
+        assert_eq!(shown.code(), 0, "{shown:?}");
+        let lines = shown.stdout.lines().filter(|line| line.contains("tickwright_audit"));
+        assert_eq!(lines.count(), 3, "{shown:?}");
+
+        // They are there after a restart, refused still, and taken once the reason is gone.
+        let records = start().await;
+        assert_eq!(records.drained().await, 0);
+        assert_eq!(records.set_aside().unwrap(), listed);
+        assert_eq!(records.retry_aside().await.unwrap(), Retried { written: 0, refused: 3 });
+        execute(&url, take).await;
+        assert_eq!(records.discard_aside(&listed[0].0), 1);
+        assert_eq!(records.retry_aside().await.unwrap(), Retried { written: 2, refused: 0 });
+        assert_eq!(records.status().set_aside, 0);
+        assert_eq!(details(records.ask(&all).await.unwrap()).len(), 5);
+        assert_eq!(records.end().await, None);
+    });
+}
+
+/// The same, with records in a database.
+fn sqlite(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.database.kind = DatabaseKind::Sqlite;
+    config
 }
 
 fn questions_are_answered(place: &mut Place) {
@@ -336,13 +492,7 @@ fn a_newer_schema_is_refused(place: &mut Place) {
     runtime().block_on(async {
         let database = open(&url).await;
         database.close().await;
-        let newer = "INSERT INTO tickwright_migrations (step) VALUES (1000)";
-        match Place::kind(&url) {
-            "postgres" => PgConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
-            "mysql" => MySqlConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
-            _ => SqliteConnection::connect(&url).await.unwrap().execute(newer).await.map(drop),
-        }
-        .unwrap();
+        execute(&url, "INSERT INTO tickwright_migrations (step) VALUES (1000)").await;
     });
     let file = tempfile::tempdir().unwrap();
     let arguments = recording(&url, &file.path().join("url"), &[]);
@@ -357,6 +507,8 @@ fn suite(mut place: Place) -> Place {
     migrations_may_be_repeated(&mut place);
     a_newer_schema_is_refused(&mut place);
     writing_twice_is_writing_once(&mut place);
+    a_refusal_is_no_outage(&mut place);
+    what_is_refused_is_set_aside(&mut place);
     questions_are_answered(&mut place);
     old_days_are_dropped(&mut place);
     kill_9_loses_and_doubles_nothing(&mut place, &undisturbed());
@@ -511,16 +663,35 @@ fn tools_ask_whichever_node_has_a_database() {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")
     });
-    // What an operator does by any node is a deed, and what is only asked is none.
+    // What an operator does by any node is a deed, and what is only asked is none. The database will not have it
+    // at first.
+    let runner = runtime();
+    runner.block_on(execute(
+        &url,
+        "CREATE TRIGGER no_deed BEFORE INSERT ON tickwright_audit WHEN NEW.deed = 'Promote' \
+         BEGIN SELECT RAISE(ABORT, 'no such deed'); END",
+    ));
     let promote = CtlTask::Promote { node: Some("other-1".into()) };
     nodes[1].ask(&promote, None).unwrap();
+    let standing = |retry| CtlTask::Database { retry, discard: None };
+    until("what the database refuses is set aside", || {
+        let found = nodes[1].ask(&standing(false), None).unwrap_or_default();
+        let text = tickwright::ctl::text(&standing(false), &found);
+        found["status"]["set_aside"] == 1
+            && text.contains("no such deed")
+            && text.contains("--retry")
+    });
+    runner.block_on(execute(&url, "DROP TRIGGER no_deed"));
+    let retried = nodes[1].ask(&standing(true), None).unwrap();
+    assert_eq!(retried["told"], "1 rows were written, 0 are refused still", "{retried}");
+    assert_eq!(retried["status"]["set_aside"], 0, "{retried}");
     until("what an operator did is found", || {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         let found = nodes[1].ask(&task, None).unwrap_or_default();
         let deeds = found["rows"].as_array().cloned().unwrap_or_default();
         let names: Vec<_> = deeds.iter().filter_map(|deed| deed[4].as_str()).collect();
         assert!(
-            names.iter().all(|name| ["start", "notice", "Promote"].contains(name)),
+            names.iter().all(|name| ["start", "notice", "Promote", "RetryAside"].contains(name)),
             "{names:?}"
         );
         let promoted = deeds.iter().find(|deed| deed[4] == "Promote");

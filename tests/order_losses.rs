@@ -107,6 +107,12 @@ async fn lose_with(
     let found = reconcile(true);
     println!("{}", tickwright::ctl::text(&CtlTask::Reconcile { adopt: true }, &found));
     assert_eq!(found["accounts"][0]["is_complete"], true, "{found}");
+    // Exec has taken it by the time of the answer.
+    assert_eq!(held(&found), net(&market), "{found}");
+    let done = |row: &serde_json::Value| {
+        row["done"].as_str().is_some_and(|done| done.contains("what those trades came to"))
+    };
+    assert!(found["accounts"][0]["traded"].as_array().unwrap().iter().any(done), "{found}");
     assert_positions(&nodes[0], &market);
     assert!(net(&market).len() > 1, "{:?}", net(&market));
     market.judge_twice();

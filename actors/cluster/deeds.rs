@@ -24,6 +24,7 @@ const DEEDS: &[&str] = &[
     "Allocate",
     "Cas",
     "CutOff",
+    "DiscardAside",
     "Drain",
     "Finish",
     "Forget",
@@ -36,6 +37,7 @@ const DEEDS: &[&str] = &[
     "Release",
     "ReleaseHold",
     "SetParameters",
+    "RetryAside",
     "Turn",
 ];
 

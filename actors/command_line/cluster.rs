@@ -144,6 +144,15 @@ pub enum CtlCommand {
         #[arg(long)]
         not_there: bool,
     },
+    /// How what is recorded stands, and which rows the database has refused
+    Db {
+        /// Offer the rows that are set aside to the database again
+        #[arg(long, conflicts_with = "discard")]
+        retry: bool,
+        /// Drop a row that is set aside, by its id, or `all`
+        #[arg(long, value_name = "ID")]
+        discard: Option<String>,
+    },
     /// Look things up in the database of whichever node has one.
     #[command(flatten)]
     Records(RecordsCommand),

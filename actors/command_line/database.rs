@@ -29,6 +29,16 @@ pub enum DatabaseCommand {
     },
     /// Bring what waits in node.data_dir into the database
     Flush,
+    /// Show the rows in node.data_dir that were set aside because the database refused them, and why
+    Aside,
+    /// Offer the rows that were set aside to the database again
+    Retry,
+    /// Drop a row that was set aside
+    Discard {
+        /// Its id, as `aside` shows it, or `all`
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Ask the database itself, without a node.
     #[command(flatten)]
     Ask(RecordsCommand),

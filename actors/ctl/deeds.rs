@@ -44,7 +44,32 @@ fn owners(target: &CtlTarget) -> Result<BTreeMap<String, String>, CtlError> {
 
 /// Asks whichever node has a database.
 pub(super) fn look_up(question: &Question, target: &CtlTarget) -> Result<Value, CtlError> {
-    let body = json!({ "Ask": question }).to_string();
+    ask_records(&json!({ "Ask": question }), target)
+}
+
+/// How the records stand, after what was to be done about rows that were set aside.
+pub(super) fn database(
+    retry: bool,
+    discard: Option<&str>,
+    target: &CtlTarget,
+) -> Result<Value, CtlError> {
+    let mut told = Value::Null;
+    if retry {
+        let retried = ask_records(&json!("RetryAside"), target)?;
+        let (written, refused) = (&retried["written"], &retried["refused"]);
+        told = format!("{written} rows were written, {refused} are refused still").into();
+    }
+    if let Some(id) = discard {
+        let discarded = ask_records(&json!({ "DiscardAside": { "id": id } }), target)?;
+        told = format!("{} rows were dropped", discarded["discarded"]).into();
+    }
+    let status = ask_records(&json!("Status"), target)?;
+    let aside = ask_records(&json!("Aside"), target)?;
+    Ok(json!({ "status": status, "aside": aside, "told": told }))
+}
+
+fn ask_records(question: &Value, target: &CtlTarget) -> Result<Value, CtlError> {
+    let body = question.to_string();
     let answer = exchange_json(target, "POST", "/ask/records".into(), &body);
     if let Err(CtlError::Refused(reason)) = &answer
         && reason.starts_with("nobody serves")
@@ -141,7 +166,7 @@ pub(super) fn promote(node: Option<&str>, target: &CtlTarget) -> Result<Value, C
 }
 
 /// Longest that looking through accounts may take, unless the user says otherwise.
-const RECONCILE_PATIENCE: Duration = Duration::from_secs(50);
+const RECONCILE_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn reconcile(adopt: bool, target: &CtlTarget) -> Result<Value, CtlError> {
     let patience = Some(target.patience.unwrap_or(RECONCILE_PATIENCE));

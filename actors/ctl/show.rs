@@ -75,6 +75,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             format!("{}\n", plain(answer.get("told").unwrap_or(&Value::Null)))
         }
         CtlTask::Records(_) => records(answer),
+        CtlTask::Database { .. } => database(answer),
         CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
             format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
         }
@@ -92,6 +93,25 @@ fn records(answer: &Value) -> String {
         Value::Object(named.collect::<Map<String, Value>>())
     };
     table(&names, &rows.map(object).collect())
+}
+
+/// How the records stand, and what the database has refused.
+fn database(answer: &Value) -> String {
+    let mut text = String::new();
+    for (name, value) in answer["status"].as_object().into_iter().flatten() {
+        text.push_str(&format!("{name:<15} {}\n", plain(value)));
+    }
+    if let Some(told) = answer["told"].as_str() {
+        text.push_str(&format!("\n{told}\n"));
+    }
+    if answer["aside"]["rows"].as_array().is_some_and(|rows| !rows.is_empty()) {
+        text.push_str("\nrefused by the database, and set aside\n");
+        text.push_str(&records(&answer["aside"]));
+        text.push_str(
+            "\n`tickwright ctl db --retry` offers them again once the reason is gone, `--discard ID` drops one\n",
+        );
+    }
+    text
 }
 
 pub(super) fn table(columns: &[&str], rows: &Value) -> String {

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tickwright_core::domain::{Instrument, Money, Price, Quantity, Refusal, Side, decimal};
+use tickwright_core::domain::{
+    Asset, FeeElsewhere, Instrument, Money, Price, Quantity, Refusal, Side, decimal,
+};
 use tickwright_core::pipeline::orders::{Answer, Found, OrderReport, TradeReport};
 
 use super::client::{CallError, Response};
@@ -189,6 +191,7 @@ pub(super) fn trades(
 fn trade(answer: &TradeAnswer, instrument: &Instrument) -> Option<TradeReport> {
     let price = Price(decimal::parse(answer.price.as_bytes(), instrument.price_decimals).ok()?);
     let quantity = decimal::parse(answer.qty.as_bytes(), instrument.quantity_decimals).ok()?;
+    let (fee, fee_elsewhere) = fee(answer, price, instrument)?;
     Some(TradeReport {
         trade: answer.id,
         order: answer.order_id,
@@ -196,23 +199,30 @@ fn trade(answer: &TradeAnswer, instrument: &Instrument) -> Option<TradeReport> {
         side: if answer.is_buyer { Side::Buy } else { Side::Sell },
         quantity: Quantity(quantity),
         price,
-        fee: fee(answer, price, instrument)?,
+        fee,
+        fee_elsewhere,
     })
 }
 
 /// What a trade cost, in the instrument's currency. What was taken in the thing that was bought is worth
-/// what was paid for it; what was taken in a third one is worth nothing here.
-fn fee(answer: &TradeAnswer, price: Price, instrument: &Instrument) -> Option<Money> {
+/// what was paid for it; what a third one is worth is not known here, so that is told by itself.
+fn fee(
+    answer: &TradeAnswer,
+    price: Price,
+    instrument: &Instrument,
+) -> Option<(Money, Option<FeeElsewhere>)> {
     let paid = Money::parse(&answer.commission).ok()?;
     if answer.commission_asset == instrument.currency {
-        return Some(paid);
+        return Some((paid, None));
     }
     let name = name_of(instrument);
     if name.strip_suffix(&instrument.currency) != Some(&answer.commission_asset) {
-        return Some(Money::ZERO);
+        let asset = Asset::new(&answer.commission_asset).filter(|_| paid != Money::ZERO);
+        let elsewhere = asset.map(|asset| FeeElsewhere { asset, amount: paid });
+        return Some((Money::ZERO, elsewhere));
     }
     let scale = 10i128.pow(u32::from(instrument.price_decimals));
-    Some(Money(paid.0.checked_mul(i128::from(price.0))? / scale))
+    Some((Money(paid.0.checked_mul(i128::from(price.0))? / scale), None))
 }
 
 /// What the exchange calls an instrument: its name without the venue.
@@ -226,4 +236,34 @@ pub(super) fn time(result: &Result<Response, CallError>) -> Option<u64> {
     let response = result.as_ref().ok().filter(|response| response.status == 200)?;
     let value: Value = serde_json::from_slice(&response.body).ok()?;
     value.get("serverTime")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tickwright_core::domain::{Instruments, Symbol};
+
+    /// What a trade of two at 100 cost, when so much of `asset` was taken.
+    fn fee_in(asset: &str, commission: &str) -> (Money, Option<FeeElsewhere>) {
+        let instrument =
+            Instruments::default().resolve(&Symbol::new("ABCUSDT.BINANCE_SPOT").unwrap());
+        let trade = serde_json::json!([{
+            "id": 1, "orderId": 2, "price": "100", "qty": "2", "commission": commission,
+            "commissionAsset": asset, "isBuyer": true,
+        }]);
+        let response = Response { status: 200, body: trade.to_string().into_bytes().into() };
+        let trades = trades(&Ok(response), &instrument).unwrap();
+        (trades[0].fee, trades[0].fee_elsewhere)
+    }
+
+    #[test]
+    fn a_fee_in_a_third_asset_is_told_by_itself() {
+        let money = |text: &str| Money::parse(text).unwrap();
+        assert_eq!(fee_in("USDT", "0.2"), (money("0.2"), None));
+        assert_eq!(fee_in("ABC", "0.002"), (money("0.2"), None), "at the price of the trade");
+        let asset = Asset::new("BNB").unwrap();
+        let elsewhere = FeeElsewhere { asset, amount: money("0.0004") };
+        assert_eq!(fee_in("BNB", "0.0004"), (Money::ZERO, Some(elsewhere)));
+        assert_eq!(fee_in("BNB", "0"), (Money::ZERO, None));
+    }
 }

@@ -51,8 +51,8 @@ use crate::ledger::LedgerClient;
 use answers::ToldOrder;
 use client::{Client, Credentials};
 pub use locks::OrderLocks;
-pub use reconcile::RECONCILE_PATIENCE;
 use reconcile::Reconciling;
+pub use reconcile::{ADOPT_PATIENCE, RECONCILE_PATIENCE};
 
 /// The role of a broker outside: 0 is the primary.
 pub fn role(broker: usize) -> String {
@@ -195,8 +195,6 @@ pub struct ExchangeBrokerState {
     ended: BTreeSet<OrderId>,
     is_settled: bool,
     reconciling: Option<Reconciling>,
-    /// How often positions have taken over what others had traded.
-    adoptions: u64,
     counters: BrokerCounters,
     latency: Histogram,
 }
@@ -239,7 +237,6 @@ impl Actor for ExchangeBrokerActor {
             ended: BTreeSet::new(),
             is_settled: false,
             reconciling: None,
-            adoptions: 0,
             counters: BrokerCounters::default(),
             latency: Histogram::default(),
         })
@@ -289,7 +286,6 @@ struct Checkpoint {
     placed: Vec<(OrderId, Order)>,
     instruments: Vec<(InstrumentIndex, Arc<Instrument>)>,
     counters: BrokerCounters,
-    adoptions: u64,
 }
 
 impl ExchangeBrokerState {
@@ -301,16 +297,15 @@ impl ExchangeBrokerState {
         self.epoch = epoch;
         self.life += 1;
         self.expiring = false;
+        self.give_up_adopting();
         self.instruments.clear();
         self.by_symbol.clear();
         let mut snapshot = None;
         (self.orders, self.counters) = (BTreeMap::new(), BrokerCounters::default());
-        self.adoptions = 0;
         if let Some(bytes) = bytes {
             let checkpoint: Checkpoint = wire::decode(&bytes)?;
             self.orders = checkpoint.placed.into_iter().collect();
             self.counters = checkpoint.counters;
-            self.adoptions = checkpoint.adoptions;
             checkpoint.instruments.into_iter().for_each(|(index, of)| self.list(index, of));
             snapshot = Some(checkpoint.orders);
         }
@@ -360,7 +355,6 @@ impl ExchangeBrokerState {
                         .map(|(index, of)| (*index, Arc::clone(of)))
                         .collect(),
                     counters: self.counters,
-                    adoptions: self.adoptions,
                 };
                 self.answer(Some(wire::encode(&checkpoint)));
             }
@@ -426,6 +420,9 @@ impl ExchangeBrokerState {
 
     fn on_heard(&mut self, event: &BrokerEvent) {
         self.counters.count(&event.kind);
+        if self.on_adopted(event) {
+            return;
+        }
         if !matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. }) {
             return;
         }
@@ -512,6 +509,7 @@ impl ExchangeBrokerState {
                          is held"
                     );
                 }
+                OrdersEffect::Adopt(adoption) => self.tell_adoption(&adoption),
                 OrdersEffect::Alarm(text) => tracing::error!("{text}"),
                 asked @ (OrdersEffect::Commit(_)
                 | OrdersEffect::ReadSlots
@@ -545,6 +543,7 @@ impl ExchangeBrokerState {
                 quantity: trade.quantity,
                 price: trade.price,
                 fee: trade.fee,
+                fee_elsewhere: trade.fee_elsewhere,
             }),
         };
         let (due, ordinal, broker) = (Timestamp::default(), 0, self.arguments.broker);

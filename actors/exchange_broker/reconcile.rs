@@ -1,14 +1,15 @@
 //! What an operator has looked at and done: reconciling the account, releasing an order.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ractor::RpcReplyPort;
 use serde_json::{Value, json};
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, ClientOrderId, Fill, Key, Money, OrderId, Price, Quantity, Side,
-    Symbol, Timestamp, decimal,
+    AccountId, BrokerEvent, BrokerEventKind, ClientOrderId, Fill, Key, Money, OrderId, Quantity,
+    Side, Symbol, Timestamp, decimal,
 };
+use tickwright_core::pipeline::orders::Adoption;
 use tokio::time::Instant;
 
 use super::ExchangeBrokerState;
@@ -16,12 +17,38 @@ use super::ExchangeBrokerState;
 /// How long a reconciliation may take before what is known by then is shown.
 pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long exec may take, after that, to take over what positions lack.
+pub const ADOPT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What stands for an order that is none: exec takes a fill of it as it takes any other, once, and knows it by its
+/// order, for trades get numbers of exec's own.
+const fn adopted(number: u64) -> OrderId {
+    OrderId { key: Key { sequence: number, ..Key::START }, ordinal: u32::MAX }
+}
+
+/// The number of the adoption that an order stands for.
+fn adoption_of(order: OrderId) -> Option<u64> {
+    let number = order.key.sequence;
+    (order == adopted(number)).then_some(number)
+}
+
 /// Somebody waits for the account to be looked through.
 #[derive(Debug)]
 pub(super) struct Reconciling {
     until: Instant,
-    adopts: bool,
+    adopting: Adopting,
     reply: RpcReplyPort<Result<Value, String>>,
+}
+
+/// What positions take over.
+#[derive(Debug)]
+enum Adopting {
+    /// Nothing.
+    Unwanted,
+    /// What is missing, once the account is known.
+    Wanted,
+    /// These: exec was told, and has taken those that do not wait any more.
+    Told { all: Vec<Adoption>, waiting: BTreeSet<u64> },
 }
 
 impl ExchangeBrokerState {
@@ -32,25 +59,137 @@ impl ExchangeBrokerState {
             return;
         }
         let until = Instant::now() + RECONCILE_PATIENCE;
-        self.reconciling = Some(Reconciling { until, adopts, reply });
+        let adopting = if adopts { Adopting::Wanted } else { Adopting::Unwanted };
+        self.reconciling = Some(Reconciling { until, adopting, reply });
         let symbols = self.by_symbol.keys().cloned().collect();
         let effects = self.core.reconcile_again(symbols, self.now());
         self.act(effects);
     }
 
-    /// Answers once everything is known, or has taken too long.
+    /// Answers once everything is known, and taken over if that is wanted; or when it has taken too long.
     pub(super) fn consider_reconciled(&mut self) {
+        let Some(mut waiting) = self.reconciling.take() else { return };
+        // What exec does again after a restart has adoptions of an earlier life among it, whose numbers are used.
         let is_complete = self.core.is_reconciled();
-        let is_due = |waiting: &mut Reconciling| is_complete || Instant::now() >= waiting.until;
-        let Some(Reconciling { adopts, reply, .. }) = self.reconciling.take_if(is_due) else {
-            return;
+        if is_complete && self.is_settled && matches!(waiting.adopting, Adopting::Wanted) {
+            waiting.adopting = self.begin_adopting();
+            waiting.until = Instant::now() + ADOPT_PATIENCE;
+        }
+        let is_late = Instant::now() >= waiting.until;
+        let answer = match &waiting.adopting {
+            Adopting::Unwanted if is_complete || is_late => Ok(self.reconciled(is_complete, &[])),
+            Adopting::Wanted if is_late && is_complete => Err(format!(
+                "nothing is taken over: exec is not done within {RECONCILE_PATIENCE:?} with what it did before \
+                 it started anew; ask again later"
+            )),
+            Adopting::Wanted if is_late => Err(format!(
+                "nothing is taken over: what the account has done was not known within \
+                 {RECONCILE_PATIENCE:?}; `tickwright ctl reconcile` shows what is"
+            )),
+            Adopting::Told { all, waiting } if waiting.is_empty() => {
+                Ok(self.reconciled(is_complete, all))
+            }
+            Adopting::Told { all, waiting } if is_late => {
+                let lacking = all.iter().filter(|each| waiting.contains(&each.number));
+                let symbols: Vec<&str> = lacking.map(|each| each.symbol.as_str()).collect();
+                Err(format!(
+                    "exec was told to take over what others have traded of {}, and has not done so within \
+                     {ADOPT_PATIENCE:?}: it does once it goes on; `tickwright ctl reconcile` shows whether it \
+                     has, and to ask again takes nothing over twice",
+                    symbols.join(", ")
+                ))
+            }
+            Adopting::Unwanted | Adopting::Wanted | Adopting::Told { .. } => {
+                self.reconciling = Some(waiting);
+                return;
+            }
         };
+        let _ = waiting.reply.send(answer);
+    }
+
+    /// Tells exec what to take over: what positions lack of each symbol.
+    fn begin_adopting(&mut self) -> Adopting {
         let symbols: Vec<Symbol> = self.core.traded().map(|(symbol, _)| symbol.clone()).collect();
-        let adopted = symbols.iter().filter(|_| adopts && is_complete);
-        let adopted: Vec<&Symbol> = adopted.filter(|symbol| self.adopt(symbol)).collect();
+        let listed = symbols.iter().filter(|symbol| self.by_symbol.contains_key(symbol));
+        let all: Vec<Adoption> = listed.filter_map(|symbol| self.core.adopt(symbol)).collect();
+        all.iter().for_each(|adoption| self.tell_adoption(adoption));
+        let waiting = all.iter().map(|adoption| adoption.number).collect();
+        Adopting::Told { all, waiting }
+    }
+
+    /// Exec goes back to its checkpoint: whether it has taken what it was told is not known any more.
+    pub(super) fn give_up_adopting(&mut self) {
+        let is_told = |it: &mut Reconciling| matches!(it.adopting, Adopting::Told { .. });
+        if let Some(Reconciling { reply, .. }) = self.reconciling.take_if(is_told) {
+            let _ = reply.send(Err(
+                "exec has started anew while it was to take over what others have traded; \
+                 `tickwright ctl reconcile` shows whether it has, and to ask again takes nothing over twice"
+                    .into(),
+            ));
+        }
+    }
+
+    /// Tells exec what to take over. It knows by the number whether it has done so before.
+    pub(super) fn tell_adoption(&self, adoption: &Adoption) {
+        let Adoption { number, symbol, quantity, price, .. } = adoption;
+        let Some((index, instrument)) = self.by_symbol.get(symbol) else { return };
+        tracing::warn!(
+            "the position in {symbol} takes over {} at {}, which others have traded",
+            instrument.format_quantity(*quantity),
+            instrument.format_price(*price)
+        );
+        let (broker, order) = (self.arguments.broker, adopted(*number));
+        let kind = BrokerEventKind::Filled(Fill {
+            order,
+            instrument: *index,
+            account: AccountId(0),
+            trade_id: *number,
+            broker,
+            side: if quantity.0 < 0 { Side::Sell } else { Side::Buy },
+            quantity: Quantity(quantity.0.abs()),
+            price: *price,
+            fee: Money::ZERO,
+            fee_elsewhere: None,
+        });
+        let event = BrokerEvent { due: Timestamp::default(), order, ordinal: 0, broker, kind };
+        // If risk has gone, another epoch begins.
+        let _ = self.arguments.said.send(event);
+    }
+
+    /// Exec has taken an event. Returns whether that was an adoption.
+    pub(super) fn on_adopted(&mut self, event: &BrokerEvent) -> bool {
+        let BrokerEventKind::Filled(fill) = &event.kind else { return false };
+        let Some(number) = adoption_of(event.order) else { return false };
+        if let Some(instrument) = self.instruments.get(&fill.instrument) {
+            let symbol = instrument.symbol.clone();
+            self.core.on_adopted(number, &symbol, fill.side.signed(fill.quantity));
+        }
+        if let Some(Reconciling { adopting: Adopting::Told { waiting, .. }, .. }) =
+            &mut self.reconciling
+        {
+            waiting.remove(&number);
+        }
+        true
+    }
+
+    /// What is known of the account, and what was taken over.
+    fn reconciled(&self, is_complete: bool, adopted: &[Adoption]) -> Value {
         let amount = |symbol: &Symbol, amount: Quantity| {
             let decimals = self.by_symbol.get(symbol).map_or(0, |(_, of)| of.quantity_decimals);
             decimal::format(amount.0.into(), decimals)
+        };
+        let done = |symbol: &Symbol| {
+            let adoption = adopted.iter().find(|adoption| adoption.symbol == *symbol);
+            let instrument = self.by_symbol.get(symbol).map(|(_, instrument)| instrument);
+            let (adoption, instrument) = adoption.zip(instrument)?;
+            let quantity = instrument.format_quantity(adoption.quantity);
+            let price = instrument.format_price(adoption.price);
+            Some(match adoption.is_average {
+                true => format!("{quantity} taken over at {price}, what those trades came to"),
+                false => format!(
+                    "{quantity} taken over at {price}, the last price: what those trades came to is not known"
+                ),
+            })
         };
         let orders: Vec<Value> = (self.core.standing().iter())
             .map(|order| {
@@ -74,11 +213,11 @@ impl ExchangeBrokerState {
                     "others": amount(symbol, traded.others),
                     "adopted": amount(symbol, traded.adopted),
                     "missing": amount(symbol, traded.missing()),
-                    "done": if adopted.contains(&symbol) { "taken over" } else { "" },
+                    "done": done(symbol),
                 })
             })
             .collect();
-        let _ = reply.send(Ok(json!({
+        json!({
             "account": self.arguments.orders.venue.to_string(),
             "is_complete": is_complete,
             "counters": self.core.counters(),
@@ -89,46 +228,7 @@ impl ExchangeBrokerState {
             },
             "orders": orders,
             "traded": traded,
-        })));
-    }
-
-    /// Has exec take over what others' orders have traded of a symbol. Returns whether that is anything.
-    fn adopt(&mut self, symbol: &Symbol) -> bool {
-        let Some((index, instrument)) = self.by_symbol.get(symbol) else { return false };
-        let (index, instrument) = (*index, Arc::clone(instrument));
-        let Some((quantity, price)) = self.core.adopt(symbol) else { return false };
-        self.adoptions += 1;
-        tracing::warn!(
-            "the position in {symbol} takes over {} at {}, which others have traded",
-            instrument.format_quantity(quantity),
-            instrument.format_price(price)
-        );
-        let fill = self.adopted_fill(index, quantity, price);
-        let (due, broker) = (Timestamp::default(), self.arguments.broker);
-        let (order, kind) = (fill.order, BrokerEventKind::Filled(fill));
-        // If risk has gone, another epoch begins.
-        self.arguments.said.send(BrokerEvent { due, order, ordinal: 0, broker, kind }).is_ok()
-    }
-
-    /// Of no order. Each has a number of its own, or exec would take the second for the first.
-    fn adopted_fill(
-        &self,
-        instrument: tickwright_core::domain::InstrumentIndex,
-        quantity: Quantity,
-        price: Price,
-    ) -> Fill {
-        let ordinal = u32::MAX;
-        Fill {
-            order: OrderId { key: Key::START, ordinal },
-            instrument,
-            account: tickwright_core::domain::AccountId(0),
-            trade_id: self.adoptions,
-            broker: self.arguments.broker,
-            side: if quantity.0 < 0 { Side::Sell } else { Side::Buy },
-            quantity: Quantity(quantity.0.abs()),
-            price,
-            fee: Money::ZERO,
-        }
+        })
     }
 
     /// A person has looked at the exchange for an order that nobody could find out about.

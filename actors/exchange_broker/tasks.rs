@@ -145,6 +145,7 @@ impl ExchangeBrokerState {
             OrdersEffect::Tell(..)
             | OrdersEffect::Stray(_)
             | OrdersEffect::Rebuilt(..)
+            | OrdersEffect::Adopt(_)
             | OrdersEffect::Alarm(_) => {}
         }
     }

@@ -12,7 +12,7 @@ use tickwright_core::domain::{Histogram, InstrumentIndex, Scope, decimal};
 
 use super::report::{ask, brokers};
 use crate::cluster::Request;
-use crate::exchange_broker::{self, ExchangeBrokerMessage, RECONCILE_PATIENCE};
+use crate::exchange_broker::{self, ADOPT_PATIENCE, ExchangeBrokerMessage, RECONCILE_PATIENCE};
 use crate::kit::{Directory, StageReport};
 use crate::positions::{self, PositionsMessage};
 use crate::risk::{self, RiskMessage};
@@ -147,8 +147,8 @@ async fn reconcile(directory: &Directory, adopts: bool) -> Result<Value, String>
     let mut accounts = Vec::new();
     for role in exchanges(directory)? {
         let reconcile = |reply| ExchangeBrokerMessage::Reconcile(adopts, reply);
-        // It answers with what it has by then, whatever is missing.
-        let patience = RECONCILE_PATIENCE + Duration::from_secs(2);
+        // It answers by then, whatever is missing.
+        let patience = RECONCILE_PATIENCE + ADOPT_PATIENCE + Duration::from_secs(2);
         accounts.push(ask(directory, &role, reconcile, patience).await??);
     }
     let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;

@@ -53,6 +53,9 @@ const LOSSES_MAX: u32 = 3;
 /// Between two times that a hub says how far it is.
 pub(super) const BEAT: Duration = Duration::from_millis(250);
 
+/// Beats after the end of a search until the first of the nodes has what was found adopted.
+const ENDED_BEATS: u32 = 8;
+
 /// The role of the hub of `node` in a cluster.
 pub fn role(node: &str) -> String {
     format!("optimise/{node}")
@@ -204,6 +207,10 @@ pub(super) struct HubState {
     began: tokio::time::Instant,
     /// How long it took, once it is over.
     took: Option<f64>,
+    /// Beats since then.
+    ended_for: u32,
+    /// Whether the adopter was told what was found.
+    is_told: bool,
     /// What was judged last, and how many trials that was; nothing while it is being judged.
     judged: Option<(u64, Option<Result<String, String>>)>,
 }
@@ -253,6 +260,8 @@ impl Actor for HubActor {
             queues,
             began: tokio::time::Instant::now(),
             took: None,
+            ended_for: 0,
+            is_told: false,
             judged: None,
         };
         state.tell();
@@ -408,6 +417,16 @@ impl HubState {
             there.extend(nodes.iter().filter(serves).map(|node| node.0.clone()));
         }
         queues.retain(|node| there.contains(&node.0));
+        let is_first = self.hub.searching().iter().all(|other| self.arguments.node < *other);
+        self.ended_for = if self.took.is_some() { self.ended_for.saturating_add(1) } else { 0 };
+        // By then the others have been heard of.
+        if self.ended_for >= ENDED_BEATS && is_first && !self.is_told {
+            self.is_told = true;
+            if let Some(best) = self.hub.best().best().cloned() {
+                // It is starting anew, and the next search finds another.
+                let _ = self.arguments.found.send(best);
+            }
+        }
         let mut effects = self.hub.on_peers(there);
         effects.extend(self.hub.on_time());
         self.carry_out(effects);
@@ -521,13 +540,6 @@ impl HubState {
         self.took = Some(self.began.elapsed().as_secs_f64());
         self.arguments.journal.put_best_soon(self.hub.best());
         self.tell();
-        let own = &self.arguments.node;
-        if self.hub.searching().iter().all(|other| own < other)
-            && let Some(best) = self.hub.best().best().cloned()
-        {
-            // There is nobody where there is no cluster.
-            let _ = self.arguments.found.send(best);
-        }
         if let Some(outcome) = self.outcome() {
             // Whoever waited has gone.
             let _ = self.arguments.ended.send(outcome);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{Backoff, Instrument, SourceId, SymbolId, Timestamp};
-use tickwright_core::records::{Buffer, Drain, Numbered, Row, audit_row};
+use tickwright_core::records::{Buffer, Drain, Numbered, Row, Sift, audit_row};
 
+use super::aside::{Aside, AsideRow, Kept};
 use super::spill::{Left, Spill};
 use super::{Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
 use crate::kit::{Barrier, Clock, Directory, RecordedFactors, RecordedTicks, StoreError};
@@ -44,6 +45,7 @@ pub struct RecordsArguments {
     pub(super) settings: Arc<RecordsSettings>,
     pub(super) shared: Arc<Shared>,
     pub(super) spill: Spill,
+    pub(super) aside: Aside,
     pub(super) directory: Directory,
 }
 
@@ -304,6 +306,7 @@ impl RecordsState {
         status.written = self.buffer.written();
         status.waiting = self.buffer.waiting();
         status.in_memory_alone = self.buffer.at_risk();
+        status.set_aside = self.arguments.aside.count();
         let is_full = self.buffer.is_full();
         let was_full = std::mem::replace(&mut status.is_full, is_full);
         drop(status);
@@ -354,11 +357,49 @@ async fn write(arguments: &RecordsArguments, drain: Drain) -> Result<u64, Databa
             database
         }
     };
-    match database.write(&rows).await {
-        Ok(()) => Ok(until),
-        Err(error) => {
-            *lock(&arguments.shared.database) = None;
-            Err(error)
+    let mut sift = Sift::new(rows);
+    while let Some(rows) = sift.next_part() {
+        match database.write(rows).await {
+            Ok(()) => sift.on_written(),
+            Err(DatabaseError::Refused { message, .. }) => {
+                if let Some(row) = sift.on_refused() {
+                    set_aside(arguments, row, message).await?;
+                }
+            }
+            Err(error) => {
+                *lock(&arguments.shared.database) = None;
+                return Err(error);
+            }
         }
     }
+    Ok(until)
+}
+
+/// Keeps a row that the database will not have, so that those behind it go on.
+async fn set_aside(
+    arguments: &RecordsArguments,
+    row: Row,
+    reason: String,
+) -> Result<(), DatabaseError> {
+    let place = arguments.settings.database.url.to_string();
+    let what = format!("a row of {} ({})", row.table.name(), row.name());
+    let (aside, shared) = (arguments.aside.clone(), Arc::clone(&arguments.shared));
+    let refused = AsideRow::new(row, reason.clone(), Clock::system().now());
+    let keeping = tokio::task::spawn_blocking(move || aside.put(&refused)).await;
+    let kept = keeping.map_err(|error| error.to_string());
+    let kept = kept.and_then(|kept| kept.map_err(|error| error.to_string()));
+    let message = match kept {
+        Ok(Kept::New) => {
+            shared.on_aside(arguments, format!("database {place} refuses {what}: {reason}"));
+            return Ok(());
+        }
+        Ok(Kept::Known) => return Ok(()),
+        Ok(Kept::NoRoom) => format!(
+            "refuses {what}: {reason}; {} rows are set aside already, so it waits, with all behind it: see \
+             `tickwright ctl db`",
+            arguments.aside.count()
+        ),
+        Err(error) => format!("refuses {what}: {reason}; and it cannot be set aside: {error}"),
+    };
+    Err(DatabaseError::Failed { place, message })
 }

@@ -38,17 +38,20 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 mod actor;
+mod aside;
 pub mod database;
 mod spill;
 pub mod tool;
 
 pub use actor::{RecordsActor, RecordsMessage};
+pub use aside::{AsideRow, Retried};
 pub use database::{Answer, Database, DatabaseError, DatabaseSettings, DatabaseUrl};
 
 use crate::kit::{
     ChildSpec, Clock, Directory, FactorRecording, Outlet, Recording, StoreError,
     SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
+use aside::Aside;
 use spill::Spill;
 
 /// The role of records, on this node and among nodes.
@@ -56,6 +59,10 @@ pub const ROLE: &str = "records";
 
 /// Deeds that wait to be written down, at most.
 const DEEDS_MAX: usize = 1_024;
+
+/// What to do about rows that were set aside.
+const ASIDE_REMEDY: &str = "`tickwright ctl db` shows them with the reason, `ctl db --retry` offers them again once \
+    that is gone (without a node: `tickwright db aside`, `db retry`)";
 
 /// How long its supervisor may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -158,6 +165,8 @@ pub struct RecordsStatus {
     pub in_memory_alone: u64,
     /// Whether so many wait that nothing may be opened.
     pub is_full: bool,
+    /// Rows that the database will not have, and that are kept on this node's disk.
+    pub set_aside: u64,
     /// What went wrong last.
     pub problem: Option<String>,
     /// What an operator should know.
@@ -179,6 +188,8 @@ pub(crate) struct Shared {
     /// Whom to tell when there is room again.
     room: Mutex<Option<Outlet<()>>>,
     starts: AtomicU64,
+    /// Whether it was told that rows are set aside.
+    is_aside_told: AtomicBool,
     /// What is to be written down beside what exec does. At most [`DEEDS_MAX`].
     deeds: Mutex<Vec<(String, String)>>,
 }
@@ -192,6 +203,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub struct Records {
     settings: Arc<RecordsSettings>,
     shared: Arc<Shared>,
+    aside: Aside,
     directory: Directory,
     supervisor: ActorRef<SupervisorMessage>,
     statistics: SupervisionStatistics,
@@ -212,6 +224,13 @@ impl Records {
     /// [`RecordsError`].
     pub async fn start(config: &Config, settings: RecordsSettings) -> Result<Self, RecordsError> {
         let spill = Spill::open(&settings.data_dir)?;
+        let aside = spill.aside()?;
+        if aside.count() > 0 {
+            let (rows, place) = (aside.count(), settings.database.url.to_string());
+            tracing::warn!(
+                "{rows} rows are set aside that database {place} refused: {ASIDE_REMEDY}"
+            );
+        }
         let shared = Arc::new(Shared::default());
         lock(&shared.status).database = settings.database.url.to_string();
         match Database::open(settings.database.clone()).await {
@@ -235,6 +254,7 @@ impl Records {
             settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
             spill,
+            aside: aside.clone(),
             directory: directory.clone(),
         };
         let child = ChildSpec::new(ROLE, Restart::Permanent, move |parent| {
@@ -250,7 +270,7 @@ impl Records {
         };
         let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
         let (supervisor, _) = spawned.map_err(|error| RecordsError::Start(error.to_string()))?;
-        Ok(Self { settings, shared, directory, supervisor, statistics })
+        Ok(Self { settings, shared, aside, directory, supervisor, statistics })
     }
 
     /// Takes what is to be recorded.
@@ -331,6 +351,35 @@ impl Records {
         database.ask(question).await.map_err(|error| error.to_string())
     }
 
+    /// The rows that were set aside, by name, oldest first, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// In words, when the disk fails.
+    pub fn set_aside(&self) -> Result<Vec<(String, AsideRow)>, String> {
+        self.aside.list().map_err(|error| error.to_string())
+    }
+
+    /// Offers the rows that were set aside to the database again.
+    ///
+    /// # Errors
+    ///
+    /// Why not all of them were offered, in words.
+    pub async fn retry_aside(&self) -> Result<Retried, String> {
+        let database = lock(&self.shared.database).clone();
+        let database = database.ok_or("the database is away")?;
+        let retried = self.aside.retry(&database).await;
+        self.shared.show_aside(self.aside.count());
+        retried
+    }
+
+    /// Drops the row of this name that was set aside, or all of them by the name `all`; returns how many.
+    pub fn discard_aside(&self, name: &str) -> u64 {
+        let count = self.aside.discard(name);
+        self.shared.show_aside(self.aside.count());
+        count
+    }
+
     /// Waits until nothing waits any more, for as long as `database.drain_ms` says; returns how many rows
     /// still do.
     pub async fn drained(&self) -> u64 {
@@ -351,14 +400,23 @@ impl Records {
         let RecordsStatus { database, problem, .. } = self.status();
         self.stop().await;
         let directory = self.settings.data_dir.join("records");
-        (waiting > 0).then(|| {
+        let aside = self.aside.count();
+        let refused = (aside > 0).then(|| {
+            format!(
+                "{aside} rows are set aside in `{}` that database {database} refused: {ASIDE_REMEDY}",
+                directory.display()
+            )
+        });
+        let waiting = (waiting > 0).then(|| {
             format!(
                 "{waiting} rows are not in database {database}: {}; they are in `{}`, and go there with the \
                  next start, or by `tickwright db flush`",
                 problem.unwrap_or_else(|| "the time for it was over".into()),
                 directory.display()
             )
-        })
+        });
+        let left: Vec<String> = waiting.into_iter().chain(refused).collect();
+        (!left.is_empty()).then(|| left.join("; "))
     }
 
     /// Ends it in order. What waits is in the spill journal, if a checkpoint relies on it.
@@ -371,6 +429,16 @@ impl Records {
             database.close().await;
         }
     }
+}
+
+/// Rows that were set aside as a table, for tools.
+pub(crate) fn aside_to_json(rows: &[(String, AsideRow)]) -> serde_json::Value {
+    let row = |(id, aside): &(String, AsideRow)| {
+        let table = aside.row.table.name();
+        json!([id, aside.at_ns, table, aside.row.name(), aside.reason])
+    };
+    let rows: Vec<serde_json::Value> = rows.iter().map(row).collect();
+    json!({ "columns": ["id", "at_ns", "table", "key", "reason"], "rows": rows })
 }
 
 impl Answer {
@@ -392,6 +460,11 @@ impl Answer {
 impl Shared {
     fn say(&self, notice: String) {
         tracing::warn!("{notice}");
+        self.keep(notice);
+    }
+
+    /// Has a notice shown to whoever asks, and written down.
+    fn keep(&self, notice: String) {
         lock(&self.deeds).push(("notice".into(), notice.clone()));
         let mut status = lock(&self.status);
         // An operator reads the last ones.
@@ -399,6 +472,26 @@ impl Shared {
             status.notices.remove(0);
         }
         status.notices.push(notice);
+    }
+
+    /// A row was set aside: the first time that is told aloud.
+    fn on_aside(&self, arguments: &actor::RecordsArguments, what: String) {
+        self.show_aside(arguments.aside.count());
+        if self.is_aside_told.swap(true, Ordering::Relaxed) {
+            tracing::debug!("{what}");
+            return;
+        }
+        let directory = arguments.settings.data_dir.join("records");
+        let notice = format!(
+            "{what}; it is set aside in `{}`, like all that follow, and what is behind goes on: {ASIDE_REMEDY}",
+            directory.display()
+        );
+        tracing::error!("{notice}");
+        self.keep(notice);
+    }
+
+    fn show_aside(&self, count: u64) {
+        lock(&self.status).set_aside = count;
     }
 
     fn is_restart(&self) -> bool {

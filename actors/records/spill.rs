@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tickwright_core::records::Row;
 
+use super::aside::Aside;
 use crate::kit::{DiskFaults, Done, Store, StoreError, StoreOptions, wire};
 
 /// Chunks of rows, each under the number of its last.
@@ -47,6 +48,11 @@ impl Spill {
             );
         }
         Ok(Self { store })
+    }
+
+    /// What is set aside in the same store.
+    pub(super) fn aside(&self) -> Result<Aside, StoreError> {
+        Aside::open(self.store.clone())
     }
 
     #[cfg(test)]

@@ -6,11 +6,14 @@ use serde_json::Value;
 use tickwright_core::config::Config;
 use tickwright_core::records::{Names, Question};
 
+use super::aside::Aside;
 use super::database::{Copied, DatabaseUrl, copy};
+use super::spill::Spill;
 use super::{
-    Database, DatabaseError, DatabaseSettings, Records, RecordsError, RecordsSettings,
-    database_settings,
+    Database, DatabaseError, DatabaseSettings, Records, RecordsError, RecordsSettings, Retried,
+    aside_to_json, database_settings,
 };
+use crate::kit::StoreError;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -26,6 +29,12 @@ pub enum DatabaseTask {
     },
     /// Bring what waits on the disk into the database.
     Flush,
+    /// Show the rows that were set aside.
+    Aside,
+    /// Offer them to the database again.
+    Retry,
+    /// Drop the one of this name, or `all`.
+    Discard(String),
     /// Look something up.
     Ask(Question),
 }
@@ -51,6 +60,9 @@ pub enum DatabaseTaskError {
     /// The journal of rows that wait.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The same, and what is set aside there.
+    #[error(transparent)]
+    Spill(#[from] StoreError),
     /// Rows still wait.
     #[error("{0}")]
     Left(String),
@@ -95,6 +107,27 @@ pub async fn run(config: &Config, task: DatabaseTask) -> Result<DatabaseDone, Da
     let settings = settings.ok_or(DatabaseTaskError::NoDatabase)?;
     match task {
         DatabaseTask::Flush => flush(config, settings).await,
+        DatabaseTask::Aside => Ok(DatabaseDone::Found(aside_to_json(&aside(config)?.list()?))),
+        DatabaseTask::Discard(name) => {
+            let aside = aside(config)?;
+            let discarded = aside.discard(&name);
+            aside.settle()?;
+            Ok(DatabaseDone::Told(format!("{discarded} rows were dropped")))
+        }
+        DatabaseTask::Retry => {
+            let aside = aside(config)?;
+            let database = Database::open(settings).await?;
+            let retried = aside.retry(&database).await;
+            database.close().await;
+            aside.settle()?;
+            let Retried { written, refused } = retried.map_err(DatabaseTaskError::Left)?;
+            let told = format!("{written} rows were written, {refused} are refused still");
+            if refused > 0 {
+                Err(DatabaseTaskError::Left(told))
+            } else {
+                Ok(DatabaseDone::Told(told))
+            }
+        }
         DatabaseTask::Ask(question) => {
             let database = Database::open(settings).await?;
             let answer = database.ask(&question).await?;
@@ -109,6 +142,11 @@ pub async fn run(config: &Config, task: DatabaseTask) -> Result<DatabaseDone, Da
             Ok(DatabaseDone::Told(format!("{place} is up to date: {tables} tables")))
         }
     }
+}
+
+/// The rows of the node's directory that were set aside; no node has it open.
+fn aside(config: &Config) -> Result<Aside, DatabaseTaskError> {
+    Ok(Spill::open(&PathBuf::from(&config.node.data_dir))?.aside()?)
 }
 
 fn told(copied: &[Copied]) -> Result<DatabaseDone, DatabaseTaskError> {

@@ -214,6 +214,15 @@ impl Page {
             ));
         }
         self.more(currencies.len(), "currencies");
+        for (asset, MoneyText(paid)) in report.fees_elsewhere.iter().take(LINES_MAX) {
+            let decimals = text::decimals_for(paid.abs());
+            let paid = shorten(&money(*paid, decimals), 15);
+            self.line(format!(
+                "  {:<6}{paid:>16} of fees, in none of the above",
+                shorten(asset, 6)
+            ));
+        }
+        self.more(report.fees_elsewhere.len(), "assets");
         self.performance(report);
     }
 

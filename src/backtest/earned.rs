@@ -61,6 +61,9 @@ impl RunReport {
             self.fees.insert(currency.clone(), earned.fees.into());
             self.pnl.insert(currency, pnl);
         }
+        for (asset, paid) in positions.fees_elsewhere() {
+            self.fees_elsewhere.insert(asset.to_string(), (*paid).into());
+        }
         let mut performances = performances(positions, mark, accounts);
         for (place, currency) in positions.currencies().enumerate() {
             let Some(performance) = performances.remove(currency) else { continue };

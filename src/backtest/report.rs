@@ -91,6 +91,8 @@ pub struct RunReport {
     pub fills: u64,
     /// Fees paid, by currency.
     pub fees: BTreeMap<String, MoneyText>,
+    /// Fees paid in something that was neither traded nor paid with, by its name. No part of any profit.
+    pub fees_elsewhere: BTreeMap<String, MoneyText>,
     /// Profit and loss before fees, by currency.
     pub pnl: BTreeMap<String, ProfitAndLoss>,
     /// Every position that was ever held, by symbol.

@@ -81,6 +81,29 @@ impl Found<'_> {
         }
     }
 
+    /// An exchange has the keys of the first account alone: what another one orders would leave under them.
+    fn account_with_keys(&mut self) {
+        let settings = self.settings;
+        let text = |list, at, name| settings.find(&[list, at, name]).and_then(Value::text);
+        let accounts = settings.names_under(&["account"]);
+        let Some(first) = accounts.first().and_then(|at| text("account", *at, "name")) else {
+            return;
+        };
+        for index in settings.names_under(&["strategy"]) {
+            match text("strategy", index, "account") {
+                Some(account) if account != first => {
+                    let what = format!(
+                        "orders of account {account:?} cannot leave: an exchange has the keys of the first \
+                         [[account]] alone, {first:?}"
+                    );
+                    let fix = format!("let it trade for {first:?}, or in a run of its own");
+                    self.add(&[&["strategy", index, "account"]], what, fix);
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
     /// An exchange has an address and keys, speaks when it likes, and shares exec with no paper broker.
     fn exchanges(&mut self) {
         let kind = |broker| self.settings.text(&["broker", broker, "kind"]);
@@ -117,6 +140,7 @@ impl Found<'_> {
                 [&["broker", "primary", "exchange"], &["broker", "backup", "exchange"]];
             self.add(&paths, "two exchanges have one name", "give each a name of its own");
         }
+        self.account_with_keys();
         let merge = ["pipeline", "merge"];
         let is_live = self.settings.text(&["pipeline", "input"]) == "live";
         match self.settings.text(&merge) {

@@ -4,6 +4,7 @@
 //! the factor engine, where estimates are made, and never comes back into orders, fills or positions.
 
 mod amount;
+mod asset;
 mod backoff;
 mod closed;
 mod control;
@@ -26,6 +27,7 @@ mod symbol;
 mod time;
 
 pub use amount::{Money, Price, Quantity};
+pub use asset::Asset;
 pub use backoff::Backoff;
 pub use closed::ClosedTrades;
 pub use control::{Basis, CHANGE_COUNT_MAX, Control, Hold, MadeChange};
@@ -41,8 +43,8 @@ pub use lock::{
 pub use market::{Definition, Kind, RawBatch, RawTick, Tick, TickBatch, flag, has};
 pub use node::{Incarnation, NodeAddress, NodeId};
 pub use order::{
-    AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, Fill, InstrumentIndex, Order,
-    OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,
+    AccountId, Approval, BrokerEvent, BrokerEventKind, BrokerId, FeeElsewhere, Fill,
+    InstrumentIndex, Order, OrderId, Placement, Refusal, Side, Signal, StrategyId, TopOfBook,
 };
 pub use parameters::{ParameterChange, ParameterError};
 pub use position::Position;

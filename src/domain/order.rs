@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Key, Kind, Money, Price, Quantity, SymbolId, Tick, Timestamp, has};
+use super::{Asset, Key, Kind, Money, Price, Quantity, SymbolId, Tick, Timestamp, has};
 
 /// Direction of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -211,6 +211,17 @@ pub struct Fill {
     pub price: Price,
     /// What it cost, in the instrument's currency; positive is paid.
     pub fee: Money,
+    /// What it cost in something else, which no price here says the worth of. No part of `fee`.
+    pub fee_elsewhere: Option<FeeElsewhere>,
+}
+
+/// A fee that was paid in neither what was bought nor what it was paid with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeeElsewhere {
+    /// In what.
+    pub asset: Asset,
+    /// How much; positive is paid.
+    pub amount: Money,
 }
 
 /// Why a broker would not take an order.

@@ -18,16 +18,19 @@
 //!    ([`OnConflict::Latest`]).
 //! 2. The buffer gives rows out in the order it took them in, each until it is acknowledged: see
 //!    [`Buffer`].
-//! 3. A table of ticks holds one day of event time, so that forgetting a day is dropping it.
+//! 3. A row that a database will not have for what it is keeps no other from it: see [`Sift`].
+//! 4. A table of ticks holds one day of event time, so that forgetting a day is dropping it.
 
 mod buffer;
 mod day;
 mod happening;
 mod question;
+mod sift;
 mod table;
 
 pub use buffer::{Buffer, BufferConfig, Drain};
 pub use day::Day;
 pub use happening::{Happening, Names, Numbered, audit_row};
 pub use question::{Filter, FilterError, Question, Topic};
+pub use sift::Sift;
 pub use table::{Column, ColumnKind, OnConflict, Row, Table, Value, deduplicated};

@@ -291,6 +291,18 @@ impl Row {
         format!("{key:?}")
     }
 
+    /// Its key as a person reads it.
+    pub fn name(&self) -> String {
+        let key = &self.values[..self.table.key_columns().min(self.values.len())];
+        let text = |value: &Value| match value {
+            Value::Null => "-".to_owned(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Text(text) => text.clone(),
+        };
+        key.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
     /// When it became so, and its number, where it has them.
     fn standing(&self) -> [Option<i64>; 2] {
         ["time_ns", "number"].map(|name| match self.values.get(self.table.place(name)?)? {

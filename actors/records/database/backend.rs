@@ -84,6 +84,11 @@ pub(super) trait Backend: Dialect + fmt::Debug + Send + Sync {
     /// Closes what is open.
     fn close(&self) -> BoxFuture<'_, ()>;
 
+    /// Whether an error says that the values of a statement are at fault: they are so whenever it is tried. All
+    /// others, such as a full disk, a table that is gone or a right that is missing, pass once somebody has seen
+    /// to them.
+    fn is_refusal(&self, error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool;
+
     /// Whether what was opened is still what is there under its name.
     fn is_there(&self) -> bool {
         true

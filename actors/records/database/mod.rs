@@ -93,6 +93,14 @@ pub enum DatabaseError {
         /// What it or the system said.
         message: String,
     },
+    /// It will not have what it was given, whenever that is tried: a constraint, a value too long or out of range.
+    #[error("database {place} refuses what it is given: {message}")]
+    Refused {
+        /// Where it is.
+        place: String,
+        /// What it said.
+        message: String,
+    },
     /// What was asked makes no sense.
     #[error(transparent)]
     Filter(#[from] FilterError),
@@ -191,7 +199,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`DatabaseError`]. Then it is not known whether they are there.
+    /// [`DatabaseError`]. Then it is not known whether they are there, but for [`DatabaseError::Refused`]: none
+    /// is.
     pub async fn write(&self, rows: &[Row]) -> Result<(), DatabaseError> {
         if !self.backend.is_there() {
             return Err(DatabaseError::Gone { place: self.place() });
@@ -206,11 +215,20 @@ impl Database {
             sql::insert(self.dialect(), table, rows, is_kept)
         };
         let statements: Vec<Statement> = tables.iter().map(insert).collect();
-        self.run(statements).await?;
+        let written = self.backend.write(statements);
+        within_or_refused(&self.settings, written, |error| self.is_refusal(error)).await?;
         if is_day_new {
             self.forget_days().await?;
         }
         Ok(())
+    }
+
+    /// Whether rows are at fault, and not the database.
+    fn is_refusal(&self, error: &sqlx::Error) -> bool {
+        match error.as_database_error() {
+            Some(error) => self.backend.is_refusal(error),
+            None => matches!(error, sqlx::Error::Encode(_)),
+        }
     }
 
     fn dialect(&self) -> &dyn Backend {
@@ -347,12 +365,24 @@ async fn within<T>(
     settings: &DatabaseSettings,
     call: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, DatabaseError> {
+    within_or_refused(settings, Box::pin(call), |_| false).await
+}
+
+/// The same, where `is_refusal` tells whether what was given is at fault.
+async fn within_or_refused<T>(
+    settings: &DatabaseSettings,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+    is_refusal: impl Fn(&sqlx::Error) -> bool,
+) -> Result<T, DatabaseError> {
     let (place, patience) = (settings.url.to_string(), settings.timeout);
     match timeout(patience, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
             let message = settings.url.redacted(&error.to_string());
-            Err(DatabaseError::Failed { place, message })
+            Err(match is_refusal(&error) {
+                true => DatabaseError::Refused { place, message },
+                false => DatabaseError::Failed { place, message },
+            })
         }
         Err(_) => Err(DatabaseError::Late { place, patience }),
     }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use tickwright_core::records::{Column, ColumnKind, OnConflict, Table, Value};
 
 use super::backend::{Backend, Dialect, Index, Statement, bind, carry_out};
+
+/// Rows too large for a packet or a table, data truncated, no default, text that is none, a `CHECK`.
+const VALUES_AT_FAULT: [u16; 6] = [1118, 1153, 1265, 1364, 1366, 3819];
 
 #[derive(Debug)]
 pub(super) struct Mysql {
@@ -92,4 +95,12 @@ impl Dialect for Mysql {
 
 impl Backend for Mysql {
     carry_out!(sqlx::MySql);
+
+    fn is_refusal(&self, error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
+        // Data exceptions and violated constraints; some of them have a number of their own alone.
+        let by_class =
+            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"));
+        let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+        by_class || number.is_some_and(|number| VALUES_AT_FAULT.contains(&number))
+    }
 }

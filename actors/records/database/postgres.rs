@@ -75,4 +75,11 @@ impl Dialect for Postgres {
 
 impl Backend for Postgres {
     carry_out!(sqlx::Postgres);
+
+    fn is_refusal(&self, error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
+        // Data exceptions, violated constraints, and what is too large for an index.
+        error
+            .code()
+            .is_some_and(|code| code.starts_with("22") || code.starts_with("23") || code == "54000")
+    }
 }

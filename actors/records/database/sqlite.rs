@@ -54,9 +54,13 @@ impl Sqlite {
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn is_busy(error: &sqlx::Error) -> bool {
-    // SQLITE_BUSY, and its extended codes.
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+    // SQLITE_BUSY.
+    error.as_database_error().and_then(primary_code) == Some(5)
+}
+
+/// Without what is extended of it.
+fn primary_code(error: &(dyn sqlx::error::DatabaseError + 'static)) -> Option<u32> {
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -101,6 +105,11 @@ impl Dialect for Sqlite {
 
 impl Backend for Sqlite {
     carry_out!(sqlx::Sqlite);
+
+    fn is_refusal(&self, error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT (what triggers raise too), SQLITE_MISMATCH.
+        matches!(primary_code(error), Some(18..=20))
+    }
 
     /// Whoever deletes the file leaves it to those who have it open: they would go on writing to nowhere.
     fn is_there(&self) -> bool {

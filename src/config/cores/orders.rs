@@ -99,6 +99,23 @@ mod tests {
     }
 
     #[test]
+    fn only_the_account_whose_keys_there_are_may_order_at_an_exchange() {
+        let accounts = "[[account]]\nname = \"a\"\n[[account]]\nname = \"b\"\n";
+        let strategy = |account: &str| {
+            format!(
+                "[[strategy]]\nname = \"s\"\nkind = \"bollinger_reversion\"\naccount = \"{account}\"\n"
+            )
+        };
+        let parse = |broker: &str, account: &str| {
+            Config::parse(&format!("{broker}{accounts}{}", strategy(account)), "my.toml")
+        };
+        assert!(parse(EXCHANGE, "a").is_ok());
+        assert!(parse("", "b").is_ok(), "a paper broker has as many accounts as there are");
+        let problems = parse(EXCHANGE, "b").unwrap_err().to_string();
+        assert!(problems.contains("strategy") && problems.contains("\"b\""), "{problems}");
+    }
+
+    #[test]
     fn what_an_exchange_needs_is_asked_for() {
         for (what, named) in [
             ("merge = \"arrival\"", "pipeline.merge"),

@@ -11,7 +11,7 @@ use crate::domain::{ClientOrderId, SignalIdentity, SlotCommand, Timestamp};
 impl Orders {
     /// An order is not wanted any more. Whatever it has traded meanwhile, its last word comes as always.
     pub fn cancel(&mut self, signal: &SignalIdentity, now: Timestamp) -> Vec<OrdersEffect> {
-        if self.recovery.pending.iter().any(|order| order.signal == *signal) {
+        if self.recovery.is_pending(signal) {
             // Whether the exchange has it already, from an earlier life, is looked at first.
             self.recovery.unwanted.insert(signal.clone());
         } else {

@@ -25,11 +25,16 @@
 //! 3. Of each order that was placed here, the last word is said once, after its slot has ended.
 //! 4. The fills of an order are said once each, before its last word.
 //! 5. Nothing is opened before the account was reconciled.
+//! 6. An order that was lost is gone only if answers to what was asked after that say so: no slot holds it,
+//!    and the exchange does not have it.
+//! 7. Nothing more is said of an order whose last word was heard in an earlier life, nor is it sent again.
 
+mod adoption;
 mod cancel;
 mod capability;
 mod clock;
 mod live;
+mod lost;
 mod recovery;
 mod standing;
 #[cfg(test)]
@@ -45,10 +50,12 @@ use crate::domain::{
     SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
+use adoption::Adoptions;
 use clock::ExchangeClock;
 use live::{Live, Stage};
 use recovery::Recovery;
 
+pub use adoption::Adoption;
 pub use capability::{Capabilities, Deduplication, Resolution};
 pub use recovery::OrdersSnapshot;
 pub use standing::{OrderStanding, TradedStanding};
@@ -100,12 +107,16 @@ pub struct Orders {
     queue: VecDeque<(SignalIdentity, SlotCommand, Option<Request>)>,
     committing: Option<Committing>,
     is_reading: bool,
+    /// Orders that were lost, put aside or ended since the slots were last asked for: what comes says nothing
+    /// of them. Bounded as `live`, and emptied with every question.
+    changed: BTreeSet<SignalIdentity>,
     /// The last trade said, by symbol.
     last_trade: BTreeMap<Symbol, u64>,
     /// Trades beyond those that were told with their order alone. Bounded as `live`.
     ahead: BTreeSet<(Symbol, u64)>,
     /// What the account has traded.
     traded: BTreeMap<Symbol, TradedStanding>,
+    adoptions: Adoptions,
     /// Symbols whose trades are being asked for, and whether they must be again.
     paging: BTreeMap<Symbol, bool>,
     /// Symbols whose trades are to be asked for again, at this time of our own clock.
@@ -134,9 +145,11 @@ impl Orders {
             queue: VecDeque::new(),
             committing: None,
             is_reading: false,
+            changed: BTreeSet::new(),
             last_trade: BTreeMap::new(),
             ahead: BTreeSet::new(),
             traded: BTreeMap::new(),
+            adoptions: Adoptions::default(),
             paging: BTreeMap::new(),
             paging_again: BTreeMap::new(),
             generations: BTreeMap::new(),
@@ -186,12 +199,16 @@ impl Orders {
             self.effects.extend(again);
             return;
         }
+        let is_heard = self.recovery.heard.contains(&signal);
         if let Some(live) = self.live.get_mut(&signal) {
-            // Found under way by this core, and not known to be ours until now.
-            live.order = Some(order);
-            let again = live.said.iter();
-            let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
-            self.effects.extend(again);
+            // Found under way by this core, and not known to be ours until now. One that exec knows to be over
+            // stays as it is: it is brought to its end, and neither sent again nor spoken of.
+            if !is_heard {
+                live.order = Some(order);
+                let again = live.said.iter();
+                let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
+                self.effects.extend(again);
+            }
             if is_unwanted {
                 self.give_up(&signal);
             }
@@ -251,7 +268,12 @@ impl Orders {
         self.by_client_id.insert(live.client_id.clone(), signal.clone());
         self.live.insert(signal.clone(), live);
         let command = SlotCommand::Open { slot, generation, intent: Box::new(intent), right };
-        self.queue.push_back((signal, command, Some(request)));
+        if conflicts == 0 {
+            self.queue.push_back((signal, command, Some(request)));
+        } else {
+            // It keeps its place: whatever is opened of its symbol before it would use its signal up.
+            self.queue.push_front((signal, command, Some(request)));
+        }
     }
 
     /// The request of an attempt, made now.
@@ -310,13 +332,13 @@ impl Orders {
                 self.send(signal, request, now);
             }
             (Stage::Opening, Err(refusal), _) => self.on_not_opened(signal, refusal, now),
-            (Stage::Retrying, Err(_), _) => live.stage = Stage::Lost,
+            (Stage::Retrying, Err(_), _) => self.lose(signal),
             (Stage::Ending { outcome, said }, Ok(_), None) => {
                 let ended = live.slot.clone();
                 self.note_ended(ended);
                 self.finish(signal, outcome, said);
             }
-            (Stage::Ending { .. }, Err(_), None) => live.stage = Stage::Lost,
+            (Stage::Ending { .. }, Err(_), None) => self.lose(signal),
             // A mark that the exchange has it, or a quarantine.
             (_, Ok(_) | Err(_), _) => {}
         }
@@ -383,7 +405,7 @@ impl Orders {
                 self.drop_order(signal, Refusal::Order);
             }
             // By somebody else, or by an earlier life of this one: what became of it?
-            SlotRefusal::Consumed => live.stage = Stage::Lost,
+            SlotRefusal::Consumed => self.lose(signal),
             SlotRefusal::NotReconciled => {
                 let order = self.remove(signal).and_then(|live| live.order);
                 self.recovery.pending.extend(order);
@@ -476,11 +498,16 @@ impl Orders {
 
     fn last_word(&mut self, signal: &SignalIdentity, said: Said) {
         let Some(mut live) = self.remove(signal) else { return };
+        self.note_changed(signal);
         live.said.push(said.clone());
         if live.order.is_some() {
             self.effects.push(OrdersEffect::Tell(signal.clone(), said));
         }
-        if self.recovery.heard.remove(signal) {
+        if self.recovery.heard.contains(signal) {
+            // Whoever is yet to place it again is to hear nothing either.
+            if !self.recovery.is_pending(signal) {
+                self.recovery.heard.remove(signal);
+            }
             return;
         }
         // Also one that nobody has asked for yet: whoever does so after a restart is told.
@@ -508,12 +535,17 @@ impl Orders {
     }
 
     /// Everything that was said of the order has taken effect, the last word too: it need not be said
-    /// again. One that waits to be opened, and whose last word an earlier life has said, never is: it is only
-    /// looked whether the exchange has it, and what it has traded.
+    /// again. One that waits to be opened, or is under way, and whose last word an earlier life has said, is
+    /// neither opened nor sent again, and nothing more is said of it: it is only looked whether the exchange
+    /// has it, and what it has traded.
     pub fn on_heard(&mut self, signal: &SignalIdentity) {
         self.over.remove(signal);
-        if self.recovery.pending.iter().any(|order| order.signal == *signal) {
+        let live = self.live.get_mut(signal);
+        if live.is_some() || self.recovery.is_pending(signal) {
             self.recovery.heard.insert(signal.clone());
+        }
+        if let Some(live) = live {
+            live.order = None;
         }
     }
 
@@ -616,7 +648,7 @@ impl Orders {
     fn go_on(&mut self, now: Timestamp) -> Vec<OrdersEffect> {
         self.go_on_recovering(now);
         if self.committing.is_none() && !self.queue.is_empty() && self.may_commit() {
-            let count = self.queue.len().min(COMMIT_MAX);
+            let count = self.commit_count();
             let mut commands = Vec::with_capacity(count);
             let mut orders = Vec::with_capacity(count);
             for (signal, command, request) in self.queue.drain(..count) {
@@ -633,8 +665,27 @@ impl Orders {
         std::mem::take(&mut self.effects)
     }
 
+    /// How much of the queue is committed at once. Beside an order whose slot is a guess no later one of its
+    /// symbol is opened: if the guess is wrong, that would use the signal of the first up.
+    fn commit_count(&self) -> usize {
+        let mut guessed = BTreeSet::new();
+        let count = self.queue.iter().take(COMMIT_MAX).take_while(|(_, command, _)| {
+            let SlotCommand::Open { slot, .. } = command else { return true };
+            if guessed.contains(&slot.symbol) {
+                return false;
+            }
+            if !self.generations.contains_key(slot) {
+                guessed.insert(&slot.symbol);
+            }
+            true
+        });
+        count.count()
+    }
+
     fn read_slots(&mut self) {
         self.is_reading = true;
+        self.changed.clear();
+        self.recovery.on_reading();
         self.effects.push(OrdersEffect::ReadSlots);
     }
 

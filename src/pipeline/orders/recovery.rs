@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said, SlotsFound,
-    Stage, TradeReport, TradedStanding,
+    Adoptions, Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said,
+    SlotsFound, Stage, TradeReport, TradedStanding,
 };
 use crate::domain::{
-    ClientOrderId, Refusal, SignalIdentity, SignalTag, Slot, SlotCommand, SlotDone, SlotKey,
-    SlotOutcome, SlotRefusal, SlotState, Span, Symbol, Timestamp,
+    ClientOrderId, SignalIdentity, SignalTag, SlotCommand, SlotDone, SlotRefusal, Span, Symbol,
+    Timestamp,
 };
 
 /// How far ahead of the exchange's clock a request may have been made that it takes later.
@@ -28,13 +28,14 @@ const SPENT_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersSnapshot {
     live: BTreeMap<SignalIdentity, Live>,
-    over: BTreeMap<SignalIdentity, Vec<Said>>,
+    pub(super) over: BTreeMap<SignalIdentity, Vec<Said>>,
     pending: Vec<NewOrder>,
     unwanted: BTreeSet<SignalIdentity>,
     heard: BTreeSet<SignalIdentity>,
     last_trade: BTreeMap<Symbol, u64>,
     ahead: BTreeSet<(Symbol, u64)>,
     traded: BTreeMap<Symbol, TradedStanding>,
+    adoptions: Adoptions,
     last_order: BTreeMap<Symbol, u64>,
 }
 
@@ -67,6 +68,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum History {
     Asked,
+    /// To be asked again once the answer has come: it was asked too early to be believed.
+    Outdated,
     /// There was no answer; to be asked again at this time of our own clock.
     Failed {
         at: Timestamp,
@@ -100,6 +103,10 @@ pub(super) struct Recovery {
     pub(super) is_sealing: bool,
     /// Whether what is found under way is brought to an end, besides at a start.
     pub(super) adopts: bool,
+    /// The same of the question that was put last.
+    is_adopting: bool,
+    /// Whether the slots were asked for before recovery began: they are asked for again.
+    is_outdated: bool,
     /// Not before this time of our own clock.
     pub(super) ask_time_at: Timestamp,
     pub(super) read_again_at: Timestamp,
@@ -109,6 +116,26 @@ impl Recovery {
     /// Whether all orders of a symbol are known.
     pub(super) fn is_known(&self, symbol: &Symbol) -> bool {
         self.histories.get(symbol) == Some(&History::Known)
+    }
+
+    /// All orders of a symbol are to be looked through again.
+    pub(super) fn look_again(&mut self, symbol: &Symbol) {
+        if let Some(history) = self.histories.remove(symbol)
+            && matches!(history, History::Asked | History::Outdated)
+        {
+            self.histories.insert(symbol.clone(), History::Outdated);
+        }
+    }
+
+    /// Whether an order waits to be opened.
+    pub(super) fn is_pending(&self, signal: &SignalIdentity) -> bool {
+        self.pending.iter().any(|order| order.signal == *signal)
+    }
+
+    /// The slots are asked for.
+    pub(super) fn on_reading(&mut self) {
+        self.is_adopting = std::mem::take(&mut self.adopts);
+        self.is_outdated = false;
     }
 
     /// When nothing older can arrive any more, by the exchange's clock.
@@ -161,6 +188,7 @@ impl Orders {
             last_trade: self.last_trade.clone(),
             ahead: self.ahead.clone(),
             traded: self.traded.clone(),
+            adoptions: self.adoptions.clone(),
             last_order: self.recovery.last_order.clone(),
         }
     }
@@ -175,11 +203,15 @@ impl Orders {
             last_trade,
             ahead,
             traded,
+            adoptions,
             last_order,
         } = snapshot;
         self.recovery.heard = heard;
         self.ahead = ahead;
         self.traded = traded;
+        let again = adoptions.under_way.values().cloned().map(OrdersEffect::Adopt);
+        self.effects.extend(again);
+        self.adoptions = adoptions;
         self.recovery.unwanted = unwanted;
         for (signal, mut live) in live {
             live.stage = Stage::Lost;
@@ -206,8 +238,11 @@ impl Orders {
 
     pub(super) fn begin_recovery(&mut self) {
         self.recovery.phase = Phase::Reading;
-        self.recovery.histories.clear();
-        if !self.is_reading {
+        let symbols: Vec<Symbol> = self.recovery.histories.keys().cloned().collect();
+        symbols.iter().for_each(|symbol| self.recovery.look_again(symbol));
+        if self.is_reading {
+            self.recovery.is_outdated = true;
+        } else {
             self.read_slots();
         }
     }
@@ -216,13 +251,20 @@ impl Orders {
     pub fn on_slots(&mut self, slots: Option<SlotsFound>, now: Timestamp) -> Vec<OrdersEffect> {
         self.is_reading = false;
         self.recovery.read_again_at = now.after(self.config.poll);
-        let Some(SlotsFound { cluster, is_reconciled, open }) = slots else {
+        let adopts = std::mem::take(&mut self.recovery.is_adopting);
+        let is_outdated = std::mem::take(&mut self.recovery.is_outdated);
+        let Some(SlotsFound { cluster, is_reconciled, open }) = slots.filter(|_| !is_outdated)
+        else {
+            self.recovery.adopts |= adopts;
+            if is_outdated {
+                self.recovery.read_again_at = now;
+            }
             return self.go_on(now);
         };
         let is_first = self.recovery.phase == Phase::Reading;
         if let Some(cluster) = cluster {
             self.cluster = cluster;
-            if is_first || std::mem::take(&mut self.recovery.adopts) {
+            if is_first || adopts {
                 self.adopt_orphans(&open);
             }
             self.find_released(&open);
@@ -267,139 +309,6 @@ impl Orders {
             self.reconcile();
         }
         self.go_on(now)
-    }
-
-    /// Orders that are under way and that nobody here has asked for.
-    fn adopt_orphans(&mut self, open: &[(SlotKey, Slot)]) {
-        for (key, slot) in open {
-            let Some(intent) = slot.intent() else { continue };
-            if self.live.contains_key(&intent.signal) {
-                continue;
-            }
-            self.counters.orphans += 1;
-            let (symbol, client_id) = (key.symbol.clone(), intent.client_id.clone());
-            let mut live = Live::new(symbol, client_id, intent.quantity, Stage::Lost);
-            live.slot = Some((key.clone(), slot.generation));
-            live.deadline = intent.deadline;
-            live.is_named = true;
-            self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
-            self.live.insert(intent.signal.clone(), live);
-        }
-    }
-
-    /// Whether the slot of an order may say something new: it was lost, or somebody may have released it.
-    pub(super) fn is_to_read_for(&self, live: &Live, now: Timestamp) -> bool {
-        match live.stage {
-            Stage::Lost => true,
-            Stage::Quarantined => now >= self.recovery.read_again_at,
-            // What was found under way may have ended just before it was read.
-            Stage::AskingAgain { .. } => live.order.is_none() && now >= self.recovery.read_again_at,
-            Stage::Opening
-            | Stage::Retrying
-            | Stage::Sent
-            | Stage::Waiting { .. }
-            | Stage::Asking { .. }
-            | Stage::Placed { .. }
-            | Stage::Ending { .. }
-            | Stage::Searching => false,
-        }
-    }
-
-    /// Orders that wait for a person, or for somebody to ask for them, and whose slot holds them no more.
-    fn find_released(&mut self, open: &[(SlotKey, Slot)]) {
-        for live in self.live.values_mut() {
-            let waits = match live.stage {
-                Stage::Quarantined => true,
-                Stage::AskingAgain { .. } => live.order.is_none(),
-                Stage::Opening
-                | Stage::Retrying
-                | Stage::Sent
-                | Stage::Waiting { .. }
-                | Stage::Asking { .. }
-                | Stage::Placed { .. }
-                | Stage::Ending { .. }
-                | Stage::Lost
-                | Stage::Searching => false,
-            };
-            let is_held = |(_, slot): &(SlotKey, Slot)| match &slot.state {
-                SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
-                    intent.client_id == live.client_id
-                }
-                SlotState::Free | SlotState::Placed { .. } | SlotState::Closing { .. } => false,
-            };
-            if waits && !open.iter().any(is_held) {
-                live.stage = Stage::Lost;
-            }
-        }
-    }
-
-    /// Finds the slots of orders that have lost theirs.
-    fn find_lost(&mut self, open: &[(SlotKey, Slot)]) {
-        let lost = self.live.iter().filter(|(_, live)| live.stage == Stage::Lost);
-        let lost: Vec<SignalIdentity> = lost.map(|(signal, _)| signal.clone()).collect();
-        for signal in lost {
-            let found = open
-                .iter()
-                .find(|(_, slot)| slot.intent().is_some_and(|intent| intent.signal == signal));
-            match found {
-                Some((key, slot)) => self.take_over(&signal, key, slot),
-                None => self.search(&signal),
-            }
-        }
-    }
-
-    fn take_over(&mut self, signal: &SignalIdentity, key: &SlotKey, slot: &Slot) {
-        let settle = self.config.settle_after_error;
-        let Some(live) = self.live.get_mut(signal) else { return };
-        let Some(intent) = slot.intent() else { return };
-        self.by_client_id.remove(&live.client_id);
-        self.by_client_id.insert(intent.client_id.clone(), signal.clone());
-        live.client_id = intent.client_id.clone();
-        live.is_named = true;
-        live.slot = Some((key.clone(), slot.generation));
-        live.deadline = intent.deadline;
-        match &slot.state {
-            SlotState::Free => {}
-            SlotState::Intent { attempt, .. } => {
-                live.attempt = *attempt;
-                self.counters.unknown += 1;
-                let until = intent.deadline.after(settle);
-                match self.config.capabilities.resolution() {
-                    Resolution::Deadline => live.stage = Stage::Waiting { until },
-                    Resolution::Seal => {
-                        live.stage = Stage::Waiting { until: Timestamp::default() };
-                        self.recovery.wants_seal = true;
-                    }
-                    Resolution::Repeat => self.ask(signal, true),
-                    Resolution::Quarantine => self.quarantine(signal),
-                }
-                self.say(signal, Said::Unknown);
-            }
-            SlotState::Placed { .. } => {
-                live.stage = Stage::Placed { poll_at: Timestamp::default() };
-            }
-            SlotState::Closing { .. } => {
-                live.stage = Stage::Placed { poll_at: Timestamp::default() };
-                (live.is_unwanted, live.is_closing) = (true, true);
-            }
-            SlotState::Quarantine { attempt, .. } => {
-                live.attempt = *attempt;
-                live.stage = Stage::Quarantined;
-            }
-        }
-    }
-
-    /// An order whose slot has ended, or never began: only the exchange knows what became of it.
-    fn search(&mut self, signal: &SignalIdentity) {
-        let Some(live) = self.live.get_mut(signal) else { return };
-        if live.is_named {
-            live.slot = None;
-            return self.ask(signal, true);
-        }
-        live.slot = None;
-        live.stage = Stage::Searching;
-        let symbol = live.symbol.clone();
-        self.recovery.histories.remove(&symbol);
     }
 
     pub(super) fn on_recovery_committed(&mut self, result: Option<&Result<SlotDone, SlotRefusal>>) {
@@ -503,10 +412,14 @@ impl Orders {
             self.recovery.spent.insert(tag, report.clone());
         }
         if !is_last {
+            self.ask_more_history(symbol);
+            return self.go_on(now);
+        }
+        if self.recovery.histories.insert(symbol.clone(), History::Known) == Some(History::Outdated)
+        {
             self.ask_history(symbol);
             return self.go_on(now);
         }
-        self.recovery.histories.insert(symbol.clone(), History::Known);
         let unknown =
             self.recovery.spent.values().filter(|report| report.symbol == *symbol).count();
         if unknown > 0 {
@@ -524,30 +437,12 @@ impl Orders {
 
     fn ask_history(&mut self, symbol: &Symbol) {
         self.recovery.histories.insert(symbol.clone(), History::Asked);
-        let after = self.recovery.looked_at.get(symbol).copied().unwrap_or(0);
-        self.effects.push(OrdersEffect::History { symbol: symbol.clone(), after });
+        self.ask_more_history(symbol);
     }
 
-    /// Orders that were searched for: the exchange has them, or never will.
-    fn end_search(&mut self, symbol: &Symbol, now: Timestamp) {
-        let searched = self.live.iter();
-        let searched =
-            searched.filter(|(_, live)| live.stage == Stage::Searching && live.symbol == *symbol);
-        let searched: Vec<SignalIdentity> = searched.map(|(signal, _)| signal.clone()).collect();
-        for signal in searched {
-            match self.recovery.spent.remove(&signal.tag()) {
-                Some(report) => {
-                    let Some(live) = self.remove(&signal) else { continue };
-                    if let Some(order) = live.order {
-                        self.attach(order, report, now);
-                    }
-                }
-                None => {
-                    self.counters.spent += 1;
-                    self.end(&signal, SlotOutcome::NotPlaced, Some(Refusal::Order));
-                }
-            }
-        }
+    fn ask_more_history(&mut self, symbol: &Symbol) {
+        let after = self.recovery.looked_at.get(symbol).copied().unwrap_or(0);
+        self.effects.push(OrdersEffect::History { symbol: symbol.clone(), after });
     }
 
     /// The exchange has the order of a signal already.
@@ -557,7 +452,8 @@ impl Orders {
         let signal = order.signal.clone();
         let stage = Stage::Asking { is_conclusive: true };
         let mut live = Live::new(order.symbol.clone(), client_id.clone(), order.quantity, stage);
-        (live.is_named, live.order) = (true, Some(order));
+        live.is_named = true;
+        live.order = (!self.recovery.heard.contains(&signal)).then_some(order);
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);
@@ -588,7 +484,7 @@ impl Orders {
         match self.recovery.histories.get(symbol) {
             Some(History::Known) => true,
             Some(History::Failed { at }) if *at > now => false,
-            Some(History::Asked) => false,
+            Some(History::Asked | History::Outdated) => false,
             Some(History::Failed { .. }) | None => {
                 self.ask_history(symbol);
                 false

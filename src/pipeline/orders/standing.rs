@@ -37,13 +37,8 @@ pub struct TradedStanding {
     pub adopted: Quantity,
     /// Of the last trade.
     pub price: Price,
-}
-
-impl TradedStanding {
-    /// What positions here lack.
-    pub const fn missing(&self) -> Quantity {
-        Quantity(self.others.0 - self.adopted.0)
-    }
+    /// What the missing cost, in steps of price times steps of quantity.
+    pub(super) missing_cost: i128,
 }
 
 impl Orders {
@@ -95,15 +90,6 @@ impl Orders {
     /// What the account has traded, as far as it was looked at.
     pub fn traded(&self) -> impl Iterator<Item = (&Symbol, &TradedStanding)> {
         self.traded.iter()
-    }
-
-    /// Positions here take over what others' orders have traded of `symbol`. Returns how much that is, and at
-    /// what price; none, if they lack nothing.
-    pub fn adopt(&mut self, symbol: &Symbol) -> Option<(Quantity, Price)> {
-        let traded = self.traded.get_mut(symbol)?;
-        let missing = traded.missing();
-        traded.adopted = traded.others;
-        (missing != Quantity::ZERO).then_some((missing, traded.price))
     }
 }
 

@@ -105,6 +105,31 @@ fn an_order_leaves_after_its_intent_and_its_last_word_comes_after_its_slot_has_e
 }
 
 #[test]
+fn a_wrong_guess_at_a_slot_does_not_use_up_the_signals_of_its_symbol() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    orders.place(order(1), at(0));
+    orders.place(NewOrder { side: Side::Sell, ..order(2) }, at(0));
+    let opened = |effects: &[OrdersEffect]| -> Vec<(Side, u64)> {
+        let [OrdersEffect::Commit(commands)] = effects else { panic!("{effects:?}") };
+        let open = commands.iter().map(|command| {
+            let SlotCommand::Open { slot, generation, .. } = command else { panic!("{command:?}") };
+            (slot.side, *generation)
+        });
+        open.collect()
+    };
+    let mut effects = orders.on_history(&symbol, Some((&[], true)), at(0));
+    effects.retain(|effect| matches!(effect, OrdersEffect::Commit(_)));
+    assert_eq!(opened(&effects), [(Side::Buy, 0)], "the slot is a guess, so the other one waits");
+    let conflict = SlotRefusal::Conflict { generation: 5, attempt: 0 };
+    assert_eq!(opened(&orders.on_committed(&[Err(conflict)], at(10))), [(Side::Buy, 5)]);
+    let mut effects = orders.on_committed(&[DONE], at(20));
+    assert_eq!(sent(&effects).side, Side::Buy);
+    effects.retain(|effect| matches!(effect, OrdersEffect::Commit(_)));
+    assert_eq!(opened(&effects), [(Side::Sell, 0)]);
+}
+
+#[test]
 fn an_unknown_outcome_is_asked_about_once_the_exchanges_clock_is_past_the_time_to_settle() {
     let mut orders = ready(Capabilities::BINANCE, Vec::new());
     let request = send(&mut orders, order(1), 0);
@@ -141,19 +166,8 @@ fn a_request_whose_deadline_has_passed_before_its_intent_was_committed_does_not_
 
 #[test]
 fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
-    let slot = SlotKey { venue: venue(), symbol: order(1).symbol, side: Side::Buy, level: 0 };
-    let client_id = ClientOrderId::new(7, &slot, 3, order(1).signal.tag());
-    let intent = OrderIntent {
-        signal: order(1).signal,
-        client_id: client_id.clone(),
-        quantity: Quantity(10),
-        limit_price: Price(100),
-        deadline: at(1_000),
-        request: [0; 32],
-    };
-    let state = SlotState::Intent { intent, attempt: 1 };
-    let open = vec![(slot, Slot { generation: 3, state, last: None })];
-    let mut orders = ready(Capabilities::BINANCE, open);
+    let client_id = opened_id(1);
+    let mut orders = ready(Capabilities::BINANCE, opened(1));
     assert_eq!((orders.live.len(), orders.counters().orphans), (1, 1));
     // 15 seconds to settle: what its sender was answered is not known.
     let effects = orders.on_time(at(16_000), Some(at(16_000)), at(16_000));
@@ -164,6 +178,149 @@ fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
         command,
         SlotCommand::End { generation: 3, outcome: SlotOutcome::NotPlaced, .. }
     )));
+}
+
+/// The slot that orders here use, with the intent of an order that somebody else has opened.
+fn opened(number: u64) -> Vec<(SlotKey, Slot)> {
+    let slot = SlotKey { venue: venue(), symbol: order(1).symbol, side: Side::Buy, level: 0 };
+    let signal = order(number).signal;
+    let intent = OrderIntent {
+        client_id: ClientOrderId::new(7, &slot, 3, signal.tag()),
+        signal,
+        quantity: Quantity(10),
+        limit_price: Price(100),
+        deadline: at(1_000),
+        request: [0; 32],
+    };
+    let state = SlotState::Intent { intent, attempt: 1 };
+    vec![(slot, Slot { generation: 3, state, last: None })]
+}
+
+/// The name that it goes by.
+fn opened_id(number: u64) -> ClientOrderId {
+    ClientOrderId::new(7, &opened(number)[0].0, 3, order(number).signal.tag())
+}
+
+fn slots(open: Vec<(SlotKey, Slot)>) -> Option<SlotsFound> {
+    Some(SlotsFound { cluster: Some(7), is_reconciled: true, open })
+}
+
+const CONSUMED: Result<SlotDone, SlotRefusal> = Err(SlotRefusal::Consumed);
+
+/// Orders 1 and 2 find their signals used up, the second after the slots were asked for because of the first.
+fn two_lost() -> Orders {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    orders.place(order(1), at(0));
+    orders.on_history(&order(1).symbol, Some((&[], true)), at(0));
+    let effects = orders.on_committed(&[CONSUMED], at(0));
+    assert_eq!(effects, [OrdersEffect::ReadSlots]);
+    let effects = orders.place(order(2), at(10));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::Open { .. })));
+    assert_eq!(orders.on_committed(&[CONSUMED], at(20)), []);
+    orders
+}
+
+#[test]
+fn slots_that_were_asked_for_before_an_order_was_lost_say_nothing_of_it() {
+    let mut orders = two_lost();
+    // Read before somebody opened the second.
+    let effects = orders.on_slots(slots(Vec::new()), at(30));
+    assert!(effects.contains(&OrdersEffect::ReadSlots), "{effects:?}");
+    let effects = orders.on_history(&order(1).symbol, Some((&[], true)), at(40));
+    let of_first: Vec<_> =
+        effects.iter().filter(|effect| matches!(effect, OrdersEffect::Tell(..))).collect();
+    let refused = Said::Refused(Refusal::Order);
+    assert_eq!(of_first, [&OrdersEffect::Tell(order(1).signal, refused)]);
+    // It is taken over, and sent once nothing of the first attempt can arrive any more.
+    let effects = orders.on_slots(slots(opened(2)), at(50));
+    assert_eq!(told(&effects), [Said::Unknown]);
+    orders.on_time(at(16_000), Some(at(16_000)), at(16_000));
+    let client_id = opened_id(2);
+    let effects = orders.on_found(&client_id, &Found::Nothing, at(16_010));
+    assert!(is_committed(&effects, |command| matches!(
+        command,
+        SlotCommand::Retry { generation: 3, attempt: 1, .. }
+    )));
+}
+
+#[test]
+fn a_history_that_was_asked_for_before_an_order_was_lost_says_nothing_of_it() {
+    let mut orders = two_lost();
+    let symbol = order(1).symbol;
+    let effects = orders.on_slots(slots(Vec::new()), at(30));
+    let asked = OrdersEffect::History { symbol: symbol.clone(), after: 0 };
+    assert!(effects.contains(&asked), "{effects:?}");
+    // Nobody holds the second either, any more; what was asked for is older.
+    assert_eq!(told(&orders.on_slots(slots(Vec::new()), at(40))), []);
+    let effects = orders.on_history(&symbol, Some((&[], true)), at(50));
+    assert_eq!((told(&effects), effects.contains(&asked)), (Vec::new(), true), "{effects:?}");
+    let there = OrderReport {
+        client_id: opened_id(2).as_str().into(),
+        order: 3,
+        symbol: symbol.clone(),
+        executed: Quantity::ZERO,
+        is_over: true,
+    };
+    let effects = orders.on_history(&symbol, Some((&[there], true)), at(60));
+    let closed = Said::Closed { remaining: Quantity(10) };
+    assert_eq!(told(&effects), [Said::Refused(Refusal::Order), Said::Accepted, closed]);
+}
+
+#[test]
+fn what_has_ended_since_the_slots_were_asked_for_is_not_under_way() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let request = send(&mut orders, order(1), 0);
+    orders.reconcile_again(vec![order(1).symbol], at(10));
+    orders.on_answer(&request.client_id, 1, Answer::Accepted(report(&request, 0, true)), at(20));
+    let effects = orders.on_committed(&[DONE], at(30));
+    assert_eq!(told(&effects), [Said::Closed { remaining: Quantity(10) }]);
+    orders.on_slots(slots(opened(1)), at(40));
+    assert_eq!((orders.live.len(), orders.counters().orphans), (0, 0));
+}
+
+#[test]
+fn of_an_order_whose_last_word_was_heard_in_an_earlier_life_nothing_is_said_nor_sent() {
+    let mut orders = Orders::new(OrdersConfig::new(venue(), 7), None);
+    orders.hold();
+    orders.start(at(0));
+    orders.place(order(1), at(0));
+    orders.on_heard(&order(1).signal);
+    orders.on_time(at(0), Some(at(0)), at(0));
+    orders.on_slots(slots(opened(1)), at(0));
+    orders.settle(at(10));
+    let effects = orders.on_history(&order(1).symbol, Some((&[], true)), at(20));
+    assert_eq!(told(&effects), []);
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    assert_eq!(told(&again.start(at(30))), []);
+    for core in [&mut orders, &mut again] {
+        core.on_slots(slots(opened(1)), at(40));
+        core.on_time(at(16_000), Some(at(16_000)), at(16_000));
+        let client_id = opened_id(1);
+        let effects = core.on_found(&client_id, &Found::Nothing, at(16_010));
+        assert!(is_committed(&effects, |command| matches!(
+            command,
+            SlotCommand::End { generation: 3, outcome: SlotOutcome::NotPlaced, .. }
+        )));
+        assert_eq!(told(&core.on_committed(&[DONE], at(16_020))), []);
+        assert_eq!((core.live.len(), core.snapshot().over.is_empty()), (0, true));
+    }
+}
+
+#[test]
+fn an_order_that_was_under_way_at_the_checkpoint_and_was_heard_to_end_is_not_sent_again() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    send(&mut orders, order(1), 0);
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    again.hold();
+    again.start(at(30));
+    again.on_heard(&order(1).signal);
+    again.settle(at(30));
+    again.on_time(at(30), Some(at(30)), at(30));
+    assert_eq!(told(&again.on_slots(slots(opened(1)), at(40))), []);
+    again.on_time(at(16_000), Some(at(16_000)), at(16_000));
+    let client_id = opened_id(1);
+    let effects = again.on_found(&client_id, &Found::Nothing, at(16_010));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
 }
 
 #[test]

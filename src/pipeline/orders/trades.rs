@@ -87,15 +87,6 @@ impl Orders {
         true
     }
 
-    /// Counts a trade so often as others' and as ours.
-    pub(super) fn count_traded(&mut self, trade: &TradeReport, others: i64, ours: i64) {
-        let traded = self.traded.entry(trade.symbol.clone()).or_default();
-        let signed = trade.side.signed(trade.quantity).0;
-        traded.others.0 = traded.others.0.saturating_add(signed.saturating_mul(others));
-        traded.ours.0 = traded.ours.0.saturating_add(signed.saturating_mul(ours));
-        traded.price = trade.price;
-    }
-
     /// Asks for trades that were looked at before their order was known here: somebody else had placed
     /// it.
     fn ask_passed_over(&mut self, symbol: &Symbol) {

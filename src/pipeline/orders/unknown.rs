@@ -66,6 +66,8 @@ impl Orders {
         let Some(live) = self.live.get_mut(signal) else { return };
         live.stage = Stage::Quarantined;
         self.counters.quarantined += 1;
+        self.note_changed(signal);
+        let Some(live) = self.live.get(signal) else { return };
         let Some((slot, generation)) = live.slot.clone() else { return };
         self.effects.push(OrdersEffect::Alarm(format!(
             "slot {slot} stays closed: it cannot be found out whether the exchange has order {}; \

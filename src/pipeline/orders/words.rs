@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    ClientOrderId, Money, Price, PriceLevels, Quantity, Refusal, Side, SignalIdentity, Slot,
-    SlotCommand, SlotKey, Span, Symbol, Timestamp, VenueAccount,
+    ClientOrderId, FeeElsewhere, Money, Price, PriceLevels, Quantity, Refusal, Side,
+    SignalIdentity, Slot, SlotCommand, SlotKey, Span, Symbol, Timestamp, VenueAccount,
 };
 
-use super::Capabilities;
+use super::{Adoption, Capabilities};
 
 /// What the protocol is told before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,8 @@ pub struct TradeReport {
     pub price: Price,
     /// What it cost, in the instrument's currency.
     pub fee: Money,
+    /// What it cost in something else.
+    pub fee_elsewhere: Option<FeeElsewhere>,
 }
 
 /// What came of a request.
@@ -246,6 +248,8 @@ pub enum OrdersEffect {
     /// The exchange has so many orders of ours in a symbol that are not known here: they were placed after what
     /// this goes on from, or that is lost. Their signals are used up, and what they traded is taken over.
     Rebuilt(Symbol, usize),
+    /// Tell exec again what it is to take over, see [`super::Orders::adopt`].
+    Adopt(Adoption),
     /// Something that a person has to know.
     Alarm(String),
 }

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    AccountId, BrokerId, ClosedTrades, Fill, Instrument, InstrumentIndex, Money, Order, Position,
-    Price, Quantity, Timestamp,
+    AccountId, Asset, BrokerId, ClosedTrades, FeeElsewhere, Fill, Instrument, InstrumentIndex,
+    Money, Order, Position, Price, Quantity, Timestamp,
 };
 
 use charts::Charts;
@@ -39,6 +39,9 @@ pub use charts::{Chart, ChartOrder};
 pub use course::Course;
 pub use digest::OrderDigest;
 pub use sampled::Sampled;
+
+/// Assets in which fees are counted apart. An exchange takes them in one or two.
+const ASSETS_MAX: usize = 256;
 
 /// How much is kept for the report. None of it changes a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +151,8 @@ pub struct Positions {
     currencies: Vec<Currency>,
     /// By account, then instrument.
     holdings: Vec<Vec<Holding>>,
+    /// Paid in what is no currency of what was traded, over all accounts. At most [`ASSETS_MAX`].
+    fees_elsewhere: BTreeMap<Asset, Money>,
     /// The last trade id seen. One per broker and account.
     trade_ids: BTreeMap<(BrokerId, AccountId), u64>,
     digest: OrderDigest,
@@ -163,6 +168,7 @@ impl Positions {
             traded: Vec::new(),
             currencies: Vec::new(),
             holdings: Vec::new(),
+            fees_elsewhere: BTreeMap::new(),
             trade_ids: BTreeMap::new(),
             digest: OrderDigest::default(),
             curve: Sampled::new(config.curve_points_max),
@@ -189,6 +195,11 @@ impl Positions {
         self.counters.fills += 1;
         self.digest.on_fill(fill, instrument, at);
 
+        if let Some(FeeElsewhere { asset, amount }) = fill.fee_elsewhere
+            && (self.fees_elsewhere.len() < ASSETS_MAX || self.fees_elsewhere.contains_key(&asset))
+        {
+            *self.fees_elsewhere.entry(asset).or_insert(Money::ZERO) += amount;
+        }
         let currency = self.currency_of(fill.instrument, instrument);
         let currency = &mut self.currencies[currency];
         let holding = slot(&mut self.holdings, usize::from(fill.account.0));
@@ -209,6 +220,11 @@ impl Positions {
         }
         self.charts.on_fill(fill, &instrument.symbol);
         true
+    }
+
+    /// What was paid in something whose worth is not known here. No part of any profit.
+    pub const fn fees_elsewhere(&self) -> &BTreeMap<Asset, Money> {
+        &self.fees_elsewhere
     }
 
     /// The place of the instrument's currency in `currencies`; both are noted when new.

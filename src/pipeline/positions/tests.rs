@@ -55,6 +55,7 @@ fn fill(n: u64, instrument: u32, quantity: i64, price: i64) -> Fill {
         quantity: Quantity(quantity.abs()),
         price: Price(price),
         fee: Money::from_units(1),
+        fee_elsewhere: None,
     }
 }
 
@@ -293,6 +294,35 @@ fn listed() -> [Arc<Instrument>; 3] {
     };
     let future = Instrument { multiplier: 300, ..(*instrument("IF.CFFEX", "USD")).clone() };
     [instrument("IBM.US", "USD"), Arc::new(future), Arc::new(inverse)]
+}
+
+#[test]
+fn fees_in_a_third_asset_are_kept_by_it_and_change_neither_profit_nor_digest() {
+    let ibm = instrument("IBM.X", "USD");
+    let paid = |asset: &str, units| {
+        let asset = Asset::new(asset).unwrap();
+        Some(FeeElsewhere { asset, amount: Money::from_units(units) })
+    };
+    let (mut plain, mut books) = (self::books(), self::books());
+    for (n, fee_elsewhere) in
+        [(1, paid("BNB", 2)), (2, paid("KCS", 5)), (3, paid("BNB", 3)), (4, None)]
+    {
+        let fill = fill(n, 0, 1, 100);
+        assert!(plain.on_fill(&fill, &ibm, time(n)));
+        assert!(books.on_fill(&Fill { fee_elsewhere, ..fill }, &ibm, time(n)));
+    }
+    // Seen before.
+    assert!(!books.on_fill(
+        &Fill { fee_elsewhere: paid("BNB", 9), ..fill(1, 0, 1, 100) },
+        &ibm,
+        time(5)
+    ));
+    let kept: Vec<(String, Money)> =
+        books.fees_elsewhere().iter().map(|(asset, paid)| (asset.to_string(), *paid)).collect();
+    let expected = [("BNB", 5), ("KCS", 5)];
+    assert_eq!(kept, expected.map(|(name, units)| (name.to_owned(), Money::from_units(units))));
+    assert_eq!(books.digest(), plain.digest());
+    assert_eq!(books.profit_and_loss(no_marks), plain.profit_and_loss(no_marks));
 }
 
 fn fills(trades: &[(u16, u32, i64, i64)]) -> Vec<Fill> {

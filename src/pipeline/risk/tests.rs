@@ -182,6 +182,7 @@ impl Desk {
             quantity: Quantity(quantity),
             price: Price(price),
             fee,
+            fee_elsewhere: None,
         };
         self.event(order, BrokerEventKind::Filled(fill));
     }

@@ -219,6 +219,7 @@ fn a_fill_nobody_expected_is_forwarded_and_anything_else_is_not() {
         quantity: Quantity(7),
         price: Price(100),
         fee: Money::ZERO,
+        fee_elsewhere: None,
     });
     route(&mut router, 1);
     assert_eq!(heard(&say(&mut router, BACKUP, 1, fill)), [fill]);

@@ -481,6 +481,7 @@ impl PaperBroker {
                 quantity,
                 price,
                 fee: notional.scaled(self.config.fee_rate_nanos),
+                fee_elsewhere: None,
             };
             self.say(&mut held, due, BrokerEventKind::Filled(fill));
         }

@@ -106,6 +106,7 @@ impl Exchange {
                 quantity: Quantity(quantity),
                 price: request.limit_price,
                 fee: Money::ZERO,
+                fee_elsewhere: None,
             });
         }
         let lasts = [0, random.range(0, 3_000)][random.index(2)];

@@ -640,7 +640,7 @@ impl World {
                 // Only where nothing older can be under way: see `loses_ledger`.
                 self.after(5 * SECOND, Event::Release { executor: from.0 });
             }
-            OrdersEffect::Stray(_) | OrdersEffect::Rebuilt(..) => {}
+            OrdersEffect::Stray(_) | OrdersEffect::Rebuilt(..) | OrdersEffect::Adopt(_) => {}
         }
         Ok(())
     }
