@@ -237,3 +237,41 @@ async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more
     assert!(top(&node).unwrap().1 < 0.99);
     cluster.leave().await;
 }
+
+/// The whole loop: searched on the first half, adopted at its end on every node, traded with on the second.
+#[test]
+fn what_is_found_on_the_first_half_is_adopted_for_the_second() {
+    let scratch = Scratch::new();
+    let report = scratch.path("report.json");
+    let arguments = [
+        "demo",
+        "--nodes",
+        "3",
+        "--optimize",
+        "--ticks",
+        "60000",
+        "--report",
+        report.to_str().unwrap(),
+        "--set",
+        "optimise.max_explorations=60",
+        "--set",
+        "optimise.trades_min=3",
+    ];
+    let ended = scratch.run(&arguments);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    for words in ["found period", "adopted on every node from the middle on"] {
+        assert!(ended.stderr.contains(words), "{words}: {ended:?}");
+    }
+    assert!(ended.stdout.contains("which nobody had looked at"), "{ended:?}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!(report["ticks_in"], 60_000);
+    let changes = report["parameter_changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert!(changes[0]["why"].as_str().unwrap().starts_with("adopted: trial"), "{changes:?}");
+    let from = changes[0]["from_ns"].as_u64().unwrap();
+    let (first, last) =
+        (report["data_from_ns"].as_u64().unwrap(), report["data_to_ns"].as_u64().unwrap());
+    assert!(first < from && from < last, "{first} {from} {last}");
+    // One node, or none of them to spare, cannot search beside the run.
+    assert!(scratch.run(&["demo", "--optimize"]).refused().contains("--nodes 2"));
+}

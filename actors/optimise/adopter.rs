@@ -72,10 +72,10 @@ pub enum AdoptionCall {
 /// Everything the mailbox holds.
 #[derive(RactorMessage)]
 pub(super) enum AdopterMessage {
-    /// From the hub: a search has ended, and this is the best.
-    Found(Box<Trial>),
+    /// From the hub: a search has ended, and these are the best, best first.
+    Found(Vec<Trial>),
     /// What that comes to beside what is in force.
-    Judged(Result<Box<Candidate>, String>),
+    Judged(Result<Option<Box<Candidate>>, String>),
     /// The change was made, or could not be.
     Applied(Result<(), String>),
     /// It is time to look at the run.
@@ -159,8 +159,9 @@ impl Actor for AdopterActor {
         state: &mut AdopterState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            AdopterMessage::Found(trial) => state.judge(&myself, *trial),
-            AdopterMessage::Judged(Ok(candidate)) => {
+            AdopterMessage::Found(trials) => state.judge(&myself, trials),
+            AdopterMessage::Judged(Ok(None)) => {}
+            AdopterMessage::Judged(Ok(Some(candidate))) => {
                 let effects = state.adoption.on_found(*candidate);
                 state.carry_out(&myself, effects);
             }
@@ -212,8 +213,8 @@ async fn in_force(network: &Network, name: &str) -> Result<Vec<(String, f64)>, S
 }
 
 impl AdopterState {
-    /// Works out what `trial` comes to beside what is in force.
-    fn judge(&self, myself: &ActorRef<AdopterMessage>, trial: Trial) {
+    /// Works out what `trials` come to beside what is in force.
+    fn judge(&self, myself: &ActorRef<AdopterMessage>, trials: Vec<Trial>) {
         if !self.adoption.is_watching() {
             return;
         }
@@ -223,10 +224,10 @@ impl AdopterState {
         tokio::spawn(async move {
             let judged = async {
                 let current = in_force(&network, &judging.name).await?;
-                let judge = move || judging.candidate(&trial, &current);
+                let judge = move || judging.candidate(&trials, &current);
                 let judged = tokio::task::spawn_blocking(judge).await;
                 let judged = judged.map_err(|error| error.to_string())?;
-                judged.map(Box::new).map_err(|error| error.to_string())
+                judged.map(|it| it.map(Box::new)).map_err(|error| error.to_string())
             };
             // It may have ended.
             let _ = myself.cast(AdopterMessage::Judged(judged.await));

@@ -176,8 +176,8 @@ pub(super) struct HubArguments {
     pub directory: Directory,
     pub progress: Outlet<SearchProgress>,
     pub ended: Outlet<SearchOutcome>,
-    /// Takes the best of a search that has ended, on the first of the nodes that search.
-    pub found: Outlet<Trial>,
+    /// Takes the best of a search that has ended, best first, on the first of the nodes that search.
+    pub found: Outlet<Vec<Trial>>,
     pub clock: Clock,
     pub peers: Option<Peers>,
 }
@@ -422,10 +422,8 @@ impl HubState {
         // By then the others have been heard of.
         if self.ended_for >= ENDED_BEATS && is_first && !self.is_told {
             self.is_told = true;
-            if let Some(best) = self.hub.best().best().cloned() {
-                // It is starting anew, and the next search finds another.
-                let _ = self.arguments.found.send(best);
-            }
+            // It may be starting anew; the next search finds another.
+            let _ = self.arguments.found.send(self.hub.best().top().to_vec());
         }
         let mut effects = self.hub.on_peers(there);
         effects.extend(self.hub.on_time());

@@ -48,26 +48,33 @@ impl Judging {
         self.judge(outcome).map_err(|error| OptimiseError::Data(BacktestRunError::Backtest(error)))
     }
 
-    /// What `trial` comes to beside what is in force.
+    /// The best of `trials`, best first, that does no worse than what is in force on the rows after, else the
+    /// best; and what it comes to beside that. None, if there are no trials.
     pub(super) fn candidate(
         &self,
-        trial: &Trial,
+        trials: &[Trial],
         current: &[(String, f64)],
-    ) -> Result<Candidate, BacktestError> {
+    ) -> Result<Option<Candidate>, BacktestError> {
+        let Some(best) = trials.first() else { return Ok(None) };
         let is_searched = |(name, _): &&(String, f64)| {
-            trial.parameters.iter().any(|(searched, _)| searched == name)
+            best.parameters.iter().any(|(searched, _)| searched == name)
         };
         let current: Vec<(String, f64)> = current.iter().filter(is_searched).cloned().collect();
         let before = self.study.trial(&current, 0..self.in_sample, 0)?;
         let before = self.judged(&before)?;
-        let after = self.judged(trial)?.out_of_sample;
-        Ok(Candidate {
-            trial: trial.clone(),
-            after: after.map(|after| after.score),
+        let all: Vec<Judged> =
+            trials.iter().map(|trial| self.judged(trial)).collect::<Result<_, _>>()?;
+        let place = chosen(&all, &before).and_then(|chosen| {
+            all.iter().position(|judged| judged.parameters == chosen.parameters)
+        });
+        let place = place.unwrap_or(0);
+        Ok(Some(Candidate {
+            trial: trials[place].clone(),
+            after: all[place].out_of_sample.as_ref().map(|after| after.score),
             current_score: before.in_sample.score,
             current_after: before.out_of_sample.map(|after| after.score),
             current,
-        })
+        }))
     }
 
     /// Writes the best down for later searches.
@@ -120,7 +127,7 @@ impl Judging {
             walk_forward: self.walk_forward(candidates)?,
             scores: trials.iter().map(score).collect(),
             equity: self.equity(candidates.first())?,
-            held_back: self.held_back(candidates.first())?,
+            held_back: self.held_back(chosen(&judged, &configured))?,
             out_of_sample_from_ns: self
                 .study
                 .recorded
@@ -190,16 +197,17 @@ impl Judging {
     }
 
     /// What the best came to on rows that nobody has looked at, beside the parameters of the configuration.
-    fn held_back(&self, best: Option<&&Trial>) -> Result<Option<HeldBack>, BacktestError> {
+    fn held_back(&self, chosen: Option<&Judged>) -> Result<Option<HeldBack>, BacktestError> {
         let rest = self.rows..self.study.recorded.rows();
-        let Some(best) = best.filter(|_| !rest.is_empty()) else { return Ok(None) };
+        let Some(chosen) = chosen.filter(|_| !rest.is_empty()) else { return Ok(None) };
         let of = |parameters: &[(String, f64)]| {
-            self.study.trial(parameters, rest.clone(), best.number).map(|it| Outcome::from(&it))
+            self.study.trial(parameters, rest.clone(), 0).map(|it| Outcome::from(&it))
         };
-        let (best, configured) = (of(&best.parameters)?, of(&self.configured())?);
+        let parameters = chosen.parameters.clone();
+        let (chosen, configured) = (of(&parameters)?, of(&self.configured())?);
         let rows = (rest.start, rest.end);
         let from_ns = self.study.recorded.time_of(rows.0).map(Timestamp::as_nanos);
-        Ok(Some(HeldBack { rows, from_ns, best, configured }))
+        Ok(Some(HeldBack { rows, from_ns, parameters, chosen, configured }))
     }
 
     /// The curve of the best over all rows.
@@ -214,6 +222,17 @@ impl Judging {
         let run = study.run(&best.parameters, 0..study.recorded.rows())?;
         Ok(run.report(&study.accounts).equity)
     }
+}
+
+/// The first of `judged`, best first, that does no worse than `configured` where it was judged; else the best.
+fn chosen<'j>(judged: &'j [Judged], configured: &Judged) -> Option<&'j Judged> {
+    let after = |judged: &Judged| judged.out_of_sample.as_ref().map(|after| after.score);
+    let least = after(configured);
+    let is_no_worse = |judged: &&Judged| match (after(judged), least) {
+        (Some(after), Some(least)) => after >= least,
+        _ => true,
+    };
+    judged.iter().find(is_no_worse).or_else(|| judged.first())
 }
 
 fn score(trial: &Trial) -> TrialScore {

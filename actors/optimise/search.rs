@@ -229,9 +229,7 @@ impl Running {
             progress: told,
             ended: outcomes,
             clock: Clock::system(),
-            found: Outlet::to_role(&directory, adopter::ROLE, |trial| {
-                AdopterMessage::Found(Box::new(trial))
-            }),
+            found: Outlet::to_role(&directory, adopter::ROLE, AdopterMessage::Found),
             peers: network.clone().map(|network| Peers { network, judge }),
         };
         let pool = Pool::new(judging.workers).map_err(|error| start(&error))?;

@@ -84,7 +84,8 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
         line(String::new());
         let rows = format!("rows {} to {}", count(held.rows.0), count(held.rows.1));
         line(style.heading(&format!("On {rows}, which nobody had looked at")));
-        for (name, outcome) in [("the best", &held.best), ("as configured", &held.configured)] {
+        line(format!("  chosen: {}", parameters(&held.parameters)));
+        for (name, outcome) in [("the chosen", &held.chosen), ("as configured", &held.configured)] {
             let metrics = &outcome.metrics;
             line(format!(
                 "  {name:<16}score {:>8.4}, profit {:.2} %, Sharpe {:.2}, {} trades",
@@ -94,11 +95,11 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
                 count(metrics.trades),
             ));
         }
-        let gained = held.best.score - held.configured.score;
+        let gained = held.chosen.score - held.configured.score;
         let told = match gained {
-            gained if gained > 0.0 => format!("it helped: {gained:+.4}"),
-            gained if gained < 0.0 => style.bad(&format!("it did not help: {gained:+.4}")),
-            _ => "it made no difference".to_owned(),
+            gained if gained > 0.0 => format!("better there by {gained:.4}"),
+            gained if gained < 0.0 => style.bad(&format!("worse there by {:.4}", -gained)),
+            _ => "as good there".to_owned(),
         };
         line(format!("  {told}"));
     }

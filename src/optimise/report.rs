@@ -77,8 +77,10 @@ pub struct HeldBack {
     pub rows: (u64, u64),
     /// Event time of the first, unix nanoseconds.
     pub from_ns: Option<u64>,
-    /// What the best came to.
-    pub best: Outcome,
+    /// What was chosen: the best of those that do no worse than the configuration where they were judged.
+    pub parameters: Vec<(String, f64)>,
+    /// What that came to.
+    pub chosen: Outcome,
     /// What the parameters of the configuration came to.
     pub configured: Outcome,
 }
