@@ -242,20 +242,15 @@ async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more
 #[test]
 fn what_is_found_on_the_first_half_is_adopted_for_the_second() {
     let scratch = Scratch::new();
-    let report = scratch.path("report.json");
     let arguments = [
         "demo",
         "--nodes",
         "3",
         "--optimize",
         "--ticks",
-        "60000",
-        "--report",
-        report.to_str().unwrap(),
+        "300000",
         "--set",
-        "optimise.max_explorations=60",
-        "--set",
-        "optimise.trades_min=3",
+        "optimise.max_explorations=100",
     ];
     let ended = scratch.run(&arguments);
     assert_eq!(ended.code(), 0, "{ended:?}");
@@ -263,8 +258,8 @@ fn what_is_found_on_the_first_half_is_adopted_for_the_second() {
         assert!(ended.stderr.contains(words), "{words}: {ended:?}");
     }
     assert!(ended.stdout.contains("which nobody had looked at"), "{ended:?}");
-    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
-    assert_eq!(report["ticks_in"], 60_000);
+    let report = scratch.report();
+    assert_eq!(report["ticks_in"], 300_000);
     let changes = report["parameter_changes"].as_array().unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
     assert!(changes[0]["why"].as_str().unwrap().starts_with("adopted: trial"), "{changes:?}");
