@@ -201,7 +201,7 @@ pub async fn run_until(
         Chaos::quieten_panics();
     }
     let door = match &tools {
-        Some(address) => Some(LoneDoor::open(&config, address).await?),
+        Some(address) => Some(Box::pin(LoneDoor::open(&config, address)).await?),
         None => None,
     };
     let records = start_records(&config, &input).await?;
@@ -217,7 +217,8 @@ pub async fn run_until(
         records: records.clone(),
         live: None,
     };
-    let node = node::start(arguments).await.map_err(|error| start_error(&error, &store))?;
+    let node =
+        Box::pin(node::start(arguments)).await.map_err(|error| start_error(&error, &store))?;
     let mut node = node;
     if let Some(door) = &door {
         parameters::serve(door.network(), node.parameters());

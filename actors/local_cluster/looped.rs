@@ -106,7 +106,7 @@ impl LocalCluster {
         let Some(at) = self.looped.as_ref().map(|it| it.middle.at.as_nanos()) else {
             return Ok(());
         };
-        let lease_ms = LEASE.as_millis() as u64;
+        let lease_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
         let call =
             json!({ "HoldPipeline": { "at_ns": at, "lease_ms": lease_ms, "is_unbegun": true } });
         let deadline = Instant::now() + JOIN_PATIENCE;

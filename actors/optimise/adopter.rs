@@ -267,7 +267,7 @@ impl AdopterState {
             } }),
             None => json!({ "SetParameters": {
                 "strategy": strategy, "parameters": parameters, "at_ns": null, "by": by, "why": why,
-                "patience_ms": PATIENCE.as_millis() as u64,
+                "patience_ms": u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX),
             } }),
         };
         let (network, myself, body) =

@@ -481,7 +481,7 @@ impl HubState {
     /// Gives every idle explorer something to do.
     fn offer(&mut self) {
         for (explorer, at) in self.explorers.values_mut().filter(|(_, at)| at.is_none()) {
-            let Some(task) = self.hub.next() else { return };
+            let Some(task) = self.hub.take() else { return };
             let lease = match &task {
                 Task::Trial(lease) => Lease {
                     number: lease.number,

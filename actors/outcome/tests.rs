@@ -22,7 +22,8 @@ async fn ran(faults: &str) -> RunReport {
         disk: DiskFaults::default(),
         tools: None,
     };
-    let outcome = tokio::time::timeout(Duration::from_secs(120), run(arguments, |_| {})).await;
+    let run = Box::pin(run(arguments, |_| {}));
+    let outcome = tokio::time::timeout(Duration::from_secs(120), run).await;
     report(&outcome.expect("it ends in time").unwrap(), &config)
 }
 

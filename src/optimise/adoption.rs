@@ -183,26 +183,15 @@ impl Adoption {
 
     /// A person says yes; nothing, if nothing was proposed.
     pub fn on_confirmed(&mut self) -> Option<AdoptionEffect> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Proposed(candidate) => Some(self.apply(*candidate)),
-            other => {
-                self.state = other;
-                None
-            }
-        }
+        let candidate = self.proposal().cloned()?;
+        Some(self.apply(candidate))
     }
 
     /// A person says no; nothing, if nothing was proposed.
     pub fn on_rejected(&mut self, by: &str) -> Option<AdoptionEffect> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Proposed(candidate) => {
-                Some(self.end(&candidate, false, format!("{by} would not have it")))
-            }
-            other => {
-                self.state = other;
-                None
-            }
-        }
+        let candidate = self.proposal().cloned()?;
+        self.state = State::Idle;
+        Some(self.end(&candidate, false, format!("{by} would not have it")))
     }
 
     fn apply(&mut self, candidate: Candidate) -> AdoptionEffect {

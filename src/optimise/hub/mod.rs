@@ -199,7 +199,7 @@ impl Hub {
     }
 
     /// What an explorer is to do next; none, if there is nothing for now.
-    pub fn next(&mut self) -> Option<Task> {
+    pub fn take(&mut self) -> Option<Task> {
         if let Some(claim) = self.to_check() {
             self.checking.insert(claim.id(), claim.clone());
             return Some(Task::Check(Box::new(claim)));

@@ -78,7 +78,7 @@ fn carry_out(hub: &mut Hub, node: &str, task: &Task) -> Vec<HubEffect> {
 #[test]
 fn one_node_alone_tries_all_and_ends() {
     let mut it = hub("a");
-    while let Some(task) = it.next() {
+    while let Some(task) = it.take() {
         carry_out(&mut it, "a", &task);
     }
     assert_eq!((it.ended(), it.finished()), (Some(StopReason::Budget), TRIALS));
@@ -95,7 +95,7 @@ fn what_a_peer_says_counts_and_is_computed_before_it_is_believed() {
     let effects = it.on_message("b", HubMessage::Entries(entries.clone()));
     assert_eq!(effects, [HubEffect::Keep(entries.clone())]);
     assert_eq!((it.finished(), it.best().best()), (1, None));
-    let task = it.next().unwrap();
+    let task = it.take().unwrap();
     assert_eq!(task, Task::Check(Box::new(told.clone())));
     let effects = carry_out(&mut it, "a", &task);
     assert_eq!(effects, [HubEffect::Better(Box::new(told.clone()))]);
@@ -110,7 +110,7 @@ fn a_forged_best_is_refused_its_sender_flagged_and_its_numbers_run_again() {
     let lies = vec![entry(&liar, 0, 9, honest("liar", 9, 2.0)), entry(&liar, 1, 10, forged(3.0))];
     it.on_message("liar", HubMessage::Entries(lies));
     assert_eq!(it.finished(), 2);
-    let task = it.next().unwrap();
+    let task = it.take().unwrap();
     let effects = carry_out(&mut it, "a", &task);
     assert_eq!(effects, [HubEffect::Flag("liar".into(), Box::new(forged(3.0)))]);
     assert_eq!((it.finished(), it.best().best()), (0, None));
@@ -119,7 +119,7 @@ fn a_forged_best_is_refused_its_sender_flagged_and_its_numbers_run_again() {
         it.on_message("liar", HubMessage::Entries(more)).is_empty(),
         "it is not heard any more"
     );
-    while let Some(task) = it.next() {
+    while let Some(task) = it.take() {
         carry_out(&mut it, "a", &task);
     }
     assert_eq!((it.ended(), it.finished()), (Some(StopReason::Budget), TRIALS));
@@ -144,7 +144,7 @@ fn nobody_says_what_somebody_else_who_is_there_wrote() {
 fn who_searches_in_another_way_is_told_the_best_and_no_numbers() {
     let limits = Limits { trials_max: TRIALS, patience: 0, gain_min: 0.0 };
     let mut other = hub_of(author("b", 1), limits, Propagation::Hybrid, 3);
-    let task = other.next().unwrap();
+    let task = other.take().unwrap();
     carry_out(&mut other, "b", &task);
     let mut it = hub_beside("a", "b");
     other.on_peers(["a".to_owned()].into());
@@ -154,7 +154,7 @@ fn who_searches_in_another_way_is_told_the_best_and_no_numbers() {
     };
     it.on_message("b", HubMessage::Summary(other.summary()));
     it.on_message("b", message.clone());
-    let task = it.next().unwrap();
+    let task = it.take().unwrap();
     assert!(matches!(task, Task::Check(_)));
     carry_out(&mut it, "a", &task);
     assert_eq!((it.finished(), it.best().best()), (0, other.best().best()));
@@ -253,7 +253,7 @@ impl World {
     }
 
     fn work(&mut self, node: usize) {
-        let Some(task) = self.hubs[node].next() else { return };
+        let Some(task) = self.hubs[node].take() else { return };
         let effects = match &task {
             Task::Check(_) => carry_out(&mut self.hubs[node], &name(node), &task),
             Task::Trial(lease) => {
@@ -373,10 +373,12 @@ proptest! {
                 Step::Kill(node) => world.kill(node),
                 Step::Deliver(it) | Step::Repeat(it) | Step::Lose(it) if !world.mail.is_empty() => {
                     let at = at(it, &world);
-                    match step {
-                        Step::Repeat(_) => world.mail.push(world.mail[at].clone()),
-                        Step::Lose(_) => drop(world.mail.remove(at)),
-                        _ => world.deliver(at),
+                    if matches!(step, Step::Repeat(_)) {
+                        world.mail.push(world.mail[at].clone());
+                    } else if matches!(step, Step::Lose(_)) {
+                        world.mail.remove(at);
+                    } else {
+                        world.deliver(at);
                     }
                 }
                 Step::Deliver(_) | Step::Repeat(_) | Step::Lose(_) => {}
