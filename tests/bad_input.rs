@@ -134,14 +134,6 @@ fn a_wrong_configuration_is_refused_with_what_would_be_right() {
 }
 
 #[test]
-fn what_is_not_available_yet_ends_with_its_own_code() {
-    let scratch = Scratch::new();
-    let ended = scratch.run(&["optimize", "--data", "ticks.csv", "--nodes", "3"]);
-    assert_eq!(ended.code(), 3, "{ended:?}");
-    assert!(ended.stderr.contains("not available yet"), "{ended:?}");
-}
-
-#[test]
 fn chaos_that_is_unknown_or_never_strikes_fails_the_run() {
     let scratch = Scratch::new();
     let ended = scratch.run(&["demo", "--chaos", "panic:nobody@5"]);
