@@ -152,8 +152,10 @@ fn what_cannot_be_searched_is_refused_with_what_to_do() {
     let space = "optimise.space=[\"speed = real 0..1\"]";
     assert!(refused(&["--set", space]).contains("`speed` is no parameter of it"));
     let nowhere = scratch.path("nowhere.csv");
-    let arguments = ["optimize", "--data", nowhere.to_str().unwrap(), "--nodes", "2"];
-    assert!(scratch.run(&arguments).refused().contains("nowhere.csv"));
+    let directory = scratch.path("data");
+    let arguments = ["optimize", "--data", nowhere.to_str().unwrap(), "--nodes", "2", "--data-dir"];
+    let ended = scratch.run(&[&arguments[..], &[directory.to_str().unwrap()]].concat());
+    assert!(ended.refused().contains("nowhere.csv"), "{ended:?}");
 }
 
 /// What a node has that read `paths`.
