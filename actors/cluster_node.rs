@@ -332,9 +332,7 @@ fn search_told(own: &NodeId, end: &OptimiseEnd) -> String {
             format!("{own} has ended its search, {reason}, and found nothing")
         }
         OptimiseEnd::Over { reason, best: Some((score, parameters)) } => {
-            let parameters: Vec<String> =
-                parameters.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            let parameters = parameters.join(", ");
+            let parameters = crate::report::parameters(parameters);
             format!("{own} has ended its search, {reason}: score {score:.4} of {parameters}")
         }
     }

@@ -218,9 +218,12 @@ impl LocalCluster {
             if proposal.is_null() {
                 continue;
             }
+            // One of another version says it in another way; the report has it all the same.
+            let found: Vec<(String, f64)> =
+                serde_json::from_value(proposal["trial"]["parameters"].clone()).unwrap_or_default();
             line(format!(
                 "found {}: score {:.4} on the rows it was chosen on, those in force {:.4}",
-                named(&proposal["trial"]["parameters"]),
+                crate::report::parameters(&found),
                 proposal["trial"]["score"].as_f64().unwrap_or(0.0),
                 proposal["current_score"].as_f64().unwrap_or(0.0),
             ));
@@ -309,11 +312,4 @@ fn ask_adoption(
 ) -> impl Future<Output = Result<Value, String>> + use<> {
     let body = json!(call).to_string();
     node.ask(CtlTask::Ask { role: adoption_role(&node.name), body })
-}
-
-/// `fast 5, slow 20`.
-fn named(parameters: &Value) -> String {
-    let pairs = parameters.as_array().into_iter().flatten();
-    let of = |pair: &Value| format!("{} {}", pair[0].as_str().unwrap_or("-"), pair[1]);
-    pairs.map(of).collect::<Vec<_>>().join(", ")
 }

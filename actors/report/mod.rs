@@ -24,7 +24,7 @@ use tickwright_core::backtest::report::RunReport;
 pub use file::FileText;
 pub use html::page;
 pub use progress::{Progress, ProgressSample, SearchLine};
-pub use search::{search_page, search_summary, write_search_html, write_search_json};
+pub use search::{parameters, search_page, search_summary, write_search_html, write_search_json};
 pub use summary::{Style, summary};
 
 /// Why a report could not be left behind.

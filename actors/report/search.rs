@@ -139,7 +139,8 @@ fn score(outcome: Option<&Outcome>) -> String {
     outcome.map_or_else(|| "-".to_owned(), |outcome| format!("{:.4}", outcome.score))
 }
 
-fn parameters(parameters: &[(String, f64)]) -> String {
+/// `fast 5, slow 20`.
+pub fn parameters(parameters: &[(String, f64)]) -> String {
     let named = parameters.iter().map(|(name, value)| format!("{name} {}", float(*value)));
     named.collect::<Vec<String>>().join(", ")
 }

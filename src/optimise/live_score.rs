@@ -61,16 +61,6 @@ impl LiveScore {
         self.0.clear();
     }
 
-    /// Looks that were taken in, and are kept.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing was seen.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The score of the last `count` steps between looks; none when there are not so many, or when fewer
     /// trades were closed than a score needs.
     pub fn score(&self, count: usize, weights: &Weights) -> Option<f64> {

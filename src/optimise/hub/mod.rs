@@ -609,11 +609,6 @@ impl Hub {
         &self.flagged
     }
 
-    /// The space, and what was tried in it.
-    pub const fn exploration(&self) -> &Exploration {
-        &self.exploration
-    }
-
     /// Those who search in the same way just now, without this node.
     pub fn searching(&self) -> Vec<String> {
         self.partners().cloned().collect()
