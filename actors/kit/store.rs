@@ -1,7 +1,7 @@
 //! What survives the process: `sled`, with the care it needs.
 //!
 //! ```text
-//! Put, Remove ──▶ committer thread ── insert, flush, fsync ──▶ done
+//! Put, Remove ──▶ committer: insert ── a group ──▶ syncer: flush, fsync ──▶ done
 //! ```
 //!
 //! # What sled 0.34.7 does not do by itself
@@ -31,7 +31,7 @@ mod engine;
 pub use committer::CommitPolicy;
 
 use super::live::LiveValues;
-use committer::{Blobs, Committer, Write, commit};
+use committer::{Failure, Write, fail, sync_all};
 use engine::{Unopened, guarded, open_guarded, quieten_engine, set_aside};
 
 /// Writes that may wait for the committer; the writer blocks beyond.
@@ -110,7 +110,7 @@ enum Backend {
         path: PathBuf,
         db: sled::Db,
         writes: Sender<Write>,
-        failed: Arc<Mutex<Option<StoreError>>>,
+        failed: Failure,
     },
 }
 
@@ -203,12 +203,8 @@ impl Store {
             File::open(synced).and_then(|file| file.sync_all()).map_err(|error| problem(&error))?;
         }
         let (writes, queue) = bounded(QUEUE_MAX);
-        let failed = Arc::new(Mutex::new(None));
-        let committer =
-            Committer::new(path.clone(), db.clone(), policy, faults, Arc::clone(&failed));
-        std::thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || committer.run(&queue))
+        let failed = Failure::default();
+        committer::start(&path, &db, policy, faults, &failed, queue)
             .map_err(|error| problem(&error))?;
         Ok((Self { backend: Arc::new(Backend::Sled { path, db, writes, failed }) }, opened))
     }
@@ -259,10 +255,7 @@ impl Store {
                     }
                     Err(message) => {
                         let error = write_error(path, &message);
-                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        let error = failed.get_or_insert(error).clone();
-                        drop(failed);
-                        done(Err(error));
+                        done(Err(fail(failed, error)));
                     }
                 }
             }
@@ -404,7 +397,7 @@ impl Store {
                     Ok(())
                 };
                 guarded(clear).map_err(|message| write_error(path, &message))?;
-                commit(db, path, &mut Blobs::default())
+                sync_all(db, path)
             }
         }
     }

@@ -1,5 +1,9 @@
-//! The thread that writes: records that wait are written together, and one flush and one fsync make
-//! all of them durable.
+//! The threads that write. One inserts, and gathers what shares a commit; the other makes a group
+//! durable, by one flush and one fsync, while the first inserts the next.
+//!
+//! ```text
+//! Put, Remove ──▶ inserter ── a group, once the syncer is free ──▶ syncer: flush, fsync ──▶ done
+//! ```
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, TryRecvError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
 use super::engine::guarded;
-use super::{DiskFaults, Done, StoreError, write_error};
+use super::{DiskFaults, Done, StoreError, ended, write_error};
 use crate::kit::LiveNumber;
 
 /// What the committer is asked to do, in order.
@@ -43,53 +47,101 @@ pub struct CommitPolicy {
     pub wait: Duration,
 }
 
-pub(super) struct Committer {
+/// Starts the threads. They write until every [`Store`](super::Store) is gone, and with it the other end
+/// of `queue`. The first failure is left in `failed`.
+pub(super) fn start(
+    path: &Path,
+    db: &sled::Db,
+    policy: CommitPolicy,
+    faults: DiskFaults,
+    failed: &Failure,
+    queue: Receiver<Write>,
+) -> io::Result<()> {
+    let (groups, gathered) = bounded(1);
+    let (free, is_free) = bounded(1);
+    let inserter = Inserter {
+        path: path.to_owned(),
+        policy,
+        live: None,
+        faults,
+        written: 0,
+        listed: BTreeSet::new(),
+        failed: Arc::clone(failed),
+        groups,
+        is_free,
+        knows_free: false,
+    };
+    let (path, db, failed) = (path.to_owned(), db.clone(), Arc::clone(failed));
+    let syncer = Syncer { path, db, failed, gathered, free };
+    std::thread::Builder::new().name("committer".into()).spawn(move || inserter.run(&queue))?;
+    std::thread::Builder::new().name("syncer".into()).spawn(move || syncer.run())?;
+    Ok(())
+}
+
+/// The first failure, once there is one: nothing is written any more.
+pub(super) type Failure = Arc<Mutex<Option<StoreError>>>;
+
+fn failure_in(failed: &Failure) -> Option<StoreError> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Leaves `error`, if nothing failed before; what failed first.
+pub(super) fn fail(failed: &Failure, error: StoreError) -> StoreError {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error).clone()
+}
+
+/// Records that become durable together.
+struct Group {
+    waiting: Vec<Done>,
+    /// The files of large records that are new; or why not all records were inserted.
+    inserted: Result<Vec<OsString>, StoreError>,
+}
+
+struct Inserter {
     path: PathBuf,
-    db: sled::Db,
     policy: CommitPolicy,
     live: Option<LiveNumber>,
     faults: DiskFaults,
     written: u64,
-    synced: Blobs,
-    failed: Arc<Mutex<Option<StoreError>>>,
+    /// Files of large records that were in a group; as many as there are such records.
+    listed: BTreeSet<OsString>,
+    failed: Failure,
+    groups: Sender<Group>,
+    /// Says so each time the syncer has nothing to do.
+    is_free: Receiver<()>,
+    /// Whether it has said so, and was given nothing since.
+    knows_free: bool,
 }
 
-impl Committer {
-    pub(super) fn new(
-        path: PathBuf,
-        db: sled::Db,
-        policy: CommitPolicy,
-        faults: DiskFaults,
-        failed: Arc<Mutex<Option<StoreError>>>,
-    ) -> Self {
-        Self { path, db, policy, live: None, faults, written: 0, synced: Blobs::default(), failed }
-    }
-
-    /// Writes until every [`Store`](super::Store) is gone.
-    pub(super) fn run(mut self, queue: &Receiver<Write>) {
-        let mut result = Ok(());
+impl Inserter {
+    fn run(mut self, queue: &Receiver<Write>) {
         while let Ok(first) = queue.recv() {
-            if result.is_err() {
+            if let Some(error) = failure_in(&self.failed) {
                 // After the first failure nothing more is written: a gap would look like a record.
                 if let Write::Put { done, .. } = first {
-                    done(result.clone());
+                    done(Err(error));
                 }
                 continue;
             }
             let mut waiting = Vec::new();
-            result = self.gather(first, queue, &mut waiting);
-            result = result.and_then(|()| commit(&self.db, &self.path, &mut self.synced));
-            if let Err(error) = &result {
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.get_or_insert_with(|| error.clone());
+            let gathered = self.gather(first, queue, &mut waiting);
+            if waiting.is_empty() && gathered.is_ok() {
+                // What was only removed goes to the disk with the next record.
+                continue;
             }
-            for done in waiting {
-                done(result.clone());
+            let inserted = gathered.and_then(|()| self.new_files());
+            let inserted = inserted.map_err(|error| fail(&self.failed, error));
+            // A syncer that is gone frees nothing, and takes nothing.
+            self.knows_free = self.knows_free || self.is_free.recv().is_ok();
+            if let Err(unsent) = self.groups.send(Group { waiting, inserted }) {
+                unsent.0.waiting.into_iter().for_each(|done| done(Err(ended(&self.path))));
             }
+            self.knows_free = false;
         }
     }
 
-    /// Inserts what shares a commit with `first`.
+    /// Inserts what shares a commit with `first`: what comes until its time is up and the group before
+    /// is on the disk, but no more than one commit may have.
     fn gather(
         &mut self,
         first: Write,
@@ -112,11 +164,28 @@ impl Committer {
             // Looking at the clock costs more than what is there already.
             next = match queue.try_recv() {
                 Ok(write) => Some(write),
-                Err(TryRecvError::Empty) => queue.recv_deadline(deadline).ok(),
+                Err(TryRecvError::Empty) => self.wait(queue, deadline),
                 Err(TryRecvError::Disconnected) => None,
             };
         }
         Ok(())
+    }
+
+    /// The write that comes before the group has to go.
+    fn wait(&mut self, queue: &Receiver<Write>, deadline: Instant) -> Option<Write> {
+        match queue.recv_deadline(deadline) {
+            Ok(write) => return Some(write),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if self.knows_free => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        select! {
+            recv(queue) -> write => write.ok(),
+            recv(self.is_free) -> said => {
+                self.knows_free = said.is_ok();
+                None
+            }
+        }
     }
 
     fn apply(&mut self, write: Write, waiting: &mut Vec<Done>) -> Result<(), StoreError> {
@@ -141,46 +210,77 @@ impl Committer {
             }
         }
     }
+
+    /// Records of more than a quarter of a segment lie in files of their own, which sled never syncs.
+    /// They are listed by the thread that writes them: so each that is found is whole.
+    fn new_files(&mut self) -> Result<Vec<OsString>, StoreError> {
+        let found = large_records(&self.path);
+        let found = found.map_err(|error| write_error(&self.path, &error.to_string()))?;
+        let new = found.difference(&self.listed).cloned().collect();
+        self.listed = found;
+        Ok(new)
+    }
 }
 
-/// Makes what was inserted survive a power cut.
-pub(super) fn commit(db: &sled::Db, path: &Path, blobs: &mut Blobs) -> Result<(), StoreError> {
+struct Syncer {
+    path: PathBuf,
+    db: sled::Db,
+    failed: Failure,
+    gathered: Receiver<Group>,
+    free: Sender<()>,
+}
+
+impl Syncer {
+    fn run(self) {
+        let mut result = Ok(());
+        while self.free.send(()).is_ok()
+            && let Ok(Group { waiting, inserted }) = self.gathered.recv()
+        {
+            // A group may have been on its way when the one before failed: it fails as well.
+            result = result.and(inserted).and_then(|files| sync(&self.db, &self.path, &files));
+            if let Err(error) = &result {
+                fail(&self.failed, error.clone());
+            }
+            for done in waiting {
+                done(result.clone());
+            }
+        }
+    }
+}
+
+/// Makes what was inserted before survive a power cut, and files of large records.
+fn sync(db: &sled::Db, path: &Path, files: &[OsString]) -> Result<(), StoreError> {
     guarded(|| db.flush().map(drop)).map_err(|message| write_error(path, &message))?;
-    let synced = blobs.sync(path);
+    let synced = sync_files(&path.join(LARGE_RECORDS), files);
     let synced = synced.and_then(|()| File::open(path.join("db"))?.sync_all());
     synced.map_err(|error| write_error(path, &error.to_string()))
 }
 
-/// Records of more than a quarter of a segment lie in files of their own, which sled never syncs.
-#[derive(Debug, Default)]
-pub(super) struct Blobs {
-    /// Files that are on the disk; as many as there are large records.
-    synced: BTreeSet<OsString>,
+/// Makes everything survive a power cut.
+pub(super) fn sync_all(db: &sled::Db, path: &Path) -> Result<(), StoreError> {
+    let files = large_records(path).map_err(|error| write_error(path, &error.to_string()))?;
+    sync(db, path, &Vec::from_iter(files))
 }
 
-impl Blobs {
-    /// Syncs files that have not been yet.
-    fn sync(&mut self, path: &Path) -> io::Result<()> {
-        let directory = path.join("blobs");
-        let mut found = BTreeSet::new();
-        let mut has_new = false;
-        for entry in std::fs::read_dir(&directory)? {
-            let name = entry?.file_name();
-            if !self.synced.contains(&name) {
-                match File::open(directory.join(&name)) {
-                    Ok(file) => file.sync_all()?,
-                    // Its record was replaced or removed meanwhile.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                }
-                has_new = true;
-            }
-            found.insert(name);
+fn sync_files(directory: &Path, names: &[OsString]) -> io::Result<()> {
+    for name in names {
+        match File::open(directory.join(name)) {
+            Ok(file) => file.sync_all()?,
+            // Its record was replaced or removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        if has_new {
-            File::open(&directory)?.sync_all()?;
-        }
-        self.synced = found;
-        Ok(())
     }
+    if !names.is_empty() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Where sled keeps them.
+const LARGE_RECORDS: &str = "blobs";
+
+fn large_records(path: &Path) -> io::Result<BTreeSet<OsString>> {
+    let entries = std::fs::read_dir(path.join(LARGE_RECORDS))?;
+    entries.map(|entry| Ok(entry?.file_name())).collect()
 }
