@@ -3,8 +3,10 @@
 //! A crate with strategies or factors of its own gets all of it by one line in its `main`:
 //! `tickwright::program::main_with(kinds)`. `examples/own_strategy.rs` shows one.
 
+mod runtime;
 mod search;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ use crate::report::{
 use crate::run::{Input, RunArguments, RunError, run_until};
 use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
+
+use runtime::{runtime, runtime_of};
 
 /// Does what the command line asks for, with the strategies and factors that `kinds` holds; returns
 /// what the process is to exit with.
@@ -109,15 +113,12 @@ fn without_payloads(log: &str) -> String {
 
 fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
     let NodeRun { chaos: faults, is_attached } = run;
+    let runtime = match runtime_of(&config) {
+        Ok(runtime) => runtime,
+        Err(exit_code) => return exit_code,
+    };
     let task = NodeTask { config, kinds, faults };
     let closed = if is_attached { Some(input_closed()) } else { None };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
-    };
     // Nobody may listen any more; that is no reason to end otherwise than in order.
     let tell = |line: String| drop(writeln!(std::io::stderr(), "{line}"));
     match runtime.block_on(run_node(&task, stop_or(closed), tell)) {
@@ -165,8 +166,14 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Switches => CtlTask::Switches,
         CtlCommand::Parameters(ParameterCommand::Get) => CtlTask::Parameters,
         CtlCommand::Parameters(ParameterCommand::Set(options)) => {
-            let SetOptions { strategy, parameters, at, why } = options;
-            let parameters = parameters.into_iter().collect();
+            let SetOptions { strategy, parameters: given, at, why } = options;
+            let mut parameters = BTreeMap::new();
+            for (name, value) in given {
+                if parameters.insert(name.clone(), value).is_some() {
+                    eprintln!("{name} is given twice; say each parameter once");
+                    return EXIT_USAGE;
+                }
+            }
             CtlTask::SetParameters(ParameterSetting { strategy, parameters, at, why })
         }
         CtlCommand::Reconcile { adopt } => CtlTask::Reconcile { adopt },
@@ -222,12 +229,9 @@ fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 
             DatabaseTask::Ask(question)
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime_of(config) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
+        Err(exit_code) => return exit_code,
     };
     match runtime.block_on(tool::run(config, task)) {
         Ok(DatabaseDone::Told(text)) => println!("{text}"),
@@ -301,12 +305,9 @@ fn be_an_exchange(config: &Config, options: ExchangeOptions, json: bool) -> u8 {
         faults: options.fault,
         bounds: options.bounds.into(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
+        Err(exit_code) => return exit_code,
     };
     // Whoever started it may have stopped reading.
     let ready = |line| {
@@ -334,12 +335,9 @@ fn run_pipeline(config: Config, kinds: Kinds, task: RunTask, json: bool) -> u8 {
         .map(|file| file.len())
         .sum();
     let shown = (!json).then(|| Progress::new(std::io::stderr().is_terminal(), bytes));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime_of(&config) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
+        Err(exit_code) => return exit_code,
     };
     let mut found = None;
     let report = if task.nodes > 1 {
@@ -372,12 +370,9 @@ fn run_backtest(config: &Config, kinds: &Kinds, options: &BacktestOptions, json:
 /// Compares one node with several, and says how long that will take before it begins.
 fn compare_nodes(config: Config, kinds: Kinds, task: CompareTask, json: bool) -> u8 {
     let CompareTask { plan, config_text, overrides, report } = task;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime_of(&config) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
+        Err(exit_code) => return exit_code,
     };
     let (at_least, at_most) = plan.time();
     eprintln!(

@@ -15,6 +15,9 @@
 //!
 //! *From row to order.* `tickwright` itself over the simulated market at a steady rate.
 //!
+//! *Configuration.* A write on one of five nodes until watchers on all have it, beside etcd if it is
+//! installed.
+//!
 //! *Nothing to do.* Clusters of 3, 10 and 20 nodes without a pipeline; what each node uses, on average.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -22,10 +25,14 @@
 
 mod rows;
 
+#[path = "cluster/configuration.rs"]
+mod configuration;
 #[path = "cluster/idle.rs"]
 mod idle;
 #[path = "cluster/links.rs"]
 mod links;
+#[path = "cluster/nodes.rs"]
+mod nodes;
 #[path = "cluster/orders.rs"]
 mod orders;
 #[path = "cluster/peer.rs"]
@@ -76,6 +83,9 @@ fn main() -> ExitCode {
     links::measure(&options);
     if options.wants("orders") {
         orders::measure(options.is_quick);
+    }
+    if options.wants("configuration") {
+        configuration::measure(options.is_quick);
     }
     if options.wants("idle") {
         idle::measure(options.is_quick);

@@ -19,19 +19,19 @@ mod rows;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rows::source::{MemorySource, PACED_PER_SECOND, Pace};
 use rows::{RATES, Rate, SYMBOLS, Ticks, config_of, median, run_node};
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Store, StoreOptions, monotonic_nanos};
+use tickwright::kit::{Chaos, Clock, Store, StoreOptions};
 use tickwright::node::{NodeArguments, NodeSource};
-use tickwright::source::{Format, Progress, Source, SourceError};
+use tickwright::source::{Progress, Source};
 use tickwright_core::backtest::Backtest;
 use tickwright_core::config::Kinds;
 use tickwright_core::domain::{Histogram, SourceId, Tick};
-use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig, SourcePosition};
+use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
 
-/// Rows in a block where latency is measured, and rows a second.
+/// Rows in a block where latency is measured.
 const PACED_BATCH: usize = 256;
-const PACED_PER_SECOND: u64 = 1_000_000;
 
 /// One way to run the rows.
 #[derive(Clone, Copy, PartialEq)]
@@ -232,7 +232,7 @@ fn run_actors(
     };
     let ticks = Arc::clone(ticks);
     let open: OpenSource = Arc::new(move || {
-        let pace = is_paced.then(|| Pace { begun: monotonic_nanos() + 20_000_000 });
+        let pace = is_paced.then(Pace::begin);
         Ok(Box::new(MemorySource::new(Arc::clone(&ticks), pace)))
     });
     let arguments = NodeArguments {
@@ -259,91 +259,5 @@ fn run_actors(
             all.merge(&broker.latency);
             all
         }),
-    }
-}
-
-/// When blocks are due.
-struct Pace {
-    begun: u64,
-}
-
-/// [`Ticks`] as a source.
-struct MemorySource {
-    ticks: Arc<Ticks>,
-    next: usize,
-    /// The ingester's number of each symbol, once it had a row.
-    ids: Vec<Option<u32>>,
-    pace: Option<Pace>,
-}
-
-impl MemorySource {
-    fn new(ticks: Arc<Ticks>, pace: Option<Pace>) -> Self {
-        let ids = vec![None; ticks.symbols.len()];
-        Self { ticks, next: 0, ids, pace }
-    }
-}
-
-impl std::fmt::Debug for MemorySource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemorySource").field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-impl Source for MemorySource {
-    fn read(&mut self, ingester: &mut Ingester, rows_max: usize) -> Result<Progress, SourceError> {
-        let end = self.ticks.rows.len().min(self.next + rows_max);
-        for tick in &self.ticks.rows[self.next..end] {
-            let index = tick.symbol as usize;
-            let symbol = match self.ids[index] {
-                Some(id) => id,
-                None => {
-                    let name = self.ticks.symbols[index].as_str().as_bytes();
-                    *self.ids[index].insert(ingester.intern(name).unwrap().id.0)
-                }
-            };
-            ingester.push(self.ticks.raw(tick, symbol));
-        }
-        if let Some(pace) = &self.pace {
-            // The block is full, and handed over, when its last row has come.
-            let due = pace.begun + end as u64 * 1_000_000_000 / PACED_PER_SECOND;
-            while monotonic_nanos() < due {
-                std::hint::spin_loop();
-            }
-            ingester.begin_batch(0, due);
-        }
-        self.next = end;
-        let is_over = end == self.ticks.rows.len();
-        Ok(match self.pace {
-            _ if is_over => Progress::Finished,
-            Some(_) => Progress::Idle,
-            None => Progress::More,
-        })
-    }
-
-    fn position(&self) -> SourcePosition {
-        let offset = self.next as u64;
-        SourcePosition { offset, line: offset, ..SourcePosition::default() }
-    }
-
-    fn seek(&mut self, position: &SourcePosition) -> Result<(), SourceError> {
-        self.next = usize::try_from(position.offset).unwrap();
-        self.ids.fill(None);
-        Ok(())
-    }
-
-    fn bytes_read(&self) -> u64 {
-        (self.next * size_of::<Tick>()) as u64
-    }
-
-    fn bytes_total(&self) -> u64 {
-        (self.ticks.rows.len() * size_of::<Tick>()) as u64
-    }
-
-    fn describe(&self) -> String {
-        "rows in memory".to_owned()
-    }
-
-    fn format(&self) -> Format {
-        Format::Simulated
     }
 }

@@ -253,6 +253,8 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     let (code, told) = ctl(&["ask", "rsk", "\"Report\""]);
     assert!(code == 2 && told.contains("nobody serves `rsk`; there are: "), "{code} {told}");
     assert!(told.contains("node/*, parameters, risk, run/*, shard/*"), "{told}");
+    let (code, told) = ctl(&["parameters", "set", "reversion", "width=2", "width=3"]);
+    assert!(code == 2 && told.contains("width is given twice"), "{code} {told}");
     let (code, told) = ctl(&["kill-actor", "factors/99"]);
     assert!(code == 2 && told.contains("no node has an actor `factors/99`"), "{code} {told}");
     let nowhere = ["ctl", "--node", "http://127.0.0.1:1", "drain", "calc-1"];

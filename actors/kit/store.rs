@@ -106,12 +106,7 @@ pub type Record = (Vec<u8>, Vec<u8>);
 
 enum Backend {
     Memory(Mutex<BTreeMap<String, Records>>),
-    Sled {
-        path: PathBuf,
-        db: sled::Db,
-        writes: Sender<Write>,
-        failed: Failure,
-    },
+    Sled { path: PathBuf, db: sled::Db, writes: Sender<Write>, failed: Failure },
 }
 
 /// What was found when the store was opened.

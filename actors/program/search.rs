@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tickwright_core::config::{Chaos, Config, Kinds};
 use tickwright_core::optimise::report::OptimiseReport;
 
+use super::runtime::runtime_of;
 use super::{EXIT_STOPPED, EXIT_USAGE, stop};
 use crate::backtest::SIMULATOR;
 use crate::command_line::{EXIT_OK, SearchTask};
@@ -21,12 +22,9 @@ const HALF: u32 = 50;
 
 /// Searches, and writes what was found; returns what the process is to exit with.
 pub(super) fn search_parameters(config: Config, kinds: Kinds, task: SearchTask, json: bool) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime_of(&config) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return EXIT_USAGE;
-        }
+        Err(exit_code) => return exit_code,
     };
     let options = task.options.clone();
     let searching = async {

@@ -1,57 +1,26 @@
 //! Clusters whose nodes have nothing to do.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tickwright::ctl::{CtlTarget, CtlTask, ask};
+use tickwright::ctl::CtlTask;
 use tickwright::kit::process::usage_of;
-use tickwright::local_cluster::free_ports;
+
+use super::nodes::{Node, start};
 
 const SIZES: [usize; 3] = [3, 10, 20];
-
-/// How long all nodes may take to find each other.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Until voters and sessions of the ledger have settled.
 const SETTLE: Duration = Duration::from_secs(8);
 
-/// One node.
-struct Node {
-    child: Child,
-    http: u16,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Node {
-    fn ask(&self, task: &CtlTask) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}", self.http);
-        let patience = Some(Duration::from_secs(5));
-        ask(task, &CtlTarget { url, on: None, patience, tls: None }).ok()
-    }
-
-    fn up(&self) -> usize {
-        let members = self.ask(&CtlTask::Members).unwrap_or_default();
-        let members = members.as_array().cloned().unwrap_or_default();
-        members.iter().filter(|member| member["status"] == "up").count()
-    }
-
-    fn figures(&self) -> Figures {
-        let status = self.ask(&CtlTask::Status).unwrap();
-        let usage = usage_of(self.child.id()).unwrap();
-        let counted = |name: &str| status["network"][name].as_u64().unwrap() as f64;
-        Figures {
-            processor: usage.processor.as_secs_f64(),
-            frames: counted("frames_sent"),
-            bytes: counted("bytes_sent"),
-            rss: usage.rss_bytes as f64,
-        }
+fn figures(node: &Node) -> Figures {
+    let status = node.ask(&CtlTask::Status).unwrap();
+    let usage = usage_of(node.child.id()).unwrap();
+    let counted = |name: &str| status["network"][name].as_u64().unwrap() as f64;
+    Figures {
+        processor: usage.processor.as_secs_f64(),
+        frames: counted("frames_sent"),
+        bytes: counted("bytes_sent"),
+        rss: usage.rss_bytes as f64,
     }
 }
 
@@ -105,32 +74,12 @@ pub(crate) fn measure(is_quick: bool) {
 
 fn run(size: usize, span: Duration) -> (Figures, Duration) {
     let directory = tempfile::tempdir().unwrap();
-    let (ports, _claims) = free_ports(2 * size).unwrap();
     let begun = Instant::now();
-    let start = |place: usize| {
-        let set = |key: &str, value: String| ["--set".to_owned(), format!("{key}={value}")];
-        let data = directory.path().join(format!("node-{place}")).display().to_string();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["node", "--attached"]);
-        command.args(set("node.name", format!("node-{place}")));
-        command.args(set("node.data_dir", data));
-        command.args(set("node.http_bind", format!("127.0.0.1:{}", ports[size + place])));
-        command.args(set("cluster.bind", format!("127.0.0.1:{}", ports[place])));
-        command.args(set("cluster.seeds", format!("[\"127.0.0.1:{}\"]", ports[0])));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Node { child: command.spawn().unwrap(), http: ports[size + place] }
-    };
-    let nodes: Vec<Node> = (0..size).map(start).collect();
-    for node in &nodes {
-        while node.up() < size {
-            assert!(begun.elapsed() < PATIENCE, "they do not find each other");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+    let nodes = start(directory.path(), size, &[]);
     let joined = begun.elapsed();
     std::thread::sleep(SETTLE);
     let look = || -> Vec<(Instant, Figures)> {
-        nodes.iter().map(|node| (Instant::now(), node.figures())).collect()
+        nodes.iter().map(|node| (Instant::now(), figures(node))).collect()
     };
     let before = look();
     std::thread::sleep(span);

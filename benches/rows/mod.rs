@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(dead_code, reason = "each bench uses its own part")]
 
+pub mod source;
+
 use std::time::{Duration, Instant};
 
 use tickwright::node::{self, NodeArguments, NodeReport};
@@ -105,6 +107,11 @@ impl Ticks {
             assert!(batch.push(key, tick), "three days hold a million rows");
         }
         Self { symbols, base: batch.base_frontier.as_nanos(), rows: batch.rows }
+    }
+
+    /// From the first row until after the last, in nanoseconds.
+    pub fn span(&self) -> u64 {
+        self.rows.last().map_or(0, Tick::frontier_offset) + 1_000_000
     }
 
     /// A row as a source would have given it, under the source's own number of its symbol.
