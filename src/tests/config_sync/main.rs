@@ -28,17 +28,12 @@ mod judge;
 #[path = "../simulation/random.rs"]
 #[allow(dead_code, reason = "another simulation needs more of it")]
 mod random;
+#[path = "../simulation/seeds.rs"]
+mod seeds;
 mod world;
 
+use seeds::{Ran, SEEDS};
 use world::{Counts, Scenario, World};
-
-/// Seeds that are run unless told otherwise.
-const SEEDS: u64 = 1_000;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
-}
 
 fn run(seed: u64, is_told: bool) -> (World, Result<(), String>) {
     let mut world = World::new(seed, Scenario::of(seed), is_told);
@@ -46,32 +41,16 @@ fn run(seed: u64, is_told: bool) -> (World, Result<(), String>) {
     (world, result)
 }
 
-/// Runs one share of the seeds; two tests, so that two cores are at work.
 fn run_all(share: u64) {
-    if let Some(seed) = number("TICKWRIGHT_SEED") {
-        if share == 0 {
-            let (world, result) = run(seed, true);
-            println!("{:#?}\n{}", world.scenario, world.log.join("\n"));
-            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
-        }
-        return;
-    }
-    let seeds = number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS);
-    let (mut failed, mut counts) = (Vec::new(), Counts::default());
-    for seed in (share..seeds).step_by(2) {
-        let (world, result) = run(seed, false);
+    let mut counts = Counts::default();
+    let ran = seeds::run_share("config_sync", (share, 2), |seed, is_told| {
+        let (world, result) = run(seed, is_told);
         counts.add(&world);
-        if let Err(broken) = result {
-            println!("seed {seed}: {broken}");
-            println!(
-                "  again: TICKWRIGHT_SEED={seed} cargo test -p tickwright-core --test config_sync -- --nocapture"
-            );
-            failed.push(seed);
-        }
-    }
-    println!("{} seeds: {counts:?}", seeds / 2);
-    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
-    if seeds >= SEEDS {
+        Ran { scenario: format!("{:#?}", world.scenario), log: world.log, result }
+    });
+    let Some(ran) = ran else { return };
+    println!("{ran} seeds: {counts:?}");
+    if seeds::count() >= SEEDS {
         assert!(counts.every_fault_happened(), "{counts:?}");
     }
 }

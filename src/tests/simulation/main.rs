@@ -39,21 +39,15 @@ mod mail;
 mod net;
 mod peers;
 mod random;
+mod seeds;
 mod units;
 mod world;
 
 use std::collections::BTreeMap;
 
 use faults::{Fault, Kind, Scenario};
+use seeds::Ran;
 use world::{MILLISECOND, World, new};
-
-/// Seeds that are run unless told otherwise.
-const SEEDS: u64 = 1_000;
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
-}
 
 /// What exec takes when nothing goes wrong, by what there is to do.
 #[derive(Default)]
@@ -87,40 +81,24 @@ fn run(seed: u64, is_told: bool, undisturbed: &mut Undisturbed) -> (World, Resul
     (world, result)
 }
 
-/// Runs one share of the seeds; two tests, so that two cores are at work.
 fn run_all(share: u64) {
     let mut undisturbed = Undisturbed::default();
-    if let Some(seed) = number("TICKWRIGHT_SEED") {
-        if share == 0 {
-            let (world, result) = run(seed, true, &mut undisturbed);
-            println!("{:#?}\n{}", world.scenario, world.log.join("\n"));
-            result.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
-        }
-        return;
-    }
-    let seeds = number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS);
-    let mut failed = Vec::new();
     let (mut events, mut rewinds, mut stale, mut handovers, mut exec_moves) = (0, 0, 0, 0, 0);
-    for seed in (share..seeds).step_by(2) {
-        let (world, result) = run(seed, false, &mut undisturbed);
+    let ran = seeds::run_share("simulation", (share, 2), |seed, is_told| {
+        let (world, result) = run(seed, is_told, &mut undisturbed);
         (events, rewinds) = (events + world.events, rewinds + world.rewinds);
         stale += world.stale_frames;
         handovers += world.handovers;
         exec_moves += world.exec_moves;
-        if let Err(broken) = result {
-            println!("seed {seed}: {broken}");
-            println!(
-                "  again: TICKWRIGHT_SEED={seed} cargo test -p tickwright-core --test simulation -- --nocapture"
-            );
-            failed.push(seed);
-        }
+        let scenario = format!("{:#?}", world.scenario);
+        Ran { scenario, log: world.log, result: result.map(drop) }
+    });
+    if let Some(ran) = ran {
+        println!(
+            "{ran} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused, \
+             {handovers} units handed over, exec moved {exec_moves} times"
+        );
     }
-    println!(
-        "{} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused, \
-         {handovers} units handed over, exec moved {exec_moves} times",
-        seeds / 2
-    );
-    assert!(failed.is_empty(), "seeds {failed:?} failed");
 }
 
 #[test]
@@ -140,7 +118,7 @@ fn calc_nodes_restarted_one_after_the_other_do_not_stop_the_run() {
     let mut undisturbed = Undisturbed::default();
     let fault = |kind, at, lasts| Fault { kind, at: at * MILLISECOND, lasts: lasts * MILLISECOND };
     let down = |node| Kind::Crash { node, forgets: false };
-    for seed in 0..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS) / 20 {
+    for seed in 0..seeds::count() / 20 {
         let mut scenario = Scenario::of(seed);
         scenario.names = vec!["control-1", "data-1", "calc-1", "calc-2", "exec-1"];
         let second = 9_000 + 50 * (seed % 60);
@@ -164,7 +142,7 @@ fn calc_nodes_restarted_one_after_the_other_do_not_stop_the_run() {
 fn exec_goes_on_elsewhere() {
     let mut undisturbed = Undisturbed::default();
     let fault = |kind, at, lasts| Fault { kind, at: at * MILLISECOND, lasts: lasts * MILLISECOND };
-    for seed in 0..number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS) / 20 {
+    for seed in 0..seeds::count() / 20 {
         let mut scenario = Scenario::of(seed);
         let exec = scenario.names.len() - 1;
         let expected = undisturbed.digest(&scenario);
