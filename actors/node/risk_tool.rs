@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::backtest::performances;
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Histogram, InstrumentIndex, Scope, decimal};
+use tickwright_core::domain::{BrokerId, Histogram, InstrumentIndex, Scope, decimal};
 
 use super::report::{ask, brokers};
 use crate::cluster::Request;
@@ -97,7 +98,7 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;
             Ok(stopped.iter().map(|scope: &Scope| config.scope_name(scope)).collect())
         }
-        Call::Reconcile { adopt } => reconcile(directory, adopt).await,
+        Call::Reconcile { adopt } => reconcile(directory, config, adopt).await,
         Call::Release { client_id, is_there } => {
             let mut refused = String::new();
             for role in exchanges(directory)? {
@@ -142,21 +143,49 @@ fn exchanges(directory: &Directory) -> Result<Vec<String>, String> {
     Ok(roles)
 }
 
-/// What is found of each account, beside what is held here.
-async fn reconcile(directory: &Directory, adopts: bool) -> Result<Value, String> {
-    let mut accounts = Vec::new();
-    for role in exchanges(directory)? {
-        let reconcile = |reply| ExchangeBrokerMessage::Reconcile(adopts, reply);
+/// What is found of each account at each exchange, beside what it holds here. They are looked through at once, and
+/// one that does not answer holds up no other.
+///
+/// # Errors
+///
+/// Why there is nothing of any of them.
+async fn reconcile(directory: &Directory, config: &Config, adopts: bool) -> Result<Value, String> {
+    exchanges(directory)?;
+    let brokers = (0..router::BROKERS).filter_map(|broker| {
+        let exchange = config.exchange(BrokerId(u8::try_from(broker).ok()?), 0)?;
+        let role = exchange_broker::role(broker);
+        directory.serving(&role)?;
+        Some(exchange.accounts.into_iter().map(move |of| (role.clone(), of)))
+    });
+    let asked = brokers.flatten().map(async |(role, of)| {
+        let reconcile = |reply| ExchangeBrokerMessage::Reconcile(of.account, adopts, reply);
         // It answers by then, whatever is missing.
         let patience = RECONCILE_PATIENCE + ADOPT_PATIENCE + Duration::from_secs(2);
-        accounts.push(ask(directory, &role, reconcile, patience).await??);
+        let answer = ask(directory, &role, reconcile, patience).await.flatten();
+        (of.orders.venue, answer)
+    });
+    let answers = join_all(asked).await;
+    if answers.iter().all(|(_, answer)| answer.is_err()) {
+        let reasons = answers
+            .into_iter()
+            .filter_map(|(venue, answer)| answer.err().map(|reason| format!("{venue}: {reason}")));
+        return Err(reasons.collect::<Vec<_>>().join("; "));
+    }
+    let mut accounts = Vec::new();
+    for (venue, answer) in answers {
+        let mut account = answer.unwrap_or_else(|reason| {
+            json!({ "account": venue.to_string(), "is_complete": false, "problem": reason })
+        });
+        account["name"] = venue.account.into();
+        accounts.push(account);
     }
     let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;
-    let held: BTreeMap<String, String> = held
-        .into_iter()
-        .map(|(symbol, quantity, decimals)| {
-            (symbol.as_str().to_owned(), decimal::format(quantity.0.into(), decimals))
-        })
-        .collect();
-    Ok(json!({ "accounts": accounts, "held": held }))
+    let mut by_account: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for (account, symbol, quantity, decimals) in held {
+        let name = config.accounts.get(usize::from(account.0)).map(|of| of.name.clone());
+        let name = name.unwrap_or_else(|| account.0.to_string());
+        let quantity = decimal::format(quantity.0.into(), decimals);
+        by_account.entry(name).or_default().insert(symbol.as_str().to_owned(), quantity);
+    }
+    Ok(json!({ "accounts": accounts, "held": by_account }))
 }

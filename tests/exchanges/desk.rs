@@ -55,9 +55,14 @@ pub(crate) fn net(market: &Market) -> BTreeMap<String, f64> {
     net
 }
 
-/// What exec holds, by the same names.
+/// What exec holds for the one account that trades, by the same names.
 pub(crate) fn held(answer: &Value) -> BTreeMap<String, f64> {
-    let held = answer["held"].as_object().unwrap().iter();
+    held_by(answer, "main")
+}
+
+/// What exec holds for an account, by the same names.
+pub(crate) fn held_by(answer: &Value, account: &str) -> BTreeMap<String, f64> {
+    let held = answer["held"].get(account).and_then(Value::as_object).into_iter().flatten();
     let held = held.map(|(symbol, quantity)| {
         let name = symbol.split('.').next().unwrap().to_owned();
         (name, quantity.as_str().unwrap().parse().unwrap())
