@@ -164,8 +164,7 @@ fn reconciled(answer: &Value) -> String {
         text.push_str(&table(&columns, account.get("orders").unwrap_or(&Value::Null)));
         text.push_str("\nwhat the account has traded, bought less sold\n");
         let mut rows = account.get("traded").cloned().unwrap_or_default();
-        let held = account["name"].as_str().and_then(|name| answer["held"].get(name));
-        let held = held.cloned().unwrap_or_default();
+        let held = account.get("held").cloned().unwrap_or_default();
         for row in rows.as_array_mut().into_iter().flatten() {
             let symbol = plain(row.get("symbol").unwrap_or(&Value::Null));
             row["held"] = held.get(&symbol).cloned().unwrap_or_else(|| "0".into());

@@ -186,7 +186,10 @@ impl ExchangeBrokerState {
                     );
                 }
                 OrdersEffect::Adopt(adoption) => self.tell_adoption(account, &adoption),
-                OrdersEffect::Alarm(text) => tracing::error!("{}: {text}", self.venue(account)),
+                OrdersEffect::Alarm(text) => {
+                    let account = self.venue(account);
+                    tracing::error!(account, "{text}");
+                }
                 asked @ (OrdersEffect::Commit(_)
                 | OrdersEffect::ReadSlots
                 | OrdersEffect::Send(_)

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::backtest::performances;
 use tickwright_core::config::Config;
-use tickwright_core::domain::{BrokerId, Histogram, InstrumentIndex, Scope, decimal};
+use tickwright_core::domain::{
+    AccountId, BrokerId, Histogram, InstrumentIndex, Quantity, Scope, Symbol, decimal,
+};
 
 use super::report::{ask, brokers};
 use crate::cluster::Request;
@@ -143,8 +145,8 @@ fn exchanges(directory: &Directory) -> Result<Vec<String>, String> {
     Ok(roles)
 }
 
-/// What is found of each account at each exchange, beside what it holds here. They are looked through at once, and
-/// one that does not answer holds up no other.
+/// What is found of each account at each exchange, beside what it holds here just then. They are looked through at
+/// once, and one that does not answer holds up no other.
 ///
 /// # Errors
 ///
@@ -161,31 +163,45 @@ async fn reconcile(directory: &Directory, config: &Config, adopts: bool) -> Resu
         let reconcile = |reply| ExchangeBrokerMessage::Reconcile(of.account, adopts, reply);
         // It answers by then, whatever is missing.
         let patience = RECONCILE_PATIENCE + ADOPT_PATIENCE + Duration::from_secs(2);
-        let answer = ask(directory, &role, reconcile, patience).await.flatten();
-        (of.orders.venue, answer)
+        let mut answer = ask(directory, &role, reconcile, patience).await.flatten();
+        let held = held(directory, of.account).await;
+        let held = match held {
+            Ok(held) => held,
+            Err(reason) => {
+                answer = Err(reason);
+                BTreeMap::new()
+            }
+        };
+        (of.orders.venue, answer, held)
     });
     let answers = join_all(asked).await;
-    if answers.iter().all(|(_, answer)| answer.is_err()) {
-        let reasons = answers
-            .into_iter()
-            .filter_map(|(venue, answer)| answer.err().map(|reason| format!("{venue}: {reason}")));
+    if answers.iter().all(|(_, answer, _)| answer.is_err()) {
+        let reasons = answers.into_iter().filter_map(|(venue, answer, _)| {
+            answer.err().map(|reason| format!("{venue}: {reason}"))
+        });
         return Err(reasons.collect::<Vec<_>>().join("; "));
     }
     let mut accounts = Vec::new();
-    for (venue, answer) in answers {
+    for (venue, answer, held) in answers {
         let mut account = answer.unwrap_or_else(|reason| {
             json!({ "account": venue.to_string(), "is_complete": false, "problem": reason })
         });
         account["name"] = venue.account.into();
+        account["held"] = json!(held);
         accounts.push(account);
     }
+    Ok(json!({ "accounts": accounts }))
+}
+
+/// What an account holds here, by symbol.
+async fn held(
+    directory: &Directory,
+    account: AccountId,
+) -> Result<BTreeMap<String, String>, String> {
     let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;
-    let mut by_account: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for (account, symbol, quantity, decimals) in held {
-        let name = config.accounts.get(usize::from(account.0)).map(|of| of.name.clone());
-        let name = name.unwrap_or_else(|| account.0.to_string());
-        let quantity = decimal::format(quantity.0.into(), decimals);
-        by_account.entry(name).or_default().insert(symbol.as_str().to_owned(), quantity);
-    }
-    Ok(json!({ "accounts": accounts, "held": by_account }))
+    let of = held.into_iter().filter(|(of, ..)| *of == account);
+    let text = |(_, symbol, quantity, decimals): (_, Symbol, Quantity, u8)| {
+        (symbol.as_str().to_owned(), decimal::format(quantity.0.into(), decimals))
+    };
+    Ok(of.map(text).collect())
 }
