@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use ractor::{ActorProcessingErr, ActorRef};
+use tickwright_core::config::BROKERS;
 use tickwright_core::domain::{
-    AccountId, BrokerEvent, BrokerEventKind, Fill, SignalIdentity, Timestamp,
+    AccountId, BrokerEvent, BrokerEventKind, BrokerId, Fill, SignalIdentity, Timestamp,
 };
 use tickwright_core::pipeline::orders::{Orders, OrdersConfig, OrdersEffect, OrdersSnapshot, Said};
 use tokio::task::JoinSet;
@@ -75,12 +76,28 @@ pub(super) fn open(
     Ok((desks, listening))
 }
 
-impl Desk {
-    /// Goes on from what a checkpoint has of the account, or from nothing.
-    pub(super) fn restore(&mut self, snapshot: Option<OrdersSnapshot>) {
-        self.core = Orders::new(self.config.clone(), snapshot);
-        self.core.hold();
+/// Has every desk go on from what a checkpoint has of its account, by name, or from nothing.
+///
+/// # Errors
+///
+/// If it has orders of an account that has no desk: nobody would bring them to their end.
+pub(super) fn restore(
+    desks: &mut BTreeMap<AccountId, Desk>,
+    mut snapshots: BTreeMap<String, OrdersSnapshot>,
+    broker: BrokerId,
+) -> Result<(), String> {
+    for desk in desks.values_mut() {
+        let snapshot = snapshots.remove(&desk.config.venue.account);
+        desk.core = Orders::new(desk.config.clone(), snapshot);
+        desk.core.hold();
     }
+    snapshots.retain(|_, snapshot| *snapshot != OrdersSnapshot::default());
+    let Some(account) = snapshots.into_keys().next() else { return Ok(()) };
+    let broker = BROKERS.get(usize::from(broker.0)).copied().unwrap_or_default();
+    Err(format!(
+        "the checkpoint has orders of account {account:?}, whose keys are not named any more: set \
+         broker.{broker}.accounts.{account}.keys_file again, or begin another run"
+    ))
 }
 
 impl ExchangeBrokerState {
@@ -236,5 +253,65 @@ impl ExchangeBrokerState {
         let event = BrokerEvent { due, order: order.id, ordinal, broker, kind };
         // If risk has gone, another epoch begins.
         let _ = self.arguments.said.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwright_core::domain::{Key, OrderId, Price, Quantity, Side, Symbol, VenueAccount};
+    use tickwright_core::pipeline::orders::NewOrder;
+
+    use super::*;
+
+    fn desks(accounts: &[(u16, &str)]) -> BTreeMap<AccountId, Desk> {
+        let desk = |&(number, name): &(u16, &str)| {
+            let venue = VenueAccount { exchange: "x".into(), account: name.into() };
+            let (config, uri) = (OrdersConfig::new(venue, 1), Uri::from_static("http://x"));
+            let client = Client::new(uri, name.into(), Err("no keys".into()));
+            let core = Orders::new(config.clone(), None);
+            let desk = Desk { config, client: Arc::new(client), core, reconciling: None };
+            (AccountId(number), desk)
+        };
+        accounts.iter().map(desk).collect()
+    }
+
+    /// An order of `number` waits.
+    fn snapshot(number: u64) -> OrdersSnapshot {
+        let mut desks = desks(&[(0, "any")]);
+        let core = &mut desks.get_mut(&AccountId(0)).unwrap().core;
+        let symbol = Symbol::new("A.X").unwrap();
+        let id = OrderId { key: Key::of(number, 0, number), ordinal: 0 };
+        let (run, strategy) = ("r".into(), "s".into());
+        core.place(
+            NewOrder {
+                signal: SignalIdentity { run, strategy, symbol: symbol.clone(), id },
+                symbol,
+                side: Side::Buy,
+                quantity: Quantity(1),
+                limit_price: Price(1),
+                refused_by: None,
+            },
+            Timestamp::default(),
+        );
+        core.snapshot()
+    }
+
+    #[test]
+    fn each_account_goes_on_from_its_own_part_of_a_checkpoint() {
+        // Another account has come in between.
+        let mut desks = desks(&[(0, "new"), (1, "b"), (2, "a")]);
+        let parts = BTreeMap::from([("a".into(), snapshot(1)), ("b".into(), snapshot(2))]);
+        restore(&mut desks, parts, BrokerId(0)).unwrap();
+        let parts: Vec<OrdersSnapshot> = desks.values().map(|desk| desk.core.snapshot()).collect();
+        assert_eq!(parts, [OrdersSnapshot::default(), snapshot(2), snapshot(1)]);
+    }
+
+    #[test]
+    fn orders_of_an_account_without_keys_are_not_forgotten() {
+        let parts = |part| BTreeMap::from([("gone".to_owned(), part)]);
+        let mut desks = desks(&[(0, "a")]);
+        assert_eq!(restore(&mut desks, parts(OrdersSnapshot::default()), BrokerId(1)), Ok(()));
+        let refused = restore(&mut desks, parts(snapshot(1)), BrokerId(1)).unwrap_err();
+        assert!(refused.contains("broker.backup.accounts.gone.keys_file"), "{refused}");
     }
 }

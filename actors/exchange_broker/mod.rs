@@ -309,19 +309,7 @@ impl ExchangeBrokerState {
             checkpoint.instruments.into_iter().for_each(|(index, of)| self.list(index, of));
             snapshots = checkpoint.orders;
         }
-        for desk in self.desks.values_mut() {
-            desk.restore(snapshots.remove(&desk.config.venue.account));
-        }
-        snapshots.retain(|_, snapshot| *snapshot != OrdersSnapshot::default());
-        if let Some(account) = snapshots.into_keys().next() {
-            let place = usize::from(self.arguments.broker.0);
-            let broker = tickwright_core::config::BROKERS.get(place).copied().unwrap_or_default();
-            let reason = format!(
-                "the checkpoint has orders of account {account:?}, whose keys there are no more: name them under \
-                 broker.{broker}.accounts again, or begin another run"
-            );
-            return Err(reason.into());
-        }
+        desk::restore(&mut self.desks, snapshots, self.arguments.broker)?;
         self.ended.clear();
         self.is_settled = false;
         self.with_all(Orders::start);
