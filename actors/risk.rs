@@ -30,8 +30,9 @@ use std::sync::atomic::AtomicU64;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, Definition, Instrument, InstrumentIndex, Key, KillSwitch, Kind,
-    Price, Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch, Timestamp, TopOfBook,
+    AccountId, BrokerEvent, BrokerEventKind, Definition, Instrument, InstrumentIndex, Key,
+    KillSwitch, Kind, Price, Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch,
+    Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
 use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run, SignalBatch};
@@ -77,8 +78,8 @@ pub enum RiskMessage {
     Switch(KillSwitch),
     /// How every kill switch stands has been said.
     SwitchesTold,
-    /// What is held, by symbol, over all accounts, and with how many decimals?
-    Held(RpcReplyPort<Vec<(Symbol, Quantity, u8)>>),
+    /// What does each account hold of each symbol, and with how many decimals?
+    Held(RpcReplyPort<Vec<(AccountId, Symbol, Quantity, u8)>>),
     /// Parameters have changed, or are about to.
     Control,
     /// How far have signals come, of any shard?
@@ -334,9 +335,9 @@ impl Actor for RiskActor {
             RiskMessage::Switch(switch) => state.on_outside(External::Switch(switch))?,
             RiskMessage::SwitchesTold => state.on_switches_told(),
             RiskMessage::Held(reply) => {
-                let held = state.checker.exposures().map(|(index, exposure)| {
+                let held = state.checker.exposures().map(|(account, index, exposure)| {
                     let of = state.checker.instrument(index);
-                    (of.symbol.clone(), exposure.position.quantity, of.quantity_decimals)
+                    (account, of.symbol.clone(), exposure.position.quantity, of.quantity_decimals)
                 });
                 let _ = reply.send(held.collect());
             }

@@ -139,8 +139,18 @@ fn reconciled(answer: &Value) -> String {
     for account in items(answer.get("accounts").unwrap_or(&Value::Null)) {
         let is_complete = account.get("is_complete") == Some(&Value::Bool(true));
         let name = plain(account.get("account").unwrap_or(&Value::Null));
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        if let Some(problem) = account.get("problem").and_then(Value::as_str) {
+            text.push_str(&format!("{name}: {problem}\n"));
+            continue;
+        }
         let doubt = if is_complete { "" } else { "; not everything was answered in time" };
         text.push_str(&format!("{name}: orders under way{doubt}\n"));
+        if let Some(trouble) = account.get("trouble").and_then(Value::as_str) {
+            text.push_str(&format!("the exchange: {trouble}\n"));
+        }
         let columns = [
             "symbol",
             "client_id",
@@ -154,9 +164,10 @@ fn reconciled(answer: &Value) -> String {
         text.push_str(&table(&columns, account.get("orders").unwrap_or(&Value::Null)));
         text.push_str("\nwhat the account has traded, bought less sold\n");
         let mut rows = account.get("traded").cloned().unwrap_or_default();
+        let held = account.get("held").cloned().unwrap_or_default();
         for row in rows.as_array_mut().into_iter().flatten() {
             let symbol = plain(row.get("symbol").unwrap_or(&Value::Null));
-            row["held"] = answer["held"].get(&symbol).cloned().unwrap_or_else(|| "0".into());
+            row["held"] = held.get(&symbol).cloned().unwrap_or_else(|| "0".into());
         }
         let columns = ["symbol", "ours", "others", "adopted", "missing", "held", "done"];
         text.push_str(&table(&columns, &rows));

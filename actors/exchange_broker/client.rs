@@ -105,22 +105,49 @@ pub(super) fn shown(body: &Bytes) -> std::borrow::Cow<'_, str> {
 #[derive(Debug)]
 pub(super) struct Client {
     base: Uri,
-    credentials: Credentials,
+    /// What it is called: the exchange, and the account.
+    name: String,
+    /// Or why there are none; then nothing is asked that needs them.
+    credentials: Result<Credentials, String>,
     /// The session that requests belong to; 0, if none.
     session: AtomicU64,
     /// At most [`IDLE_MAX`], with when each was used last.
     idle: Mutex<Vec<(SendRequest<Empty<Bytes>>, Instant)>>,
     /// Whether the exchange has said that a question's time is not its own.
     is_clock_wrong: AtomicBool,
-    /// What went wrong last, so that it is said once and not with every attempt.
-    trouble: Mutex<String>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What went wrong last.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// So that it is said once and not with every attempt.
+    text: String,
+    /// Whether nothing has gone well since.
+    is_now: bool,
 }
 
 impl Client {
-    pub(super) fn new(base: Uri, credentials: Credentials) -> Self {
+    pub(super) fn new(base: Uri, name: String, credentials: Result<Credentials, String>) -> Self {
         let (session, idle) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         let is_clock_wrong = AtomicBool::new(false);
-        Self { base, credentials, session, idle, is_clock_wrong, trouble: Mutex::default() }
+        let trouble = Mutex::default();
+        Self { base, name, credentials, session, idle, is_clock_wrong, trouble }
+    }
+
+    /// What it is called: the exchange, and the account.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What went wrong with the last signed request; none, if nothing did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        trouble.is_now.then(|| trouble.text.clone())
+    }
+
+    fn credentials(&self) -> Result<&Credentials, CallError> {
+        self.credentials.as_ref().map_err(|reason| CallError::NotSent(reason.clone()))
     }
 
     /// From now on requests are of this session.
@@ -154,9 +181,14 @@ impl Client {
         let session = self.session.load(Ordering::Relaxed);
         let session = if session > 0 { format!("&session={session}") } else { String::new() };
         let query = format!("{query}{session}");
-        let signature = self.credentials.sign(&query);
-        let target = format!("{path}?{query}&signature={signature}");
-        let result = self.send(method, target, true, patience).await;
+        let result = match self.credentials() {
+            Ok(credentials) => {
+                let signature = credentials.sign(&query);
+                let target = format!("{path}?{query}&signature={signature}");
+                self.send(method, target, true, patience).await
+            }
+            Err(error) => Err(error),
+        };
         if matches!(&result, Ok(Response { status: 400, body }) if has_code(body, b"-1021")) {
             self.is_clock_wrong.store(true, Ordering::Relaxed);
         }
@@ -171,19 +203,26 @@ impl Client {
 
     /// Says what is wrong with the exchange, or with what it is asked: a wrong key, a filter, no answer.
     fn tell_trouble(&self, path: &str, result: &Result<Response, CallError>) {
+        let mut last = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let text = match result {
-            Ok(response) if response.status == 200 => return,
+            Ok(response) if response.status == 200 => {
+                last.is_now = false;
+                return;
+            }
             // That there is no such order is an answer.
-            Ok(Response { body, .. }) if has_code(body, b"-2013") => return,
+            Ok(Response { body, .. }) if has_code(body, b"-2013") => {
+                last.is_now = false;
+                return;
+            }
             Ok(Response { status, body }) => {
                 format!("answers {status}: {}", shown(body))
             }
             Err(error) => error.to_string(),
         };
-        let mut last = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *last != text {
-            tracing::warn!(exchange = %self.base, path, "the exchange: {text}");
-            *last = text;
+        last.is_now = true;
+        if last.text != text {
+            tracing::warn!(account = self.name, exchange = %self.base, path, "the exchange: {text}");
+            last.text = text;
         }
     }
 
@@ -205,7 +244,7 @@ impl Client {
             .header(header::HOST, authority)
             .header(header::USER_AGENT, concat!("tickwright/", env!("CARGO_PKG_VERSION")));
         if is_keyed {
-            request = request.header("X-MBX-APIKEY", &self.credentials.name);
+            request = request.header("X-MBX-APIKEY", &self.credentials()?.name);
         }
         let request = request.body(Empty::new()).map_err(|error| not_sent(&error))?;
         let until = tokio::time::Instant::now() + patience;

@@ -6,6 +6,9 @@
 //! risk   ◀────── events ───────────┴──── what either of them says
 //! ```
 //!
+//! There is one [`Orders`] for each account whose keys this broker has, see [`desk`]. Exec has one log of what is
+//! said, whoever it is of, so one actor for all of them keeps one answer to a step and one part of a checkpoint.
+//!
 //! What it says has no time: exec gives it one, and writes it down, see
 //! [`tickwright_core::stream::Lockstep::on_outside`].
 //!
@@ -17,6 +20,7 @@
 
 mod answers;
 mod client;
+mod desk;
 mod locks;
 mod reconcile;
 mod stream;
@@ -27,18 +31,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde_json::Value;
 use tickwright_core::domain::{
-    BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Fill, Histogram, Instrument,
-    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
-    Timestamp,
+    AccountId, BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Histogram, Instrument,
+    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotKey, SlotRefusal,
+    Symbol, Timestamp, VenueAccount,
 };
 use tickwright_core::pipeline::orders::{
-    Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersEffect, OrdersSnapshot, Said,
-    SlotsFound, TradeReport,
+    Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersSnapshot, SlotsFound,
+    TradeReport,
 };
 use tickwright_core::pipeline::venue::BrokerCounters;
 
@@ -49,9 +52,8 @@ use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
-use client::{Client, Credentials};
+use desk::Desk;
 pub use locks::OrderLocks;
-use reconcile::Reconciling;
 pub use reconcile::{ADOPT_PATIENCE, RECONCILE_PATIENCE};
 
 /// The role of a broker outside: 0 is the primary.
@@ -73,15 +75,15 @@ pub enum ExchangeBrokerMessage {
     Heard(BrokerEvent),
     /// What has been done?
     Report(RpcReplyPort<BrokerReport>),
-    /// From an operator: look through the whole account, and have positions take over what others have
+    /// From an operator: look through the whole of this account, and have positions take over what others have
     /// traded, if that is wanted.
-    Reconcile(bool, RpcReplyPort<Result<Value, String>>),
+    Reconcile(AccountId, bool, RpcReplyPort<Result<Value, String>>),
     /// From an operator, who has looked: the exchange has this order, or never will.
     Release(String, bool, RpcReplyPort<Result<Value, String>>),
-    /// What has come back, to the life that asked.
-    Back(u64, Box<Back>),
-    /// The exchange tells by itself how an order stands.
-    Told(ToldOrder),
+    /// What has come back, to the life that asked, of an account.
+    Back(u64, AccountId, Box<Back>),
+    /// The exchange tells by itself how an order of an account stands.
+    Told(AccountId, ToldOrder),
     /// Time has passed.
     Wake,
 }
@@ -113,17 +115,26 @@ pub enum Back {
     Session(bool),
 }
 
-/// Where the exchange is, and whose account.
+/// Where the exchange is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeAddress {
     /// The base of its REST addresses.
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
     /// How long an answer is waited for.
     pub patience: Duration,
+}
+
+/// An account there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeAccount {
+    /// Which.
+    pub account: AccountId,
+    /// A file with one line, `KEY:SECRET`.
+    pub keys_file: String,
+    /// The protocol.
+    pub orders: OrdersConfig,
 }
 
 /// What the actor is started with.
@@ -134,10 +145,10 @@ pub struct ExchangeBrokerArguments {
     pub address: ExchangeAddress,
     /// Whether a person says that nothing older is under way.
     pub assume_reconciled: bool,
-    /// The protocol.
-    pub orders: OrdersConfig,
-    /// What the other broker is called, if there is another: orders that it refused come here.
-    pub other: Option<OrdersConfig>,
+    /// Whose orders leave from here.
+    pub accounts: Vec<ExchangeAccount>,
+    /// What the other broker's exchange is called, if there is another: orders that it refused come here.
+    pub other: Option<String>,
     /// Which pipeline this is: its signals are used once.
     pub run: String,
     /// Names of strategies, by number.
@@ -176,13 +187,13 @@ pub struct ExchangeBrokerActor;
 pub struct ExchangeBrokerState {
     myself: ActorRef<ExchangeBrokerMessage>,
     arguments: ExchangeBrokerArguments,
-    client: Arc<Client>,
+    /// One for each account.
+    desks: BTreeMap<AccountId, Desk>,
     /// Ends with the actor.
     _listening: JoinSet<()>,
     epoch: Epoch,
-    /// Counts cores: what comes back for an earlier one is dropped.
+    /// Counts epochs: what comes back for an earlier one is dropped.
     life: u64,
-    core: Orders,
     /// By exec's number.
     instruments: BTreeMap<InstrumentIndex, Arc<Instrument>>,
     by_symbol: BTreeMap<Symbol, (InstrumentIndex, Arc<Instrument>)>,
@@ -194,7 +205,6 @@ pub struct ExchangeBrokerState {
     /// new.
     ended: BTreeSet<OrderId>,
     is_settled: bool,
-    reconciling: Option<Reconciling>,
     counters: BrokerCounters,
     latency: Histogram,
 }
@@ -209,24 +219,15 @@ impl Actor for ExchangeBrokerActor {
         myself: ActorRef<ExchangeBrokerMessage>,
         arguments: ExchangeBrokerArguments,
     ) -> Result<ExchangeBrokerState, ActorProcessingErr> {
-        let ExchangeAddress { base_url, keys_file, stream_url, patience } = &arguments.address;
-        let base: Uri = base_url.parse().map_err(|error| format!("{base_url}: {error}"))?;
-        let client = Arc::new(Client::new(base, Credentials::read(keys_file)?));
+        let (desks, listening) = desk::open(&arguments, &myself)?;
         arguments.directory.register(&role(usize::from(arguments.broker.0)), &myself);
         myself.send_interval(WAKE_EVERY, || ExchangeBrokerMessage::Wake);
-        let mut listening = JoinSet::new();
-        if let Some(url) = stream_url.clone() {
-            let (client, actor, patience) = (Arc::clone(&client), myself.clone(), *patience);
-            let hear = move |told| actor.cast(ExchangeBrokerMessage::Told(told)).is_ok();
-            listening.spawn(stream::listen(client, url, patience, hear));
-        }
         // Risk is not there yet at the first start; then it begins the epoch by itself.
         let _ = arguments.hello.send(());
         Ok(ExchangeBrokerState {
-            core: Orders::new(arguments.orders.clone(), None),
             myself,
             arguments,
-            client,
+            desks,
             _listening: listening,
             epoch: 0,
             life: 0,
@@ -236,7 +237,6 @@ impl Actor for ExchangeBrokerActor {
             expiring: false,
             ended: BTreeSet::new(),
             is_settled: false,
-            reconciling: None,
             counters: BrokerCounters::default(),
             latency: Histogram::default(),
         })
@@ -259,19 +259,18 @@ impl Actor for ExchangeBrokerActor {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(BrokerReport { counters, latency });
             }
-            ExchangeBrokerMessage::Reconcile(adopts, reply) => state.reconcile(adopts, reply),
+            ExchangeBrokerMessage::Reconcile(account, adopts, reply) => {
+                state.reconcile(account, adopts, reply);
+            }
             ExchangeBrokerMessage::Release(client_id, is_there, reply) => {
                 let _ = reply.send(state.release(&client_id, is_there));
             }
-            ExchangeBrokerMessage::Back(life, back) if life == state.life => {
-                state.on_back(*back)?
+            ExchangeBrokerMessage::Back(life, account, back) if life == state.life => {
+                state.on_back(account, *back)?
             }
             ExchangeBrokerMessage::Back(..) => {}
-            ExchangeBrokerMessage::Told(told) => state.on_told(&told),
-            ExchangeBrokerMessage::Wake => {
-                let effects = state.core.on_wake(state.now());
-                state.act(effects);
-            }
+            ExchangeBrokerMessage::Told(account, told) => state.on_told(account, &told),
+            ExchangeBrokerMessage::Wake => state.with_all(Orders::on_wake),
         }
         state.consider_reconciled();
         state.consider_expired();
@@ -282,7 +281,8 @@ impl Actor for ExchangeBrokerActor {
 /// What survives: this broker's part of exec's checkpoint.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Checkpoint {
-    orders: OrdersSnapshot,
+    /// By the account's name.
+    orders: BTreeMap<String, OrdersSnapshot>,
     placed: Vec<(OrderId, Order)>,
     instruments: Vec<(InstrumentIndex, Arc<Instrument>)>,
     counters: BrokerCounters,
@@ -300,21 +300,19 @@ impl ExchangeBrokerState {
         self.give_up_adopting();
         self.instruments.clear();
         self.by_symbol.clear();
-        let mut snapshot = None;
+        let mut snapshots = BTreeMap::new();
         (self.orders, self.counters) = (BTreeMap::new(), BrokerCounters::default());
         if let Some(bytes) = bytes {
             let checkpoint: Checkpoint = wire::decode(&bytes)?;
             self.orders = checkpoint.placed.into_iter().collect();
             self.counters = checkpoint.counters;
             checkpoint.instruments.into_iter().for_each(|(index, of)| self.list(index, of));
-            snapshot = Some(checkpoint.orders);
+            snapshots = checkpoint.orders;
         }
-        self.core = Orders::new(self.arguments.orders.clone(), snapshot);
+        desk::restore(&mut self.desks, snapshots, self.arguments.broker)?;
         self.ended.clear();
         self.is_settled = false;
-        self.core.hold();
-        let effects = self.core.start(self.now());
-        self.act(effects);
+        self.with_all(Orders::start);
         Ok(())
     }
 
@@ -339,15 +337,18 @@ impl ExchangeBrokerState {
         if step.is_settled && !self.is_settled {
             self.is_settled = true;
             self.ended.clear();
-            let effects = self.core.settle(self.now());
-            self.act(effects);
+            self.with_all(Orders::settle);
         }
         match step.want {
             Want::Nothing | Want::Verdict => {}
             Want::Advance(_) => self.answer(None),
             Want::State => {
                 let checkpoint = Checkpoint {
-                    orders: self.core.snapshot(),
+                    orders: self
+                        .desks
+                        .values()
+                        .map(|desk| (desk.config.venue.account.clone(), desk.core.snapshot()))
+                        .collect(),
                     placed: self.orders.iter().map(|(id, order)| (*id, *order)).collect(),
                     instruments: self
                         .instruments
@@ -368,12 +369,16 @@ impl ExchangeBrokerState {
         let instrument = self.instruments.get(&order.instrument);
         let instrument = instrument.ok_or("an order for an instrument that was never listed")?;
         let signal = self.signal_of(&order, instrument);
+        let Some(desk) = self.desks.get(&order.account) else {
+            return Err("an order of an account whose keys are not here".into());
+        };
+        let refused_by = (placement.attempt > 0).then(|| self.refused_by(desk, &signal)).flatten();
         let new = NewOrder {
             symbol: instrument.symbol.clone(),
             side: order.side,
             quantity: order.quantity,
             limit_price: order.limit_price,
-            refused_by: (placement.attempt > 0).then(|| self.refused_by(&signal)).flatten(),
+            refused_by,
             signal,
         };
         self.counters.placed += 1;
@@ -381,11 +386,10 @@ impl ExchangeBrokerState {
         if !has_ended {
             self.orders.insert(order.id, order);
         }
-        let (signal, now) = (new.signal.clone(), self.now());
-        let effects = self.core.place(new, now);
-        self.act(effects);
+        let signal = new.signal.clone();
+        self.with(order.account, |core, now| core.place(new, now));
         if has_ended {
-            self.core.on_heard(&signal);
+            self.heard(order.account, &signal);
         }
         Ok(())
     }
@@ -393,9 +397,15 @@ impl ExchangeBrokerState {
     fn cancel(&mut self, order: OrderId) {
         let Some(placed) = self.orders.get(&order) else { return };
         let Some(instrument) = self.instruments.get(&placed.instrument) else { return };
-        let signal = self.signal_of(placed, instrument);
-        let effects = self.core.cancel(&signal, self.now());
-        self.act(effects);
+        let (account, signal) = (placed.account, self.signal_of(placed, instrument));
+        self.with(account, |core, now| core.cancel(&signal, now));
+    }
+
+    /// Exec has taken the last word on an order.
+    fn heard(&mut self, account: AccountId, signal: &SignalIdentity) {
+        if let Some(desk) = self.desks.get_mut(&account) {
+            desk.core.on_heard(signal);
+        }
     }
 
     fn signal_of(&self, order: &Order, instrument: &Instrument) -> SignalIdentity {
@@ -409,13 +419,12 @@ impl ExchangeBrokerState {
         }
     }
 
-    /// The other broker's refusal of the signal that is on record.
-    fn refused_by(
-        &self,
-        signal: &SignalIdentity,
-    ) -> Option<(tickwright_core::domain::SlotKey, u64)> {
-        let venue = &self.arguments.other.as_ref()?.venue;
-        self.arguments.ledger.local(|ledger| ledger.slots().refused(venue, signal))
+    /// The other broker's refusal of an account's signal that is on record.
+    fn refused_by(&self, desk: &Desk, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
+        let (exchange, account) =
+            (self.arguments.other.clone()?, desk.config.venue.account.clone());
+        let venue = VenueAccount { exchange, account };
+        self.arguments.ledger.local(|ledger| ledger.slots().refused(&venue, signal))
     }
 
     fn on_heard(&mut self, event: &BrokerEvent) {
@@ -434,122 +443,8 @@ impl ExchangeBrokerState {
         };
         if let Some(instrument) = self.instruments.get(&placed.instrument) {
             let signal = self.signal_of(&placed, instrument);
-            self.core.on_heard(&signal);
+            self.heard(placed.account, &signal);
         }
-    }
-
-    fn on_back(&mut self, back: Back) -> Result<(), ActorProcessingErr> {
-        let now = self.now();
-        tracing::debug!(?back, "order protocol");
-        let core = &mut self.core;
-        let effects = match back {
-            Back::Committed(results) => core.on_committed(&results, now),
-            Back::Slots(slots) => core.on_slots(slots, now),
-            // It is read anew by whoever comes next.
-            Back::Confused(reason) => return Err(reason.into()),
-            Back::Answer(client_id, attempt, answer) => {
-                core.on_answer(&client_id, attempt, answer, now)
-            }
-            Back::Found(client_id, found) => core.on_found(&client_id, &found, now),
-            Back::Cancelled(client_id, found) => core.on_cancelled(&client_id, &found, now),
-            Back::Time(asked, told) => core.on_time(asked, told, now),
-            Back::Trades(symbol, trades) => {
-                let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
-                core.on_trades(&symbol, trades, now)
-            }
-            Back::TradesOf(client_id, trades) => {
-                core.on_trades_of(&client_id, trades.as_deref(), now)
-            }
-            Back::History(symbol, orders) => {
-                let orders = orders.as_ref().map(|(orders, is_last)| (&orders[..], *is_last));
-                core.on_history(&symbol, orders, now)
-            }
-            Back::Session(is_begun) => core.on_session(is_begun, now),
-        };
-        self.act(effects);
-        if self.client.take_clock_wrong() {
-            let effects = self.core.on_clock_wrong(now);
-            self.act(effects);
-        }
-        if self.core.is_stuck() && self.arguments.assume_reconciled {
-            let effects = self.core.on_released(now);
-            self.act(effects);
-        }
-        Ok(())
-    }
-
-    fn on_told(&mut self, told: &ToldOrder) {
-        let mut listed = self.instruments.values();
-        let instrument = listed.find(|instrument| answers::name_of(instrument) == told.name);
-        if let Some(report) = instrument.and_then(|instrument| told.report(instrument)) {
-            let effects = self.core.on_told(&report, self.now());
-            self.act(effects);
-        }
-    }
-
-    fn act(&mut self, effects: Vec<OrdersEffect>) {
-        for effect in effects {
-            tracing::debug!(?effect, "order protocol");
-            match effect {
-                OrdersEffect::Tell(signal, said) => self.tell(&signal, said),
-                OrdersEffect::Stray(trade) => {
-                    let (venue, symbol) = (&self.arguments.orders.venue, &trade.symbol);
-                    tracing::warn!(
-                        "{venue} traded {symbol} (trade {}, order {}), and nobody here asked for it; see \
-                         `tickwright ctl reconcile`",
-                        trade.trade,
-                        trade.order
-                    );
-                }
-                OrdersEffect::Rebuilt(symbol, orders) => {
-                    let venue = &self.arguments.orders.venue;
-                    tracing::warn!(
-                        "{venue} has {orders} orders of ours in {symbol} that exec does not know, being newer than \
-                         its checkpoint: rebuilt from the exchange, their signals are used up and what they traded \
-                         is held"
-                    );
-                }
-                OrdersEffect::Adopt(adoption) => self.tell_adoption(&adoption),
-                OrdersEffect::Alarm(text) => tracing::error!("{text}"),
-                asked @ (OrdersEffect::Commit(_)
-                | OrdersEffect::ReadSlots
-                | OrdersEffect::Send(_)
-                | OrdersEffect::Query { .. }
-                | OrdersEffect::Cancel { .. }
-                | OrdersEffect::AskTime
-                | OrdersEffect::Trades { .. }
-                | OrdersEffect::TradesOf { .. }
-                | OrdersEffect::History { .. }
-                | OrdersEffect::Session(_)) => self.ask(asked),
-            }
-        }
-    }
-
-    /// Tells risk.
-    fn tell(&mut self, signal: &SignalIdentity, said: Said) {
-        let Some(order) = self.orders.get(&signal.id).copied() else { return };
-        let kind = match said {
-            Said::Accepted => BrokerEventKind::Accepted,
-            Said::Unknown => BrokerEventKind::Unknown,
-            Said::Refused(refusal) => BrokerEventKind::Refused(refusal),
-            Said::Closed { remaining } => BrokerEventKind::Closed { remaining },
-            Said::Filled(trade) => BrokerEventKind::Filled(Fill {
-                order: order.id,
-                instrument: order.instrument,
-                account: order.account,
-                trade_id: trade.trade,
-                broker: self.arguments.broker,
-                side: trade.side,
-                quantity: trade.quantity,
-                price: trade.price,
-                fee: trade.fee,
-                fee_elsewhere: trade.fee_elsewhere,
-            }),
-        };
-        let (due, ordinal, broker) = (Timestamp::default(), 0, self.arguments.broker);
-        let event = BrokerEvent { due, order: order.id, ordinal, broker, kind };
-        // If risk has gone, another epoch begins.
-        let _ = self.arguments.said.send(event);
     }
 
     fn answer(&self, state: Option<Vec<u8>>) {
@@ -561,9 +456,12 @@ impl ExchangeBrokerState {
 
     /// The data has ended: answers once no order is under way.
     fn consider_expired(&mut self) {
-        if self.expiring && self.core.is_idle() {
+        if self.expiring && self.desks.values().all(|desk| desk.core.is_idle()) {
             self.expiring = false;
-            tracing::info!(counters = ?self.core.counters(), "no order is under way any more");
+            for Desk { config, core, .. } in self.desks.values() {
+                let (venue, counters) = (&config.venue, core.counters());
+                tracing::info!(%venue, ?counters, "no order is under way any more");
+            }
             self.answer(None);
         }
     }

@@ -7,12 +7,12 @@ use ractor::RpcReplyPort;
 use serde_json::{Value, json};
 use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, ClientOrderId, Fill, Key, Money, OrderId, Quantity,
-    Side, Symbol, Timestamp, decimal,
+    Side, SourceId, Symbol, Timestamp, decimal,
 };
 use tickwright_core::pipeline::orders::Adoption;
 use tokio::time::Instant;
 
-use super::ExchangeBrokerState;
+use super::{Desk, ExchangeBrokerState};
 
 /// How long a reconciliation may take before what is known by then is shown.
 pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(20);
@@ -22,14 +22,17 @@ pub const ADOPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What stands for an order that is none: exec takes a fill of it as it takes any other, once, and knows it by its
 /// order, for trades get numbers of exec's own.
-const fn adopted(number: u64) -> OrderId {
-    OrderId { key: Key { sequence: number, ..Key::START }, ordinal: u32::MAX }
+///
+/// Each account numbers its own, so the account is part of it.
+const fn adopted(account: AccountId, number: u64) -> OrderId {
+    let key = Key { source: SourceId(account.0), sequence: number, ..Key::START };
+    OrderId { key, ordinal: u32::MAX }
 }
 
-/// The number of the adoption that an order stands for.
-fn adoption_of(order: OrderId) -> Option<u64> {
-    let number = order.key.sequence;
-    (order == adopted(number)).then_some(number)
+/// The account and number of the adoption that an order stands for.
+fn adoption_of(order: OrderId) -> Option<(AccountId, u64)> {
+    let (account, number) = (AccountId(order.key.source.0), order.key.sequence);
+    (order == adopted(account, number)).then_some((account, number))
 }
 
 /// Somebody waits for the account to be looked through.
@@ -52,42 +55,63 @@ enum Adopting {
 }
 
 impl ExchangeBrokerState {
-    pub(super) fn reconcile(&mut self, adopts: bool, reply: RpcReplyPort<Result<Value, String>>) {
-        if self.reconciling.is_some() {
-            // A caller that stopped waiting is its own affair, here and below.
+    pub(super) fn reconcile(
+        &mut self,
+        account: AccountId,
+        adopts: bool,
+        reply: RpcReplyPort<Result<Value, String>>,
+    ) {
+        // A caller that stopped waiting is its own affair, here and below.
+        let Some(desk) = self.desks.get_mut(&account) else {
+            let _ = reply.send(Err("the keys of the account are not here".into()));
+            return;
+        };
+        if desk.reconciling.is_some() {
             let _ = reply.send(Err("the account is being reconciled already".into()));
             return;
         }
         let until = Instant::now() + RECONCILE_PATIENCE;
         let adopting = if adopts { Adopting::Wanted } else { Adopting::Unwanted };
-        self.reconciling = Some(Reconciling { until, adopting, reply });
+        desk.reconciling = Some(Reconciling { until, adopting, reply });
         let symbols = self.by_symbol.keys().cloned().collect();
-        let effects = self.core.reconcile_again(symbols, self.now());
-        self.act(effects);
+        self.with(account, |core, now| core.reconcile_again(symbols, now));
     }
 
     /// Answers once everything is known, and taken over if that is wanted; or when it has taken too long.
     pub(super) fn consider_reconciled(&mut self) {
-        let Some(mut waiting) = self.reconciling.take() else { return };
+        let waiting = self.desks.iter().filter(|(_, desk)| desk.reconciling.is_some());
+        let waiting: Vec<AccountId> = waiting.map(|(account, _)| *account).collect();
+        waiting.into_iter().for_each(|account| self.consider_reconciled_of(account));
+    }
+
+    fn consider_reconciled_of(&mut self, account: AccountId) {
+        let Some(desk) = self.desks.get_mut(&account) else { return };
+        let Some(mut waiting) = desk.reconciling.take() else { return };
         // What exec does again after a restart has adoptions of an earlier life among it, whose numbers are used.
-        let is_complete = self.core.is_reconciled();
+        let is_complete = desk.core.is_reconciled();
         if is_complete && self.is_settled && matches!(waiting.adopting, Adopting::Wanted) {
-            waiting.adopting = self.begin_adopting();
+            waiting.adopting = self.begin_adopting(account);
             waiting.until = Instant::now() + ADOPT_PATIENCE;
         }
         let is_late = Instant::now() >= waiting.until;
         let answer = match &waiting.adopting {
-            Adopting::Unwanted if is_complete || is_late => Ok(self.reconciled(is_complete, &[])),
+            Adopting::Unwanted if is_complete || is_late => {
+                Ok(self.reconciled(account, is_complete, &[]))
+            }
             Adopting::Wanted if is_late && is_complete => Err(format!(
                 "nothing is taken over: exec is not done within {RECONCILE_PATIENCE:?} with what it did before \
                  it started anew; ask again later"
             )),
-            Adopting::Wanted if is_late => Err(format!(
-                "nothing is taken over: what the account has done was not known within \
-                 {RECONCILE_PATIENCE:?}; `tickwright ctl reconcile` shows what is"
-            )),
+            Adopting::Wanted if is_late => {
+                let trouble = self.desks.get(&account).and_then(|desk| desk.client.trouble());
+                let trouble = trouble.map_or_else(String::new, |text| format!(" ({text})"));
+                Err(format!(
+                    "nothing is taken over: what the account has done was not known within \
+                     {RECONCILE_PATIENCE:?}{trouble}; `tickwright ctl reconcile` shows what is"
+                ))
+            }
             Adopting::Told { all, waiting } if waiting.is_empty() => {
-                Ok(self.reconciled(is_complete, all))
+                Ok(self.reconciled(account, is_complete, all))
             }
             Adopting::Told { all, waiting } if is_late => {
                 let lacking = all.iter().filter(|each| waiting.contains(&each.number));
@@ -100,7 +124,9 @@ impl ExchangeBrokerState {
                 ))
             }
             Adopting::Unwanted | Adopting::Wanted | Adopting::Told { .. } => {
-                self.reconciling = Some(waiting);
+                if let Some(desk) = self.desks.get_mut(&account) {
+                    desk.reconciling = Some(waiting);
+                }
                 return;
             }
         };
@@ -108,11 +134,12 @@ impl ExchangeBrokerState {
     }
 
     /// Tells exec what to take over: what positions lack of each symbol.
-    fn begin_adopting(&mut self) -> Adopting {
-        let symbols: Vec<Symbol> = self.core.traded().map(|(symbol, _)| symbol.clone()).collect();
+    fn begin_adopting(&mut self, account: AccountId) -> Adopting {
+        let Some(desk) = self.desks.get_mut(&account) else { return Adopting::Unwanted };
+        let symbols: Vec<Symbol> = desk.core.traded().map(|(symbol, _)| symbol.clone()).collect();
         let listed = symbols.iter().filter(|symbol| self.by_symbol.contains_key(symbol));
-        let all: Vec<Adoption> = listed.filter_map(|symbol| self.core.adopt(symbol)).collect();
-        all.iter().for_each(|adoption| self.tell_adoption(adoption));
+        let all: Vec<Adoption> = listed.filter_map(|symbol| desk.core.adopt(symbol)).collect();
+        all.iter().for_each(|adoption| self.tell_adoption(account, adoption));
         let waiting = all.iter().map(|adoption| adoption.number).collect();
         Adopting::Told { all, waiting }
     }
@@ -120,7 +147,8 @@ impl ExchangeBrokerState {
     /// Exec goes back to its checkpoint: whether it has taken what it was told is not known any more.
     pub(super) fn give_up_adopting(&mut self) {
         let is_told = |it: &mut Reconciling| matches!(it.adopting, Adopting::Told { .. });
-        if let Some(Reconciling { reply, .. }) = self.reconciling.take_if(is_told) {
+        let told = self.desks.values_mut().filter_map(|desk| desk.reconciling.take_if(is_told));
+        for Reconciling { reply, .. } in told {
             let _ = reply.send(Err(
                 "exec has started anew while it was to take over what others have traded; \
                  `tickwright ctl reconcile` shows whether it has, and to ask again takes nothing over twice"
@@ -130,7 +158,7 @@ impl ExchangeBrokerState {
     }
 
     /// Tells exec what to take over. It knows by the number whether it has done so before.
-    pub(super) fn tell_adoption(&self, adoption: &Adoption) {
+    pub(super) fn tell_adoption(&self, account: AccountId, adoption: &Adoption) {
         let Adoption { number, symbol, quantity, price, .. } = adoption;
         let Some((index, instrument)) = self.by_symbol.get(symbol) else { return };
         tracing::warn!(
@@ -138,11 +166,11 @@ impl ExchangeBrokerState {
             instrument.format_quantity(*quantity),
             instrument.format_price(*price)
         );
-        let (broker, order) = (self.arguments.broker, adopted(*number));
+        let (broker, order) = (self.arguments.broker, adopted(account, *number));
         let kind = BrokerEventKind::Filled(Fill {
             order,
             instrument: *index,
-            account: AccountId(0),
+            account,
             trade_id: *number,
             broker,
             side: if quantity.0 < 0 { Side::Sell } else { Side::Buy },
@@ -159,13 +187,14 @@ impl ExchangeBrokerState {
     /// Exec has taken an event. Returns whether that was an adoption.
     pub(super) fn on_adopted(&mut self, event: &BrokerEvent) -> bool {
         let BrokerEventKind::Filled(fill) = &event.kind else { return false };
-        let Some(number) = adoption_of(event.order) else { return false };
+        let Some((account, number)) = adoption_of(event.order) else { return false };
+        let Some(desk) = self.desks.get_mut(&account) else { return true };
         if let Some(instrument) = self.instruments.get(&fill.instrument) {
             let symbol = instrument.symbol.clone();
-            self.core.on_adopted(number, &symbol, fill.side.signed(fill.quantity));
+            desk.core.on_adopted(number, &symbol, fill.side.signed(fill.quantity));
         }
         if let Some(Reconciling { adopting: Adopting::Told { waiting, .. }, .. }) =
-            &mut self.reconciling
+            &mut desk.reconciling
         {
             waiting.remove(&number);
         }
@@ -173,7 +202,10 @@ impl ExchangeBrokerState {
     }
 
     /// What is known of the account, and what was taken over.
-    fn reconciled(&self, is_complete: bool, adopted: &[Adoption]) -> Value {
+    fn reconciled(&self, account: AccountId, is_complete: bool, adopted: &[Adoption]) -> Value {
+        let Some(Desk { config, client, core, .. }) = self.desks.get(&account) else {
+            return Value::Null;
+        };
         let amount = |symbol: &Symbol, amount: Quantity| {
             let decimals = self.by_symbol.get(symbol).map_or(0, |(_, of)| of.quantity_decimals);
             decimal::format(amount.0.into(), decimals)
@@ -191,7 +223,7 @@ impl ExchangeBrokerState {
                 ),
             })
         };
-        let orders: Vec<Value> = (self.core.standing().iter())
+        let orders: Vec<Value> = (core.standing().iter())
             .map(|order| {
                 json!({
                     "symbol": order.symbol,
@@ -205,7 +237,8 @@ impl ExchangeBrokerState {
                 })
             })
             .collect();
-        let traded: Vec<Value> = (self.core.traded())
+        let traded: Vec<Value> = core
+            .traded()
             .map(|(symbol, traded)| {
                 json!({
                     "symbol": symbol,
@@ -218,13 +251,14 @@ impl ExchangeBrokerState {
             })
             .collect();
         json!({
-            "account": self.arguments.orders.venue.to_string(),
+            "account": config.venue.to_string(),
             "is_complete": is_complete,
-            "counters": self.core.counters(),
+            "trouble": client.trouble(),
+            "counters": core.counters(),
             "intent_us": {
-                "count": self.core.intents().count(),
-                "p50": self.core.intents().quantile(500_000) / 1_000,
-                "p99": self.core.intents().quantile(990_000) / 1_000,
+                "count": core.intents().count(),
+                "p50": core.intents().quantile(500_000) / 1_000,
+                "p99": core.intents().quantile(990_000) / 1_000,
             },
             "orders": orders,
             "traded": traded,
@@ -235,13 +269,16 @@ impl ExchangeBrokerState {
     pub(super) fn release(&mut self, client_id: &str, is_there: bool) -> Result<Value, String> {
         let name = ClientOrderId::parse(client_id);
         let name = name.ok_or_else(|| format!("{client_id:?} is no name of an order from here"))?;
-        let effects = self.core.release(&name, is_there, self.now());
-        let effects = effects.ok_or_else(|| {
+        let now = self.now();
+        let mut desks = self.desks.iter_mut();
+        let released = desks
+            .find_map(|(account, desk)| Some((*account, desk.core.release(&name, is_there, now)?)));
+        let (account, effects) = released.ok_or_else(|| {
             format!(
                 "no order {client_id} waits for a person; `tickwright ctl reconcile` shows which do"
             )
         })?;
-        self.act(effects);
+        self.act(account, effects);
         Ok(json!({ "released": client_id, "is_there": is_there }))
     }
 }

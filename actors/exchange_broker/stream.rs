@@ -54,6 +54,7 @@ pub(super) async fn listen(
                 if reason != last {
                     tracing::warn!(
                         reason,
+                        account = client.name(),
                         "the exchange tells nothing by itself; orders are asked about"
                     );
                     last = reason;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
-use tickwright_core::domain::{Instrument, OrderId, Side, SlotCommand, Symbol, Timestamp, decimal};
+use tickwright_core::domain::{
+    AccountId, Instrument, OrderId, Side, SlotCommand, Symbol, Timestamp, decimal,
+};
 use tickwright_core::ledger::{Operation, Outcome, Refusal};
 use tickwright_core::pipeline::orders::{Found, OrdersEffect, Request, SlotsFound};
 
-use super::{Back, ExchangeBrokerMessage, ExchangeBrokerState, answers};
+use super::{Back, Desk, ExchangeBrokerMessage, ExchangeBrokerState, answers};
 use crate::ledger::LedgerClient;
 
 /// How many orders or trades are asked for at once.
@@ -20,15 +22,16 @@ const PAGE: usize = 500;
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 impl ExchangeBrokerState {
-    /// Begins what an effect asks for; what comes of it comes back as a message.
-    pub(super) fn ask(&self, effect: OrdersEffect) {
-        let client = Arc::clone(&self.client);
+    /// Begins what an effect of an account asks for; what comes of it comes back as a message.
+    pub(super) fn ask(&self, account: AccountId, effect: OrdersEffect) {
+        let Some(desk) = self.desks.get(&account) else { return };
+        let client = Arc::clone(&desk.client);
         let ledger = self.arguments.ledger.clone();
         let patience = self.arguments.address.patience;
         match effect {
             OrdersEffect::Commit(commands) => {
-                let (locks, reducing) = (self.arguments.locks.clone(), self.reducing());
-                self.spawn(async move {
+                let (locks, reducing) = (self.arguments.locks.clone(), self.reducing(account));
+                self.spawn(account, async move {
                     let commit = |commands| commit(ledger, commands);
                     match locks {
                         Some(locks) => locks.around(commands, reducing, commit).await,
@@ -37,8 +40,8 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::ReadSlots => {
-                let venue = self.arguments.orders.venue.clone();
-                self.spawn(async move {
+                let venue = desk.config.venue.clone();
+                self.spawn(account, async move {
                     let slots = ledger.read(READ_PATIENCE, |ledger| {
                         let slots = ledger.slots();
                         let open = slots.open_of(&venue);
@@ -55,7 +58,7 @@ impl ExchangeBrokerState {
                 let Some(instrument) = self.instrument(&request.symbol) else { return };
                 let query = query_of(&request, &instrument);
                 let (client_id, attempt) = (request.client_id, request.attempt);
-                self.spawn(async move {
+                self.spawn(account, async move {
                     let path = "/api/v3/order";
                     let result = client.signed(Method::POST, path, &query, patience).await;
                     Back::Answer(client_id, attempt, answers::answer(&result, &instrument))
@@ -63,11 +66,11 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::Query { client_id, symbol } => {
                 let Some(instrument) = self.instrument(&symbol) else {
-                    return self.later(Back::Found(client_id, Found::Failed));
+                    return self.later(account, Back::Found(client_id, Found::Failed));
                 };
                 let query = format!("origClientOrderId={client_id}");
-                let query = self.stamped(&instrument, &query);
-                self.spawn(async move {
+                let query = self.stamped(desk, &instrument, &query);
+                self.spawn(account, async move {
                     let path = "/api/v3/order";
                     let result = client.signed(Method::GET, path, &query, patience).await;
                     Back::Found(client_id, answers::found(&result, &instrument))
@@ -75,11 +78,11 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::Cancel { client_id, symbol } => {
                 let Some(instrument) = self.instrument(&symbol) else {
-                    return self.later(Back::Cancelled(client_id, Found::Failed));
+                    return self.later(account, Back::Cancelled(client_id, Found::Failed));
                 };
                 let query = format!("origClientOrderId={client_id}");
-                let query = self.stamped(&instrument, &query);
-                self.spawn(async move {
+                let query = self.stamped(desk, &instrument, &query);
+                self.spawn(account, async move {
                     let path = "/api/v3/order";
                     let result = client.signed(Method::DELETE, path, &query, patience).await;
                     Back::Cancelled(client_id, answers::cancelled(&result, &instrument))
@@ -87,7 +90,7 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::AskTime => {
                 let asked = self.now();
-                self.spawn(async move {
+                self.spawn(account, async move {
                     let told = answers::time(&client.open("/api/v3/time", patience).await);
                     let told =
                         told.map(|told| Timestamp::from_nanos(told.saturating_mul(1_000_000)));
@@ -96,11 +99,11 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::Trades { symbol, after } => {
                 let Some(instrument) = self.instrument(&symbol) else {
-                    return self.later(Back::Trades(symbol, None));
+                    return self.later(account, Back::Trades(symbol, None));
                 };
                 let query = format!("fromId={}&limit={PAGE}", after + 1);
-                let query = self.stamped(&instrument, &query);
-                self.spawn(async move {
+                let query = self.stamped(desk, &instrument, &query);
+                self.spawn(account, async move {
                     let path = "/api/v3/myTrades";
                     let result = client.signed(Method::GET, path, &query, patience).await;
                     let trades = answers::trades(&result, &instrument);
@@ -110,10 +113,11 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::TradesOf { client_id, symbol, order } => {
                 let Some(instrument) = self.instrument(&symbol) else {
-                    return self.later(Back::TradesOf(client_id, None));
+                    return self.later(account, Back::TradesOf(client_id, None));
                 };
-                let query = self.stamped(&instrument, &format!("orderId={order}&limit={PAGE}"));
-                self.spawn(async move {
+                let query =
+                    self.stamped(desk, &instrument, &format!("orderId={order}&limit={PAGE}"));
+                self.spawn(account, async move {
                     let path = "/api/v3/myTrades";
                     let result = client.signed(Method::GET, path, &query, patience).await;
                     Back::TradesOf(client_id, answers::trades(&result, &instrument))
@@ -121,11 +125,11 @@ impl ExchangeBrokerState {
             }
             OrdersEffect::History { symbol, after } => {
                 let Some(instrument) = self.instrument(&symbol) else {
-                    return self.later(Back::History(symbol, None));
+                    return self.later(account, Back::History(symbol, None));
                 };
                 let query = format!("orderId={}&limit={PAGE}", after + 1);
-                let query = self.stamped(&instrument, &query);
-                self.spawn(async move {
+                let query = self.stamped(desk, &instrument, &query);
+                self.spawn(account, async move {
                     let path = "/api/v3/allOrders";
                     let result = client.signed(Method::GET, path, &query, patience).await;
                     let orders = answers::orders(&result, &instrument);
@@ -134,8 +138,8 @@ impl ExchangeBrokerState {
                 });
             }
             OrdersEffect::Session(session) => {
-                let stamp = self.stamp();
-                self.spawn(async move {
+                let stamp = self.stamp(desk);
+                self.spawn(account, async move {
                     client.set_session(session);
                     let path = "/exchange/session";
                     let result = client.signed(Method::POST, path, &stamp, patience).await;
@@ -150,25 +154,26 @@ impl ExchangeBrokerState {
         }
     }
 
-    /// Orders that bring a position nearer to zero.
-    fn reducing(&self) -> BTreeSet<OrderId> {
-        self.orders.values().filter(|order| order.reduce_only).map(|order| order.id).collect()
+    /// Orders of an account that bring a position nearer to zero.
+    fn reducing(&self, account: AccountId) -> BTreeSet<OrderId> {
+        let of = self.orders.values().filter(|order| order.account == account);
+        of.filter(|order| order.reduce_only).map(|order| order.id).collect()
     }
 
-    fn spawn(&self, work: impl Future<Output = Back> + Send + 'static) {
+    fn spawn(&self, account: AccountId, work: impl Future<Output = Back> + Send + 'static) {
         let (myself, life) = (self.myself.clone(), self.life);
         tokio::spawn(async move {
             let back = Box::new(work.await);
             // Whoever asked may have ended.
-            let _ = myself.cast(ExchangeBrokerMessage::Back(life, back));
+            let _ = myself.cast(ExchangeBrokerMessage::Back(life, account, back));
         });
     }
 
     /// What is asked of a symbol that is not listed yet, as of an order that was found under way, has no
     /// answer for now.
-    fn later(&self, back: Back) {
-        let pause = self.arguments.orders.poll;
-        self.spawn(async move {
+    fn later(&self, account: AccountId, back: Back) {
+        let Some(pause) = self.desks.get(&account).map(|desk| desk.config.poll) else { return };
+        self.spawn(account, async move {
             tokio::time::sleep(pause).await;
             back
         });
@@ -178,13 +183,13 @@ impl ExchangeBrokerState {
         self.by_symbol.get(symbol).map(|(_, instrument)| Arc::clone(instrument))
     }
 
-    fn stamped(&self, instrument: &Instrument, query: &str) -> String {
-        format!("symbol={}&{query}&{}", answers::name_of(instrument), self.stamp())
+    fn stamped(&self, desk: &Desk, instrument: &Instrument, query: &str) -> String {
+        format!("symbol={}&{query}&{}", answers::name_of(instrument), self.stamp(desk))
     }
 
     /// Of a question, which may be answered late.
-    fn stamp(&self) -> String {
-        let now = self.core.exchange_now(self.now()).as_nanos() / 1_000_000;
+    fn stamp(&self, desk: &Desk) -> String {
+        let now = desk.core.exchange_now(self.now()).as_nanos() / 1_000_000;
         format!("timestamp={now}&recvWindow=10000")
     }
 }

@@ -9,8 +9,8 @@ use tickwright_core::domain::{BrokerEvent, BrokerId};
 use super::Wiring;
 use crate::broker::{self, BrokerMessage};
 use crate::exchange_broker::{
-    self, ExchangeAddress, ExchangeBrokerActor, ExchangeBrokerArguments, ExchangeBrokerMessage,
-    OrderLocks,
+    self, ExchangeAccount, ExchangeAddress, ExchangeBrokerActor, ExchangeBrokerArguments,
+    ExchangeBrokerMessage, OrderLocks,
 };
 use crate::kit::exec::{BrokerStep, Epoch};
 use crate::kit::{ChildSpec, Outlet};
@@ -41,7 +41,15 @@ impl Wiring {
         let wiring = self.clone();
         let role = exchange_broker::role(usize::from(broker));
         let progress = Arc::clone(progress);
-        let other = self.exchange(1 - broker.min(1)).map(|(other, _)| other.orders);
+        let other = self.exchange(1 - broker.min(1));
+        let other = other
+            .and_then(|(other, _)| Some(other.accounts.first()?.orders.venue.exchange.clone()));
+        let accounts = exchange.accounts.iter().map(|of| ExchangeAccount {
+            account: of.account,
+            keys_file: of.keys_file.clone(),
+            orders: of.orders.clone(),
+        });
+        let accounts: Vec<ExchangeAccount> = accounts.collect();
         let locks = self.locks.clone().filter(|_| self.config.locks.keeping != LockKeeping::None);
         let owner = format!("exec/{}/{broker}", self.config.pipeline.run);
         let locks = locks.map(|backend| OrderLocks::new(backend, owner, self.config.locks.clone()));
@@ -56,11 +64,10 @@ impl Wiring {
                 address: ExchangeAddress {
                     base_url: exchange.base_url.clone(),
                     stream_url: exchange.stream_url.clone(),
-                    keys_file: exchange.keys_file.clone(),
                     patience: exchange.answer,
                 },
                 assume_reconciled: exchange.assume_reconciled,
-                orders: exchange.orders.clone(),
+                accounts: accounts.clone(),
                 other: other.clone(),
                 run: wiring.config.pipeline.run.clone(),
                 strategies: strategies.clone(),

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::backtest::performances;
 use tickwright_core::config::Config;
-use tickwright_core::domain::{Histogram, InstrumentIndex, Scope, decimal};
+use tickwright_core::domain::{
+    AccountId, BrokerId, Histogram, InstrumentIndex, Quantity, Scope, Symbol, decimal,
+};
 
 use super::report::{ask, brokers};
 use crate::cluster::Request;
@@ -97,7 +100,7 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;
             Ok(stopped.iter().map(|scope: &Scope| config.scope_name(scope)).collect())
         }
-        Call::Reconcile { adopt } => reconcile(directory, adopt).await,
+        Call::Reconcile { adopt } => reconcile(directory, config, adopt).await,
         Call::Release { client_id, is_there } => {
             let mut refused = String::new();
             for role in exchanges(directory)? {
@@ -142,21 +145,63 @@ fn exchanges(directory: &Directory) -> Result<Vec<String>, String> {
     Ok(roles)
 }
 
-/// What is found of each account, beside what is held here.
-async fn reconcile(directory: &Directory, adopts: bool) -> Result<Value, String> {
-    let mut accounts = Vec::new();
-    for role in exchanges(directory)? {
-        let reconcile = |reply| ExchangeBrokerMessage::Reconcile(adopts, reply);
+/// What is found of each account at each exchange, beside what it holds here just then. They are looked through at
+/// once, and one that does not answer holds up no other.
+///
+/// # Errors
+///
+/// Why there is nothing of any of them.
+async fn reconcile(directory: &Directory, config: &Config, adopts: bool) -> Result<Value, String> {
+    exchanges(directory)?;
+    let brokers = (0..router::BROKERS).filter_map(|broker| {
+        let exchange = config.exchange(BrokerId(u8::try_from(broker).ok()?), 0)?;
+        let role = exchange_broker::role(broker);
+        directory.serving(&role)?;
+        Some(exchange.accounts.into_iter().map(move |of| (role.clone(), of)))
+    });
+    let asked = brokers.flatten().map(async |(role, of)| {
+        let reconcile = |reply| ExchangeBrokerMessage::Reconcile(of.account, adopts, reply);
         // It answers by then, whatever is missing.
         let patience = RECONCILE_PATIENCE + ADOPT_PATIENCE + Duration::from_secs(2);
-        accounts.push(ask(directory, &role, reconcile, patience).await??);
+        let mut answer = ask(directory, &role, reconcile, patience).await.flatten();
+        let held = held(directory, of.account).await;
+        let held = match held {
+            Ok(held) => held,
+            Err(reason) => {
+                answer = Err(reason);
+                BTreeMap::new()
+            }
+        };
+        (of.orders.venue, answer, held)
+    });
+    let answers = join_all(asked).await;
+    if answers.iter().all(|(_, answer, _)| answer.is_err()) {
+        let reasons = answers.into_iter().filter_map(|(venue, answer, _)| {
+            answer.err().map(|reason| format!("{venue}: {reason}"))
+        });
+        return Err(reasons.collect::<Vec<_>>().join("; "));
     }
+    let mut accounts = Vec::new();
+    for (venue, answer, held) in answers {
+        let mut account = answer.unwrap_or_else(|reason| {
+            json!({ "account": venue.to_string(), "is_complete": false, "problem": reason })
+        });
+        account["name"] = venue.account.into();
+        account["held"] = json!(held);
+        accounts.push(account);
+    }
+    Ok(json!({ "accounts": accounts }))
+}
+
+/// What an account holds here, by symbol.
+async fn held(
+    directory: &Directory,
+    account: AccountId,
+) -> Result<BTreeMap<String, String>, String> {
     let held = ask(directory, risk::ROLE, RiskMessage::Held, telemetry::PATIENCE).await?;
-    let held: BTreeMap<String, String> = held
-        .into_iter()
-        .map(|(symbol, quantity, decimals)| {
-            (symbol.as_str().to_owned(), decimal::format(quantity.0.into(), decimals))
-        })
-        .collect();
-    Ok(json!({ "accounts": accounts, "held": held }))
+    let of = held.into_iter().filter(|(of, ..)| *of == account);
+    let text = |(_, symbol, quantity, decimals): (_, Symbol, Quantity, u8)| {
+        (symbol.as_str().to_owned(), decimal::format(quantity.0.into(), decimals))
+    };
+    Ok(of.map(text).collect())
 }

@@ -1,5 +1,7 @@
 //! What single keys cannot show: values that contradict each other.
 
+mod exchanges;
+
 use super::Kinds;
 use super::problem::nearest;
 use super::schema::{SUBTREES, session_span};
@@ -78,79 +80,6 @@ impl Found<'_> {
                 "is the address of another kind of database",
                 format!("write {wanted}"),
             );
-        }
-    }
-
-    /// An exchange has the keys of the first account alone: what another one orders would leave under them.
-    fn account_with_keys(&mut self) {
-        let settings = self.settings;
-        let text = |list, at, name| settings.find(&[list, at, name]).and_then(Value::text);
-        let accounts = settings.names_under(&["account"]);
-        let Some(first) = accounts.first().and_then(|at| text("account", *at, "name")) else {
-            return;
-        };
-        for index in settings.names_under(&["strategy"]) {
-            match text("strategy", index, "account") {
-                Some(account) if account != first => {
-                    let what = format!(
-                        "orders of account {account:?} cannot leave: an exchange has the keys of the first \
-                         [[account]] alone, {first:?}"
-                    );
-                    let fix = format!("let it trade for {first:?}, or in a run of its own");
-                    self.add(&[&["strategy", index, "account"]], what, fix);
-                }
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    /// An exchange has an address and keys, speaks when it likes, and shares exec with no paper broker.
-    fn exchanges(&mut self) {
-        let kind = |broker| self.settings.text(&["broker", broker, "kind"]);
-        let has_backup = self.settings.switch(&["router", "has_backup"]);
-        let (primary, backup) = (kind("primary"), kind("backup"));
-        if primary != "exchange" && (backup != "exchange" || !has_backup) {
-            return;
-        }
-        if has_backup && primary != backup {
-            let paths: [&[&str]; 3] = [
-                &["router", "has_backup"],
-                &["broker", "primary", "kind"],
-                &["broker", "backup", "kind"],
-            ];
-            let fix = "let both be exchanges, or do without a backup: has_backup = false";
-            self.add(&paths, "a paper broker and an exchange cannot back each other up", fix);
-        }
-        let used: &[&str] = if has_backup { &["primary", "backup"] } else { &["primary"] };
-        for broker in used {
-            for key in ["base_url", "keys_file"] {
-                let path = ["broker", broker, key];
-                if self.settings.find(&path).and_then(Value::text).is_none() {
-                    self.add(
-                        &[&path],
-                        "an exchange needs it",
-                        format!("set broker.{broker}.{key}"),
-                    );
-                }
-            }
-        }
-        let names = |broker| self.settings.text(&["broker", broker, "exchange"]);
-        if has_backup && names("primary") == names("backup") {
-            let paths: [&[&str]; 2] =
-                [&["broker", "primary", "exchange"], &["broker", "backup", "exchange"]];
-            self.add(&paths, "two exchanges have one name", "give each a name of its own");
-        }
-        self.account_with_keys();
-        let merge = ["pipeline", "merge"];
-        let is_live = self.settings.text(&["pipeline", "input"]) == "live";
-        match self.settings.text(&merge) {
-            "arrival" => {}
-            "auto" if is_live => {}
-            _ => self.add(
-                &[&merge],
-                "an exchange answers when it likes, so inputs have to be taken as they arrive",
-                "set pipeline.merge to \"arrival\"",
-            ),
         }
     }
 

@@ -38,7 +38,7 @@ mod tuner;
 
 pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
-pub use cores::ExchangeConfig;
+pub use cores::{ExchangeAccount, ExchangeConfig};
 pub use listing::{KeyDescription, keys};
 pub use live::{
     ConfigScope, LiveRefusal, USER_PREFIX, check_live_key, effective, live_keys, live_number,

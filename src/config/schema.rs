@@ -355,6 +355,7 @@ pub const KEYS: &[KeySpec] = &[
     text("broker.<broker>.base_url", LIVE_REST_URL).optional().operational(),
     text("broker.<broker>.stream_url", LIVE_URL).optional().operational(),
     text("broker.<broker>.keys_file", PATH).optional().operational(),
+    text("broker.<broker>.accounts.<owner>.keys_file", PATH).optional().operational(),
     count("broker.<broker>.answer_ms", "ms", 10, DAY_MS).operational(),
     count("broker.<broker>.window_ms", "ms", 10, 60_000),
     count("broker.<broker>.settle_ms", "ms", 0, DAY_MS),
@@ -775,7 +776,7 @@ pub(super) fn stands_for(segment: &str, name: &str) -> bool {
         "<broker>" => BROKERS.contains(&name),
         "<symbol>" => Symbol::new(name).is_ok(),
         "<strategy>" | "<account>" => name.parse::<usize>().is_ok(),
-        "<venue>" | "<parameter>" => self::name(name).is_ok(),
+        "<venue>" | "<parameter>" | "<owner>" => self::name(name).is_ok(),
         "<currency>" => !name.is_empty() && currency(name).is_ok(),
         literal => literal == name,
     }

@@ -491,6 +491,11 @@ mod tests {
             ClientOrderId::new(1, &SlotKey { side: Side::Sell, ..slot() }, 0, signal().tag()),
             ClientOrderId::new(1, &SlotKey { level: 8, ..slot() }, 0, signal().tag()),
         ];
+        for venue in [("sim", "second"), ("other", "main")] {
+            let (exchange, account) = (venue.0.into(), venue.1.into());
+            let at = SlotKey { venue: VenueAccount { exchange, account }, ..slot() };
+            others.push(ClientOrderId::new(1, &at, 0, signal().tag()));
+        }
         let mut other = signal();
         other.id.ordinal += 1;
         others.push(ClientOrderId::new(1, &slot(), 0, other.tag()));

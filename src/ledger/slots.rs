@@ -3,9 +3,10 @@
 //! # Invariants
 //!
 //! 1. A generation of a slot has at most one intent, ever.
-//! 2. A signal has at most one intent, and one more, elsewhere, for each refusal of it on record.
+//! 2. A signal of an account has at most one intent, and one more, elsewhere, for each refusal of it on record.
 //! 3. A generation ends before the next begins, and generations of a slot only grow.
 //! 4. Without a reconciliation in this ledger no intent is written.
+//! 5. What is done for one account uses no signal of another up, nor a refusal.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ const FREE_MAX: usize = 4_096;
 /// Accounts there may be.
 const VENUES_MAX: usize = 64;
 
-/// Symbols of runs whose last used signal is remembered.
+/// Symbols of accounts of runs whose last used signal is remembered.
 const LANES_MAX: usize = 65_536;
 
 /// Longest name of an exchange, account, run or strategy, in bytes.
@@ -40,6 +41,10 @@ pub struct VenueStanding {
     /// The last session at the exchange that was given out; 0, if none was.
     pub session: u64,
 }
+
+/// Within which signals are used in their order: a run, an account, a symbol. An account's orders are committed
+/// beside those of others, so that what one has used says nothing of the next.
+type Lane = (String, String, Symbol);
 
 /// All slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +62,8 @@ pub struct Slots {
     ended: u64,
     /// Where a slot that is not remembered begins.
     generation_new: u64,
-    /// The last signal used, by run and symbol; at most [`LANES_MAX`].
-    used: BTreeMap<(String, Symbol), OrderId>,
+    /// The last signal used in each; at most [`LANES_MAX`].
+    used: BTreeMap<Lane, OrderId>,
 }
 
 impl Slots {
@@ -105,9 +110,9 @@ impl Slots {
         Some((key.clone(), last.generation))
     }
 
-    /// Whether a signal, or a later one of its symbol, was used.
-    pub fn is_used(&self, signal: &SignalIdentity) -> bool {
-        self.used.get(&lane(signal)).is_some_and(|&last| signal.id <= last)
+    /// Whether a signal, or a later one of its symbol, was used for an account.
+    pub fn is_used(&self, account: &str, signal: &SignalIdentity) -> bool {
+        self.used.get(&lane(account, signal)).is_some_and(|&last| signal.id <= last)
     }
 
     /// Carries out one change.
@@ -199,7 +204,8 @@ impl Slots {
             return Err(SlotRefusal::NotReconciled);
         }
         // Before the slot: whoever asks again for what is under way is to hear that it is.
-        if *right == SlotRight::NewSignal && self.is_used(signal) {
+        let account = &slot.venue.account;
+        if *right == SlotRight::NewSignal && self.is_used(account, signal) {
             return Err(SlotRefusal::Consumed);
         }
         if self.open.contains_key(slot) || self.generation(slot) != generation {
@@ -208,16 +214,17 @@ impl Slots {
         check_room(self.open.len(), OPEN_MAX, "orders")?;
         match right {
             SlotRight::NewSignal => {
-                let lane = lane(signal);
+                let lane = lane(account, signal);
                 if !self.used.contains_key(&lane) {
-                    check_room(self.used.len(), LANES_MAX, "symbols of runs")?;
+                    check_room(self.used.len(), LANES_MAX, "symbols of accounts of runs")?;
                 }
                 self.used.insert(lane, signal.id);
             }
-            SlotRight::RefusedBy { slot, generation } => {
-                let refused = self.free.get_mut(slot).and_then(|(slot, _)| slot.last.as_mut());
+            SlotRight::RefusedBy { slot: other, generation } => {
+                let refused = self.free.get_mut(other).and_then(|(slot, _)| slot.last.as_mut());
                 let refused = refused.filter(|last| {
-                    last.generation == *generation
+                    other.venue.account == *account
+                        && last.generation == *generation
                         && last.signal == *signal
                         && last.outcome == SlotOutcome::Refused
                         && !last.is_passed_on
@@ -291,8 +298,8 @@ impl Slots {
     }
 }
 
-fn lane(signal: &SignalIdentity) -> (String, Symbol) {
-    (signal.run.clone(), signal.symbol.clone())
+fn lane(account: &str, signal: &SignalIdentity) -> Lane {
+    (signal.run.clone(), account.to_owned(), signal.symbol.clone())
 }
 
 fn check_names<const N: usize>(names: [&String; N]) -> Result<(), SlotRefusal> {

@@ -1,7 +1,7 @@
 //! Nodes that trade at a simulated exchange, and what they hold beside what it has.
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,9 +55,33 @@ pub(crate) fn net(market: &Market) -> BTreeMap<String, f64> {
     net
 }
 
-/// What exec holds, by the same names.
+/// The same of one of the exchange's accounts.
+pub(crate) fn net_of(market: &Market, account: &str) -> BTreeMap<String, f64> {
+    let orders = market.orders_of(account).into_iter();
+    let orders: BTreeSet<u64> = orders.filter_map(|order| order["order_id"].as_u64()).collect();
+    let mut net = BTreeMap::new();
+    for fill in market.events().iter().filter(|event| event["event"] == "fill") {
+        let quantity: f64 = fill["quantity"].as_str().unwrap().parse().unwrap();
+        let of = net.entry(fill["symbol"].as_str().unwrap().to_owned()).or_insert(0.0);
+        for (side, signed) in [("buyer", quantity), ("seller", -quantity)] {
+            let is_of = fill[side]["order_id"].as_u64().is_some_and(|id| orders.contains(&id));
+            *of += if is_of { signed } else { 0.0 };
+        }
+    }
+    net.retain(|_, quantity| *quantity != 0.0);
+    net
+}
+
+/// What exec holds for the one account that trades, by the same names.
 pub(crate) fn held(answer: &Value) -> BTreeMap<String, f64> {
-    let held = answer["held"].as_object().unwrap().iter();
+    held_by(answer, "main")
+}
+
+/// What exec holds for an account, by the same names.
+pub(crate) fn held_by(answer: &Value, account: &str) -> BTreeMap<String, f64> {
+    let mut accounts = answer["accounts"].as_array().unwrap().iter();
+    let of = accounts.find(|of| of["name"] == account).unwrap();
+    let held = of["held"].as_object().unwrap().iter();
     let held = held.map(|(symbol, quantity)| {
         let name = symbol.split('.').next().unwrap().to_owned();
         (name, quantity.as_str().unwrap().parse().unwrap())

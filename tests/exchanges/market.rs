@@ -61,6 +61,31 @@ impl Market {
         market
     }
 
+    /// The same for two accounts, the second with these keys. A strategy trades for each, by the same prices; that of
+    /// `main` (`one` at the exchange) orders one lot, that of `second` (`two`) orders two.
+    pub(crate) async fn open_for_two(
+        seed: u64,
+        rows: usize,
+        book: (&str, &str),
+        keys: &str,
+        more: &str,
+    ) -> Self {
+        let market = Self::new(seed, rows, exchange(book).await, None);
+        market.scratch.file("keys-of-second", format!("{keys}\n"));
+        let keys = market.scratch.path("keys-of-second");
+        let more = format!("{more}accounts.second.keys_file = {keys:?}\n");
+        let mut text = market.broker("primary", &market.exchange, &more);
+        for (name, account, lots) in [("left", "main", 1), ("right", "second", 2)] {
+            text += &format!(
+                "[[account]]\nname = \"{account}\"\n[[strategy]]\nname = \"{name}\"\n\
+                 kind = \"bollinger_reversion\"\naccount = \"{account}\"\nsymbols = [\"*\"]\n\
+                 [strategy.parameters]\nperiod = 20\nwidth = 2.0\nlots = {lots}\n"
+            );
+        }
+        market.configure("has_backup = false", &text);
+        market
+    }
+
     fn new(seed: u64, rows: usize, exchange: Exchange, backup: Option<Exchange>) -> Self {
         let scratch = Scratch::new();
         let data = csv_market(scratch.directory.path(), 1, rows, seed).remove(0);
@@ -115,6 +140,12 @@ impl Market {
     pub(crate) fn events(&self) -> Vec<Value> {
         let exchanges = std::iter::once(&self.exchange).chain(&self.backup);
         exchanges.flat_map(events_of).collect()
+    }
+
+    /// What the exchange has accepted of one of its accounts.
+    pub(crate) fn orders_of(&self, account: &str) -> Vec<Value> {
+        let is_of = |event: &Value| event["event"] == "order" && event["account"] == account;
+        self.events().into_iter().filter(is_of).collect()
     }
 
     /// That it has accepted nothing twice: no name, and no signal. Returns the names.

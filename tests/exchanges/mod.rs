@@ -28,8 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const KEY: &str = "key-of-one";
 pub(crate) const SECRET: &str = "s3cr3t-of-one";
-const OTHER_KEY: &str = "key-of-two";
-const OTHER_SECRET: &str = "s3cr3t-of-two";
+pub(crate) const OTHER_KEY: &str = "key-of-two";
+pub(crate) const OTHER_SECRET: &str = "s3cr3t-of-two";
 
 const ORDER: &str = "/api/v3/order";
 

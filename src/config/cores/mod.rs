@@ -9,7 +9,8 @@ mod orders;
 mod risk;
 mod simulator;
 
-pub use orders::ExchangeConfig;
+pub(in crate::config) use orders::keys_file;
+pub use orders::{ExchangeAccount, ExchangeConfig};
 
 use super::settings::{Settings, Value};
 use crate::domain::Class;

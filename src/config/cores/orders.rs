@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use crate::config::schema::BROKERS;
-use crate::config::settings::Value;
-use crate::domain::{BrokerId, PriceLevels, Span, VenueAccount};
+use crate::config::settings::{Settings, Value};
+use crate::domain::{AccountId, BrokerId, PriceLevels, Span, VenueAccount};
 use crate::pipeline::orders::{Capabilities, Deduplication, OrdersConfig};
 
 /// An exchange that a broker stands for.
@@ -13,14 +13,35 @@ pub struct ExchangeConfig {
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
     /// How long an answer is waited for.
     pub answer: Span,
     /// Whether a person says that nothing older is under way.
     pub assume_reconciled: bool,
-    /// The protocol, for an account of this name.
+    /// The accounts whose keys there are, in the order of `[[account]]`. One at least.
+    pub accounts: Vec<ExchangeAccount>,
+}
+
+/// An account at an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeAccount {
+    /// Which.
+    pub account: AccountId,
+    /// A file with one line, `KEY:SECRET`.
+    pub keys_file: String,
+    /// The protocol.
     pub orders: OrdersConfig,
+}
+
+/// The file with the keys of an account; none, if there is none. The first account's may be named without it.
+pub(in crate::config) fn keys_file<'s>(
+    settings: &'s Settings,
+    broker: &str,
+    account: &str,
+    is_first: bool,
+) -> Option<&'s str> {
+    let text = |path: &[&str]| settings.find(path).and_then(Value::text);
+    let own = text(&["broker", broker, "accounts", account, "keys_file"]);
+    own.or_else(|| text(&["broker", broker, "keys_file"]).filter(|_| is_first))
 }
 
 impl Config {
@@ -47,10 +68,8 @@ impl Config {
         };
         let steps = s.count_or_none(&at("slot_price_steps"));
         let steps = steps.map(|steps| i64::try_from(steps).unwrap_or(i64::MAX));
-        let account = self.accounts.first().map_or("main", |account| account.name.as_str());
-        let venue = VenueAccount { exchange: text("exchange"), account: account.to_owned() };
-        let orders = OrdersConfig {
-            venue,
+        let orders = |account: &str| OrdersConfig {
+            venue: VenueAccount { exchange: text("exchange"), account: account.to_owned() },
             levels: steps.map_or(PriceLevels::One, PriceLevels::Interval),
             capabilities,
             window: s.span_ms(&at("window_ms")),
@@ -61,13 +80,17 @@ impl Config {
             poll: s.span_ms(&at("poll_ms")),
             rests: s.count_or_none(&at("rest_ms")).map(Span::from_millis),
         };
+        let accounts = (0..).zip(&self.accounts).filter_map(|(place, account)| {
+            let keys_file = keys_file(s, name, &account.name, place == 0)?.to_owned();
+            let orders = orders(&account.name);
+            Some(ExchangeAccount { account: AccountId(place), keys_file, orders })
+        });
         Some(ExchangeConfig {
             base_url: text("base_url"),
             stream_url: s.find(&at("stream_url")).and_then(Value::text).map(str::to_owned),
-            keys_file: text("keys_file"),
             answer: s.span_ms(&at("answer_ms")),
             assume_reconciled: s.switch(&at("assume_reconciled")),
-            orders,
+            accounts: accounts.collect(),
         })
     }
 
@@ -93,26 +116,58 @@ mod tests {
         let exchange = config.exchange(BrokerId(0), 7).unwrap();
         let account = config.accounts[0].name.clone();
         let venue = VenueAccount { exchange: "x".into(), account };
-        assert_eq!(exchange.orders, OrdersConfig::new(venue, 7));
-        assert_eq!(exchange.keys_file, "keys");
+        let orders = OrdersConfig::new(venue, 7);
+        let first = ExchangeAccount { account: AccountId(0), keys_file: "keys".into(), orders };
+        assert_eq!(exchange.accounts, [first]);
         assert!(config.exchange(BrokerId(1), 7).is_none());
     }
 
+    const ACCOUNTS: &str = "[[account]]\nname = \"a\"\n[[account]]\nname = \"b\"\n\
+                            [[account]]\nname = \"c\"\n";
+
+    fn trading_for(broker: &str, account: &str) -> Result<Config, String> {
+        let text = format!(
+            "{broker}{ACCOUNTS}[[strategy]]\nname = \"s\"\nkind = \"bollinger_reversion\"\n\
+             account = \"{account}\"\n"
+        );
+        Config::parse(&text, "my.toml").map_err(|problems| problems.to_string())
+    }
+
     #[test]
-    fn only_the_account_whose_keys_there_are_may_order_at_an_exchange() {
-        let accounts = "[[account]]\nname = \"a\"\n[[account]]\nname = \"b\"\n";
-        let strategy = |account: &str| {
-            format!(
-                "[[strategy]]\nname = \"s\"\nkind = \"bollinger_reversion\"\naccount = \"{account}\"\n"
-            )
-        };
-        let parse = |broker: &str, account: &str| {
-            Config::parse(&format!("{broker}{accounts}{}", strategy(account)), "my.toml")
-        };
-        assert!(parse(EXCHANGE, "a").is_ok());
-        assert!(parse("", "b").is_ok(), "a paper broker has as many accounts as there are");
-        let problems = parse(EXCHANGE, "b").unwrap_err().to_string();
-        assert!(problems.contains("strategy") && problems.contains("\"b\""), "{problems}");
+    fn only_an_account_whose_keys_there_are_may_order_at_an_exchange() {
+        let with_b = format!("{EXCHANGE}accounts.b.keys_file = \"of b\"\n");
+        let without_a = with_b.replace("\nkeys_file = \"keys\"", "");
+        assert!(trading_for("", "b").is_ok(), "a paper broker has as many accounts as there are");
+        for (broker, account) in
+            [(EXCHANGE, "a"), (&with_b, "a"), (&with_b, "b"), (&without_a, "b")]
+        {
+            assert!(trading_for(broker, account).is_ok(), "{broker} {account}");
+        }
+        for (broker, account) in [(EXCHANGE, "b"), (&with_b, "c"), (&without_a, "a")] {
+            let problems = trading_for(broker, account).unwrap_err();
+            let named = ["keys_file", &format!("account \"{account}\"")];
+            assert!(named.iter().all(|name| problems.contains(name)), "{problems}");
+        }
+    }
+
+    #[test]
+    fn each_account_leaves_under_its_own_keys_and_name() {
+        let broker = format!("{EXCHANGE}accounts.c.keys_file = \"of c\"\n");
+        let exchange = trading_for(&broker, "c").unwrap().exchange(BrokerId(0), 7).unwrap();
+        let accounts = exchange.accounts.iter();
+        let accounts: Vec<(u16, &str, &str)> = accounts
+            .map(|of| (of.account.0, of.orders.venue.account.as_str(), of.keys_file.as_str()))
+            .collect();
+        assert_eq!(accounts, [(0, "a", "keys"), (2, "c", "of c")]);
+    }
+
+    #[test]
+    fn keys_of_nobody_and_keys_that_are_named_twice_are_refused() {
+        for (account, said) in [("d", "no account \"d\""), ("a", "named twice")] {
+            let broker = format!("{EXCHANGE}accounts.{account}.keys_file = \"more\"\n");
+            let problems = trading_for(&broker, "a").unwrap_err();
+            assert!(problems.contains(said), "{problems}");
+        }
     }
 
     #[test]

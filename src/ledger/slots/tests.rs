@@ -119,6 +119,40 @@ fn another_exchange_is_given_an_order_once_after_a_refusal_on_record_and_not_oth
     assert_eq!(slots.apply(&open(&second, 1, 1, after(0))), Err(SlotRefusal::NotRefused));
 }
 
+/// A slot of another account, at both exchanges reconciled.
+fn of_second(exchange: &str, slots: &mut Slots) -> SlotKey {
+    let venue = VenueAccount { exchange: exchange.into(), account: "second".into() };
+    slots.apply(&SlotCommand::Reconciled { venue: venue.clone() }).unwrap();
+    SlotKey { venue, ..slot(exchange, 0) }
+}
+
+#[test]
+fn accounts_with_the_same_signals_use_up_their_own_alone() {
+    let mut slots = reconciled();
+    let (first, second) = (slot("x", 0), of_second("x", &mut slots));
+    assert_eq!(slots.apply(&new(&first, 0, 5)), DONE);
+    assert!(slots.is_used("main", &signal(5)) && !slots.is_used("second", &signal(5)));
+    assert_eq!(slots.apply(&new(&second, 0, 4)), DONE, "earlier, and another's");
+    slots.apply(&end(&second, 0, SlotOutcome::Closed)).unwrap();
+    assert_eq!(slots.apply(&new(&second, 1, 5)), DONE, "the same, and another's");
+    slots.apply(&end(&second, 1, SlotOutcome::Closed)).unwrap();
+    assert_eq!(slots.apply(&new(&second, 2, 5)), Err(SlotRefusal::Consumed));
+    assert_eq!(slots.open_of(&first.venue).count(), 1);
+}
+
+#[test]
+fn a_refusal_is_passed_on_to_an_order_of_its_own_account_alone() {
+    let mut slots = reconciled();
+    let (first, backup) = (slot("x", 0), slot("y", 0));
+    let of_second = of_second("y", &mut slots);
+    slots.apply(&new(&first, 0, 1)).unwrap();
+    slots.apply(&end(&first, 0, SlotOutcome::Refused)).unwrap();
+    let right = SlotRight::RefusedBy { slot: first, generation: 0 };
+    let not_refused = Err(SlotRefusal::NotRefused);
+    assert_eq!(slots.apply(&open(&of_second, 0, 1, right.clone())), not_refused);
+    assert_eq!(slots.apply(&open(&backup, 0, 1, right)), DONE);
+}
+
 #[test]
 fn only_the_last_attempt_is_tried_again_and_given_up() {
     let mut slots = reconciled();

@@ -45,14 +45,18 @@ impl RiskChecker {
         self.exposure_at(usize::from(account.0), index.index())
     }
 
-    /// Instruments in which some account holds something or has an open order, by index.
-    pub fn exposures(&self) -> impl Iterator<Item = (InstrumentIndex, Exposure)> {
-        (0u32..).map(InstrumentIndex).take(self.state.instruments.len()).filter_map(|index| {
-            let exposure = self.exposure(index);
-            let is_flat = exposure.position.quantity == exposure.longest
-                && exposure.longest == exposure.shortest
-                && exposure.longest == Quantity::ZERO;
-            (!is_flat).then_some((index, exposure))
+    /// What each account holds or has an open order of, by account and index.
+    pub fn exposures(&self) -> impl Iterator<Item = (AccountId, InstrumentIndex, Exposure)> {
+        let accounts = (0u16..).map(AccountId).take(self.state.accounts.len());
+        accounts.flat_map(move |account| {
+            let indices = (0u32..).map(InstrumentIndex).take(self.state.instruments.len());
+            indices.filter_map(move |index| {
+                let exposure = self.exposure_of(account, index);
+                let is_flat = exposure.position.quantity == exposure.longest
+                    && exposure.longest == exposure.shortest
+                    && exposure.longest == Quantity::ZERO;
+                (!is_flat).then_some((account, index, exposure))
+            })
         })
     }
 

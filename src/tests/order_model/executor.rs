@@ -3,7 +3,9 @@
 
 use super::Protocol;
 use super::rules::{Capability, Guard, Identity};
-use super::world::{BACKUP, Executor, Lock, Order, Outcome, PRIMARY, Slot, Standing, World};
+use super::world::{
+    BACKUP, Executor, Lock, Order, Outcome, PRIMARY, SECOND, Slot, Standing, World,
+};
 
 /// The deadline of a request that has none.
 const NEVER: u8 = u8::MAX;
@@ -22,8 +24,10 @@ pub(crate) enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Crash,
-    /// Reads the next signal that is not spent.
-    Take,
+    /// Reads the next signal of an account that is not spent.
+    Take {
+        account: u8,
+    },
     /// Reads that the primary has refused a signal.
     TakeRefused,
     /// Reads the slot and the exchange's clock, and writes the request.
@@ -65,7 +69,8 @@ pub(crate) enum Step {
 pub(crate) fn steps(memory: &Executor) -> &'static [Step] {
     match memory {
         Executor::Idle => &[
-            Step::Take,
+            Step::Take { account: PRIMARY },
+            Step::Take { account: SECOND },
             Step::TakeRefused,
             Step::TakeOver { exchange: PRIMARY },
             Step::TakeOver { exchange: BACKUP },
@@ -107,10 +112,12 @@ impl Protocol {
         let memory = before.executors[own];
         world.executors[own] = match (step, memory) {
             (Step::Crash, memory) if memory != Executor::Idle => Executor::Idle,
-            (Step::Take, Executor::Idle) => {
-                let signal = world.ledger.consumed + 1;
-                let is_there = signal <= world.issued && self.is_usable(&world);
-                is_there.then_some(Executor::Took { signal, exchange: PRIMARY })?
+            (Step::Take { account }, Executor::Idle) => {
+                let mut issued = 1..=world.issued;
+                let is_it = |signal| self.account_of(signal) == account;
+                let signal =
+                    issued.find(|&signal| is_it(signal) && !self.is_spent(&world, signal))?;
+                self.is_usable(&world).then_some(Executor::Took { signal, exchange: account })?
             }
             (Step::TakeRefused, Executor::Idle) => {
                 Executor::Took { signal: world.ledger.refused?, exchange: BACKUP }
@@ -213,13 +220,28 @@ impl Protocol {
                 (is_past && (!is_open || !self.rules.awaits_closed)).then_some(())?;
                 world.ledger.standing = Standing::Ready;
                 if self.rules.spends_older {
-                    world.ledger.consumed = world.issued;
+                    world.ledger.consumed = [world.issued; 2];
                 }
                 Executor::Idle
             }
             _ => return None,
         };
         Some(world)
+    }
+
+    /// The account that a signal is for.
+    fn account_of(&self, signal: u8) -> u8 {
+        if self.setup.has_second_account && signal.is_multiple_of(2) { SECOND } else { PRIMARY }
+    }
+
+    /// Which signals are spent together with this one.
+    fn lane(&self, signal: u8) -> usize {
+        if self.rules.spends_by_account { usize::from(self.account_of(signal)) } else { 0 }
+    }
+
+    /// Whether the ledger counts a signal as spent.
+    pub(crate) fn is_spent(&self, world: &World, signal: u8) -> bool {
+        signal <= world.ledger.consumed[self.lane(signal)]
     }
 
     fn is_usable(&self, world: &World) -> bool {
@@ -262,7 +284,7 @@ impl Protocol {
     fn mark(&self, own: usize, otherwise: u8) -> u8 {
         match self.rules.identity {
             Identity::SlotAndInstance => u8::try_from(own + 1).expect("a handful of executors"),
-            Identity::Slot | Identity::SlotAndAttempt => otherwise,
+            Identity::Slot | Identity::SlotAndAttempt | Identity::SlotOfAnyAccount => otherwise,
         }
     }
 
@@ -287,17 +309,22 @@ impl Protocol {
             Slot::Placed(_) => false,
         };
         let is_first = order.attempt == 1;
-        let is_spent = match order.exchange {
-            BACKUP => self.rules.awaits_refusal && ledger.refused != Some(order.signal),
-            _ => self.rules.refuses_spent && order.signal <= ledger.consumed,
+        let is_backup = self.setup.has_backup && order.exchange == BACKUP;
+        let lane = self.lane(order.signal);
+        let is_spent = match is_backup {
+            true => self.rules.awaits_refusal && ledger.refused != Some(order.signal),
+            false => self.rules.refuses_spent && order.signal <= ledger.consumed[lane],
         };
         let is_unready = self.rules.refuses_unready && ledger.standing != Standing::Ready;
         if order.cluster != ledger.cluster || is_unready || !is_expected || (is_first && is_spent) {
             return false;
         }
         *ledger.slot(order) = Slot::Intent(*order);
-        ledger.consumed = ledger.consumed.max(order.signal);
-        if order.exchange == BACKUP {
+        ledger.consumed[lane] = ledger.consumed[lane].max(order.signal);
+        if self.setup.has_second_account {
+            ledger.opened |= 1 << order.signal;
+        }
+        if is_backup {
             ledger.refused = None;
         }
         true
@@ -371,7 +398,8 @@ impl Protocol {
             Outcome::Absent | Outcome::Refused => {}
         }
         if !has_intents {
-            ledger.consumed = ledger.consumed.max(order.signal);
+            let lane = self.lane(order.signal);
+            ledger.consumed[lane] = ledger.consumed[lane].max(order.signal);
             ledger.lock.holder = 0;
         }
     }

@@ -18,7 +18,8 @@
 //! 3. At most one order is open in a slot.
 //! 4. What the ledger calls placed was accepted.
 //! 5. What the ledger has closed without calling it placed was never accepted.
-//! 6. From wherever faults have led, steps that are no faults lead to where nothing is left to resolve.
+//! 6. Of two accounts at one exchange, neither spends a signal of the other.
+//! 7. From wherever faults have led, steps that are no faults lead to where nothing is left to resolve.
 //!
 //! Each rule is then left out by itself, and the checker must find what goes wrong.
 
@@ -70,6 +71,13 @@ fn a_backup_exchange() {
     let possible =
         [Placed, PlacedAtBackup, FoundByQuery, LateRequest, ResentAfterTakeover, Settled];
     holds("backup", PROTOCOL, setup, &possible);
+}
+
+#[test]
+fn two_accounts_at_one_exchange() {
+    let setup = Setup { horizon: 4, attempts: 1, has_second_account: true, ..PLAIN };
+    let possible = [Placed, AcceptedBothSignals, FoundByQuery, Settled];
+    holds("two accounts", PROTOCOL, setup, &possible);
 }
 
 #[test]

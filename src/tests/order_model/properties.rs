@@ -13,6 +13,7 @@ pub(crate) enum Check {
     OneOpenPerSlot,
     PlacedWasAccepted,
     ClosedWasNotAccepted,
+    SpentWasOpened,
 }
 
 /// All of them.
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[Check] = &[
     Check::OneOpenPerSlot,
     Check::PlacedWasAccepted,
     Check::ClosedWasNotAccepted,
+    Check::SpentWasOpened,
 ];
 
 impl Check {
@@ -33,6 +35,9 @@ impl Check {
             Self::OneOpenPerSlot => "at most one order is open in a slot",
             Self::PlacedWasAccepted => "what the ledger calls placed was accepted",
             Self::ClosedWasNotAccepted => "what the ledger closed as not placed was never accepted",
+            Self::SpentWasOpened => {
+                "with two accounts, no signal is spent that none of its own has taken"
+            }
         }
     }
 
@@ -69,6 +74,12 @@ impl Check {
                         };
                         !is_closed || is_placed(world, order.signal)
                     })
+            },
+            Self::SpentWasOpened => |protocol, world| {
+                let was_opened = |signal: u8| world.ledger.opened & (1 << signal) != 0;
+                let mut signals = 1..=world.issued;
+                !protocol.setup.has_second_account
+                    || signals.all(|signal| !protocol.is_spent(world, signal) || was_opened(signal))
             },
         }
     }
@@ -138,7 +149,8 @@ impl Sight {
 }
 
 fn is_finished(protocol: &Protocol, world: &World) -> bool {
-    is_settled(world) && world.ledger.consumed == protocol.setup.signals && world.ledger.placed != 0
+    let is_spent = |signal| protocol.is_spent(world, signal);
+    is_settled(world) && (1..=protocol.setup.signals).all(is_spent) && world.ledger.placed != 0
 }
 
 /// Whether nothing is left to resolve: a ledger that is ready, no intent, no open order, nothing in

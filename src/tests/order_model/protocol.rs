@@ -6,7 +6,9 @@ use super::executor::{Step, steps};
 use super::explore;
 use super::properties::{Check, Sight};
 use super::rules::{Capability, Deduplication, Guard, Identity, Rules, Setup};
-use super::world::{Accepted, Exchange, Executor, Ledger, Order, PRIMARY, Slot, Standing, World};
+use super::world::{
+    Accepted, Exchange, Executor, Ledger, Order, PRIMARY, SECOND, Slot, Standing, World,
+};
 
 /// The protocol under some rules, in some surroundings.
 #[derive(Clone, Debug)]
@@ -120,11 +122,15 @@ impl Protocol {
     /// The names by which the exchange knows orders apart.
     pub(crate) fn client_id(&self, order: &Order) -> (u8, u8, u8, u8) {
         let more = match self.rules.identity {
-            Identity::Slot => 0,
+            Identity::Slot | Identity::SlotOfAnyAccount => 0,
             Identity::SlotAndAttempt => order.attempt,
             Identity::SlotAndInstance => order.mark,
         };
-        (order.cluster, order.exchange, order.generation, more)
+        let exchange = match self.rules.identity {
+            Identity::SlotOfAnyAccount => PRIMARY,
+            Identity::Slot | Identity::SlotAndAttempt | Identity::SlotAndInstance => order.exchange,
+        };
+        (order.cluster, exchange, order.generation, more)
     }
 
     fn deliver(&self, before: &World, request: usize, stays: bool) -> Option<World> {
@@ -192,10 +198,19 @@ impl Protocol {
             Standing::Waiting { .. } | Standing::Ready => self.setup.horizon,
         };
         (self.setup.capability != Capability::Session && ticking.clock < last).then_some(())?;
+        // Accounts of one exchange go by one clock, and it ticks once.
+        (!self.setup.has_second_account || exchange == usize::from(PRIMARY)).then_some(())?;
         ticking.clock += 1;
+        let clock = ticking.clock;
         let has_to_show =
-            |accepted: &Accepted| accepted.hidden_until.is_some_and(|until| ticking.clock > until);
-        (!ticking.accepted.iter().any(has_to_show)).then_some(world)
+            |accepted: &Accepted| accepted.hidden_until.is_some_and(|until| clock > until);
+        (!ticking.accepted.iter().any(has_to_show)).then_some(())?;
+        if self.setup.has_second_account {
+            let second = world.exchanges.get_mut(usize::from(SECOND))?;
+            second.clock = clock;
+            (!second.accepted.iter().any(has_to_show)).then_some(())?;
+        }
+        Some(world)
     }
 
     fn amend(
@@ -230,7 +245,7 @@ impl Protocol {
         match world.ledger.slots[slot] {
             Slot::Intent(order) if order.attempt == 1 => {
                 world.ledger.slots[slot] = Slot::Free { generation: order.generation };
-                world.ledger.consumed = order.signal - 1;
+                world.ledger.consumed[usize::from(PRIMARY)] = order.signal - 1;
                 Some(world)
             }
             Slot::Intent(_) | Slot::Free { .. } | Slot::Placed(_) => None,
@@ -243,7 +258,8 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let exchanges = 1 + usize::from(self.setup.has_backup);
+        let has_two = self.setup.has_backup || self.setup.has_second_account;
+        let exchanges = 1 + usize::from(has_two);
         let mut world = World {
             ledger: Ledger::new(0, Standing::Ready),
             exchanges: vec![Exchange::default(); exchanges],

@@ -19,6 +19,8 @@ pub(crate) enum Identity {
     Slot,
     SlotAndAttempt,
     SlotAndInstance,
+    /// Without the account of the slot.
+    SlotOfAnyAccount,
 }
 
 /// The rules in force.
@@ -38,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) awaits_terminal: bool,
     /// The commit that opens an intent refuses signals that are spent.
     pub(crate) refuses_spent: bool,
+    /// Signals are spent for the account whose order it is, and not for all.
+    pub(crate) spends_by_account: bool,
     /// A backup order needs the primary's refusal in the ledger.
     pub(crate) awaits_refusal: bool,
     /// A ledger that is founded anew draws another cluster id.
@@ -62,6 +66,7 @@ pub(crate) const PROTOCOL: Rules = Rules {
     abandons: true,
     awaits_terminal: true,
     refuses_spent: true,
+    spends_by_account: true,
     awaits_refusal: true,
     draws_cluster: true,
     refuses_unready: true,
@@ -105,6 +110,8 @@ pub(crate) struct Setup {
     pub(crate) capability: Capability,
     pub(crate) deduplication: Deduplication,
     pub(crate) has_backup: bool,
+    /// Every other signal is of a second account at the exchange. Then there is no backup.
+    pub(crate) has_second_account: bool,
     /// The network, or a retry layer below, may deliver a request again.
     pub(crate) duplicates: bool,
     /// How often the ledger may be lost.
@@ -128,6 +135,7 @@ pub(crate) const PLAIN: Setup = Setup {
     capability: Capability::Deadline,
     deduplication: Deduplication::No,
     has_backup: false,
+    has_second_account: false,
     duplicates: false,
     losses: 0,
     has_history: false,

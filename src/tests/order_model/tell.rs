@@ -15,6 +15,15 @@ fn order(order: &Order) -> String {
 }
 
 impl Protocol {
+    fn exchange_name(&self, exchange: usize) -> &'static str {
+        let name = if self.setup.has_second_account {
+            ["the first account", "the second"]
+        } else {
+            EXCHANGES
+        };
+        name[exchange]
+    }
+
     /// One step, as it is about to happen.
     pub(crate) fn say(&self, world: &World, action: Action) -> String {
         match action {
@@ -30,7 +39,7 @@ impl Protocol {
                 let again = if stays { ", which will come again" } else { "" };
                 format!(
                     "{} {verb} {}{again}",
-                    EXCHANGES[usize::from(request.exchange)],
+                    self.exchange_name(usize::from(request.exchange)),
                     order(request)
                 )
             }
@@ -44,7 +53,7 @@ impl Protocol {
             Action::Tick { exchange } => {
                 format!(
                     "the clock of {} is {}",
-                    EXCHANGES[exchange],
+                    self.exchange_name(exchange),
                     world.exchanges[exchange].clock + 1
                 )
             }
@@ -77,7 +86,7 @@ impl Protocol {
         let memory = after.as_ref().map(|after| after.executors[own]);
         match step {
             Step::Crash => format!("{name} crashes"),
-            Step::Take | Step::TakeRefused => match memory {
+            Step::Take { .. } | Step::TakeRefused => match memory {
                 Some(Executor::Took { signal, .. }) => format!("{name} takes signal {signal}"),
                 _ => format!("{name} takes nothing"),
             },

@@ -128,6 +128,23 @@ fn signals_that_are_not_spent() {
     breaks("signal not spent", rules, SHORT, PER_SIGNAL);
 }
 
+/// Each account has a signal.
+const TWO_ACCOUNTS: Setup = Setup { has_second_account: true, horizon: 4, ..PLAIN };
+
+/// Whoever is first with a later signal, for another account, spends the earlier one that nobody has taken.
+#[test]
+fn signals_that_are_spent_for_all_accounts() {
+    let rules = Rules { spends_by_account: false, ..PROTOCOL };
+    breaks("spent for all accounts", rules, TWO_ACCOUNTS, &[Check::SpentWasOpened]);
+}
+
+/// Where ids of all accounts are one space, another account's order answers to the id.
+#[test]
+fn an_id_without_the_account() {
+    let rules = Rules { identity: Identity::SlotOfAnyAccount, ..PROTOCOL };
+    breaks("id without the account", rules, TWO_ACCOUNTS, &[Check::PlacedWasAccepted]);
+}
+
 #[test]
 fn a_backup_order_after_an_unknown_outcome() {
     let rules = Rules { awaits_refusal: false, ..PROTOCOL };

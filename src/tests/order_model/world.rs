@@ -6,12 +6,14 @@
 pub(crate) const PRIMARY: u8 = 0;
 /// The exchange of a backup broker.
 pub(crate) const BACKUP: u8 = 1;
+/// A second account at the exchange: what it has of each account is told apart like two exchanges with one clock.
+pub(crate) const SECOND: u8 = 1;
 
 /// A request, as it is written down in an intent and as it travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Order {
     pub(crate) cluster: u8,
-    /// There is one slot at each exchange, so this names the slot too.
+    /// There is one slot at each exchange, or for each account, so this names the slot too.
     pub(crate) exchange: u8,
     pub(crate) generation: u8,
     pub(crate) attempt: u8,
@@ -59,8 +61,10 @@ pub(crate) struct Ledger {
     pub(crate) cluster: u8,
     pub(crate) standing: Standing,
     pub(crate) slots: [Slot; 2],
-    /// Signals up to this one are spent.
-    pub(crate) consumed: u8,
+    /// Signals up to this one are spent; of each account.
+    pub(crate) consumed: [u8; 2],
+    /// Bit `n`: an intent for signal `n` was opened. Nobody reads it but the judge, where there are two accounts.
+    pub(crate) opened: u8,
     /// The signal whose order the primary has finally refused, while no backup order has taken it.
     pub(crate) refused: Option<u8>,
     /// Bit `n`: an order for signal `n` is recorded as placed.
@@ -75,7 +79,8 @@ impl Ledger {
             cluster,
             standing,
             slots: [Slot::Free { generation: 0 }; 2],
-            consumed: 0,
+            consumed: [0; 2],
+            opened: 0,
             refused: None,
             placed: 0,
             lock: Lock::default(),

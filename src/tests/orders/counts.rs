@@ -6,6 +6,8 @@ use tickwright_core::pipeline::orders::OrdersCounters;
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) accepted: u64,
+    /// Runs in which two accounts had orders at the exchange.
+    pub(crate) beside: u64,
     pub(crate) events: u64,
     pub(crate) lives: u64,
     pub(crate) ledgers: u64,
@@ -15,6 +17,7 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
+        self.beside += other.beside;
         self.events += other.events;
         self.lives += other.lives;
         self.ledgers += other.ledgers;
@@ -46,7 +49,10 @@ impl Counts {
             core.cancelled,
             core.told,
         ];
-        assert!(self.accepted > 0 && seen.iter().all(|&seen| seen > 0), "{self:?}");
+        assert!(
+            self.accepted > 0 && self.beside > 0 && seen.iter().all(|&seen| seen > 0),
+            "{self:?}"
+        );
     }
 }
 

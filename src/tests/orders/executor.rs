@@ -13,6 +13,8 @@ pub(crate) type Heard = BTreeMap<SignalIdentity, Vec<Said>>;
 #[derive(Debug)]
 pub(crate) struct Executor {
     pub(crate) core: Option<Orders>,
+    /// For which of the accounts it trades.
+    pub(crate) account: usize,
     /// Counts its lives: what was meant for an earlier one is not for this.
     pub(crate) life: u64,
     /// It stands still until then.
@@ -39,9 +41,10 @@ pub(crate) struct Checkpoint {
 }
 
 impl Executor {
-    pub(crate) fn new(offset: u64) -> Self {
+    pub(crate) fn new(account: usize, offset: u64) -> Self {
         Self {
             core: None,
+            account,
             life: 0,
             paused_until: 0,
             offset,

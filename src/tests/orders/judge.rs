@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tickwright_core::domain::{ClientOrderId, Quantity, SlotKey};
+use tickwright_core::domain::{
+    ClientOrderId, Quantity, SlotCommand, SlotDone, SlotKey, SlotRefusal, SlotRight,
+};
 use tickwright_core::pipeline::orders::{NewOrder, Said, TradeReport};
 
 use crate::counts::add;
@@ -12,14 +14,38 @@ use crate::world::World;
 impl World {
     /// What must hold at every moment.
     pub(crate) fn judge(&self) -> Result<(), String> {
-        let ids = self.exchange.count(|taken| taken.request.client_id.clone());
-        if let Some((id, count)) = ids.iter().find(|(_, count)| **count > 1) {
-            return Err(format!("(1) {id} was accepted {count} times"));
+        let all = self.exchanges.iter().flat_map(|exchange| &exchange.taken);
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = all.map(|it| &it.request.client_id).find(|id| !ids.insert(*id)) {
+            return Err(format!("(1) {twice} was accepted twice, in one account or in two"));
         }
-        let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
-        let signals = self.exchange.count(|taken| tag(&taken.request.client_id));
-        if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {
-            return Err(format!("(2) a signal has {count} orders"));
+        for exchange in &self.exchanges {
+            let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
+            let signals = exchange.count(|taken| tag(&taken.request.client_id));
+            if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {
+                return Err(format!("(2) a signal has {count} orders in one account"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A signal that was used was used for its own account.
+    pub(crate) fn judge_committed(
+        &mut self,
+        commands: &[SlotCommand],
+        results: &[Result<SlotDone, SlotRefusal>],
+    ) -> Result<(), String> {
+        for (command, result) in commands.iter().zip(results) {
+            let SlotCommand::Open { slot, intent, right, .. } = command else { continue };
+            let lane = (slot.venue.account.clone(), slot.symbol.clone());
+            let last = self.opened.get(&lane).copied();
+            if result.is_ok() && *right == SlotRight::NewSignal {
+                self.opened.insert(lane, intent.signal.id);
+            } else if *result == Err(SlotRefusal::Consumed)
+                && last.is_none_or(|last| last < intent.signal.id)
+            {
+                return Err(format!("(6) {command:?} of a signal that the account has not used"));
+            }
         }
         Ok(())
     }
@@ -37,7 +63,7 @@ impl World {
                 return Err(format!("(5) executor {number} has not come to know the account"));
             }
             for (symbol, traded) in core.traded() {
-                let all = self.exchange.taken.iter().flat_map(|taken| &taken.trades);
+                let all = self.of(number).taken.iter().flat_map(|taken| &taken.trades);
                 let of = all.filter(|trade| trade.symbol == *symbol);
                 let net: i64 = of.map(|trade| trade.side.signed(trade.quantity).0).sum();
                 if traded.ours.0 + traded.others.0 != net {
@@ -71,7 +97,7 @@ impl World {
     ) -> Result<(), String> {
         let tag = order.signal.tag();
         let is_of = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str()) == Some(tag);
-        let taken = self.exchange.taken.iter().find(|taken| is_of(&taken.request.client_id));
+        let taken = self.of(executor).taken.iter().find(|taken| is_of(&taken.request.client_id));
         let is_anothers = taken.is_some_and(|taken| taken.executor != executor);
         if is_anothers && matches!(last, Said::Refused(_)) {
             // Of two at once, one may give up what the other then places.

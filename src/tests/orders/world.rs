@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tickwright_core::domain::{PriceLevels, SlotState, Timestamp, VenueAccount};
+use tickwright_core::domain::{OrderId, PriceLevels, SlotState, Symbol, Timestamp, VenueAccount};
 use tickwright_core::ledger::Slots;
 use tickwright_core::pipeline::orders::{
     Answer, Capabilities, Deduplication, Found, OrderReport, Orders, OrdersConfig, OrdersCounters,
@@ -25,7 +25,10 @@ const PATIENCE: u64 = 3 * SECOND;
 /// What a seed stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    /// Of each account.
     executors: usize,
+    /// At the one exchange. Each has the same signals.
+    accounts: usize,
     pub(crate) orders: usize,
     capabilities: Capabilities,
     levels: PriceLevels,
@@ -58,6 +61,7 @@ impl Scenario {
         let levels = [PriceLevels::One, PriceLevels::Interval(2), PriceLevels::Exact];
         Self {
             executors: 1 + random.index(3),
+            accounts: 1 + usize::from(random.percent(30)),
             orders: 4 + random.index(12),
             capabilities,
             levels: levels[random.index(3)],
@@ -85,10 +89,13 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     handled: u64,
-    pub(crate) exchange: Exchange,
+    /// What the exchange has of each account.
+    pub(crate) exchanges: Vec<Exchange>,
     pub(crate) executors: Vec<Executor>,
     pub(crate) slots: Slots,
     ledger: u64,
+    /// The last signal for which an intent was opened in this ledger, by account and symbol.
+    pub(crate) opened: BTreeMap<(String, Symbol), OrderId>,
     wanted: usize,
     lives: u64,
     pub(crate) counters: OrdersCounters,
@@ -98,9 +105,12 @@ impl World {
     pub(crate) fn new(seed: u64, is_told: bool) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::of(&mut random);
-        let exchange = Exchange::new(scenario.capabilities, random.range(0, 60) * SECOND);
+        let offset = random.range(0, 60) * SECOND;
+        let exchange = |_| Exchange::new(scenario.capabilities, offset);
+        let exchanges = (0..scenario.accounts).map(exchange).collect();
+        let executors = (0..scenario.accounts).cycle().take(scenario.accounts * scenario.executors);
         let executors =
-            (0..scenario.executors).map(|_| Executor::new(random.range(0, 60) * SECOND));
+            executors.map(|account| Executor::new(account, random.range(0, 60) * SECOND));
         let executors = executors.collect();
         Self {
             scenario,
@@ -111,10 +121,11 @@ impl World {
             events: BTreeMap::new(),
             count: 0,
             handled: 0,
-            exchange,
+            exchanges,
             executors,
             slots: Slots::default(),
             ledger: 0,
+            opened: BTreeMap::new(),
             wanted: 0,
             lives: 0,
             counters: OrdersCounters::default(),
@@ -123,7 +134,8 @@ impl World {
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            accepted: self.exchange.taken.len() as u64,
+            accepted: self.exchanges.iter().map(|exchange| exchange.taken.len() as u64).sum(),
+            beside: u64::from(self.exchanges.iter().filter(|it| !it.taken.is_empty()).count() > 1),
             events: self.handled,
             lives: self.lives,
             ledgers: self.ledger + 1,
@@ -141,6 +153,15 @@ impl World {
     fn after(&mut self, delay: u64, event: Event) {
         self.count += 1;
         self.events.insert((self.now + delay, self.count), event);
+    }
+
+    /// What the exchange has of an executor's account.
+    pub(crate) fn of(&self, executor: usize) -> &Exchange {
+        &self.exchanges[self.executors[executor].account]
+    }
+
+    fn at(&mut self, executor: usize) -> &mut Exchange {
+        &mut self.exchanges[self.executors[executor].account]
     }
 
     fn is_calm(&self) -> bool {
@@ -258,7 +279,9 @@ impl World {
             Event::Commit { from, ledger, commands } => {
                 if ledger == self.ledger {
                     let slots = &mut self.slots;
-                    let results = commands.iter().map(|command| slots.apply(command)).collect();
+                    let results: Vec<_> =
+                        commands.iter().map(|command| slots.apply(command)).collect();
+                    self.judge_committed(&commands, &results)?;
                     self.say(|| format!("ledger: {commands:?} of {from:?}: {results:?}"));
                     // Whoever does not hear is answered again.
                     let delay = self.delay().unwrap_or(5 * SECOND);
@@ -269,7 +292,7 @@ impl World {
             Event::Read { from, ledger } => {
                 let delay = self.delay();
                 if ledger == self.ledger {
-                    let venue = venue();
+                    let venue = venue(self.executors[from.0].account);
                     let open = self.slots.open_of(&venue);
                     let open = open.map(|(key, slot)| (key.clone(), slot.clone())).collect();
                     let is_reconciled = self.slots.venue(&venue).is_reconciled;
@@ -285,7 +308,7 @@ impl World {
                 Ok(())
             }
             Event::Query { from, client_id } => {
-                let found = self.exchange.find(client_id.as_str(), self.now);
+                let found = self.of(from.0).find(client_id.as_str(), self.now);
                 self.reply(found, Found::Failed, |found| Event::Found {
                     to: from,
                     client_id,
@@ -294,27 +317,30 @@ impl World {
                 Ok(())
             }
             Event::Cancel { from, client_id } => {
-                let found = self.exchange.cancel(client_id.as_str(), self.now);
+                let found = {
+                    let now = self.now;
+                    self.at(from.0).cancel(client_id.as_str(), now)
+                };
                 self.say(|| format!("exchange: cancels {client_id}: {found:?}"));
                 if let Found::Order(report) = &found {
-                    self.push(report);
+                    self.push(from.0, report);
                 }
                 let to = from;
                 self.reply(found, Found::Failed, |found| Event::Cancelled { to, client_id, found });
                 Ok(())
             }
             Event::Time { from, asked } => {
-                let told = Some(self.exchange.clock(self.now));
+                let told = Some(self.of(from.0).clock(self.now));
                 self.reply(told, None, |told| Event::Told { to: from, asked, told });
                 Ok(())
             }
             Event::Trades { from, symbol, after } => {
-                let trades = Some(self.exchange.trades(&symbol, after));
+                let trades = Some(self.of(from.0).trades(&symbol, after));
                 self.reply(trades, None, |trades| Event::Traded { to: from, symbol, trades });
                 Ok(())
             }
             Event::TradesOf { from, client_id, order } => {
-                let trades = Some(self.exchange.trades_of(order));
+                let trades = Some(self.of(from.0).trades_of(order));
                 self.reply(trades, None, |trades| Event::TradedOf { to: from, client_id, trades });
                 Ok(())
             }
@@ -322,12 +348,12 @@ impl World {
                 self.deliver(to, |core, now| core.on_trades_of(&client_id, trades.as_deref(), now))
             }
             Event::History { from, symbol, after } => {
-                let orders = Some(self.exchange.history(&symbol, after, self.now));
+                let orders = Some(self.of(from.0).history(&symbol, after, self.now));
                 self.reply(orders, None, |orders| Event::Past { to: from, symbol, orders });
                 Ok(())
             }
             Event::Session { from, session } => {
-                let begun = self.exchange.begin(session).then_some(session);
+                let begun = self.at(from.0).begin(session).then_some(session);
                 self.reply(begun, None, |session| Event::Begun { to: from, session });
                 Ok(())
             }
@@ -387,6 +413,7 @@ impl World {
             Event::LoseLedger => {
                 self.say(|| "the ledger is lost".into());
                 self.slots = Slots::default();
+                self.opened.clear();
                 self.ledger += 1;
                 for executor in 0..self.executors.len() {
                     let forgets = self.random.percent(30);
@@ -442,7 +469,7 @@ impl World {
             window: Duration::from_secs(self.scenario.window),
             settle: Duration::from_secs(2),
             rests: self.scenario.rests.map(Duration::from_secs),
-            ..OrdersConfig::new(venue(), new_cluster)
+            ..OrdersConfig::new(venue(self.executors[number].account), new_cluster)
         };
         let executor = &mut self.executors[number];
         executor.life += 1;
@@ -495,7 +522,7 @@ impl World {
 
     /// Somebody looks at the exchange for what nobody could find out, once nothing can be under way.
     fn look(&mut self, number: usize) -> Result<(), String> {
-        let venue = venue();
+        let venue = venue(self.executors[number].account);
         let open = self.slots.open_of(&venue).filter_map(|(_, slot)| match &slot.state {
             SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
                 Some(intent.client_id.clone())
@@ -503,7 +530,7 @@ impl World {
             _ => None,
         });
         for client_id in open.collect::<Vec<_>>() {
-            let is_there = self.exchange.find(client_id.as_str(), self.now) != Found::Nothing;
+            let is_there = self.of(number).find(client_id.as_str(), self.now) != Found::Nothing;
             self.with(number, |core, now| {
                 core.release(&client_id, is_there, now).unwrap_or_default()
             })?;
@@ -511,9 +538,12 @@ impl World {
         Ok(())
     }
 
-    /// What the exchange tells everybody by itself. It may be lost, or come late.
-    fn push(&mut self, report: &OrderReport) {
+    /// What the exchange tells everybody who has the account by itself. It may be lost, or come late.
+    fn push(&mut self, from: usize, report: &OrderReport) {
         for executor in 0..self.executors.len() {
+            if self.executors[executor].account != self.executors[from].account {
+                continue;
+            }
             if let Some(delay) = self.delay() {
                 self.after(delay, Event::Pushed { executor, report: report.clone() });
             }
@@ -667,11 +697,12 @@ impl World {
         let unknown = Answer::Unknown { is_servers: true };
         let mut answer = unknown.clone();
         if is_taken {
-            answer = self.exchange.take(letter, from.0, self.now, &mut self.random);
+            let exchange = &mut self.exchanges[self.executors[from.0].account];
+            answer = exchange.take(letter, from.0, self.now, &mut self.random);
         }
         self.say(|| format!("exchange: {letter:?}: {answer:?}, error: {is_error}"));
         if let Answer::Accepted(report) = &answer {
-            self.push(&report.clone());
+            self.push(from.0, &report.clone());
         }
         if is_error {
             answer = unknown;
@@ -683,6 +714,6 @@ impl World {
     }
 }
 
-fn venue() -> VenueAccount {
-    VenueAccount { exchange: "x".into(), account: "a".into() }
+fn venue(account: usize) -> VenueAccount {
+    VenueAccount { exchange: "x".into(), account: ["a", "b"][account].into() }
 }
