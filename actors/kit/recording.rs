@@ -5,17 +5,45 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{FactorBatch, Instrument, SourceId, Symbol, SymbolId, TickBatch};
-use tickwright_core::records::Numbered;
+use tickwright_core::records::{Numbered, Row};
 
 use super::outlet::Outlet;
 
+/// Rows that come before a checkpoint and that the database has not got yet. They travel with the checkpoint,
+/// so that they are not lost with the disk on which they wait.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Tells that disk from all others.
+    pub disk: String,
+    /// Oldest first; bounded by whoever records.
+    pub rows: Vec<Row>,
+    /// So many rows behind them wait on that disk alone.
+    pub left: u64,
+}
+
+impl Carried {
+    /// Whether nothing waited.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.left == 0
+    }
+}
+
 /// What is to be done once everything that came before is in the database or in the spill journal.
-pub struct Barrier(pub Box<dyn FnOnce() + Send>);
+pub enum Barrier {
+    /// No more than that.
+    Plain(Box<dyn FnOnce() + Send>),
+    /// With those of these rows that the database has not got.
+    Carrying(Box<dyn FnOnce(Carried) + Send>),
+}
 
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Barrier(..)")
+        f.write_str(match self {
+            Self::Plain(_) => "Barrier::Plain(..)",
+            Self::Carrying(_) => "Barrier::Carrying(..)",
+        })
     }
 }
 
@@ -55,6 +83,8 @@ pub struct Recording {
     pub happened: Outlet<Vec<Numbered>>,
     /// What waits for all of them.
     pub barrier: Outlet<Barrier>,
+    /// What came with the checkpoint that exec goes on from.
+    pub carried: Outlet<Carried>,
     /// Clean rows in exec's order, if they are wanted.
     pub ticks: Option<Outlet<RecordedTicks>>,
     /// Whether so much waits that nothing may be opened.
