@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{FactorBatch, Instrument, SourceId, Symbol, SymbolId, TickBatch};
 use tickwright_core::records::{Numbered, Row};
 
+use super::arrivals::ArrivalLog;
 use super::outlet::Outlet;
 
 /// Rows that come before a checkpoint and that the database has not got yet. They travel with the checkpoint,
@@ -76,6 +77,16 @@ pub struct FactorRecording {
     pub barrier: Outlet<Barrier>,
 }
 
+fn gated<T: Send + 'static>(outlet: Outlet<T>, arrivals: &ArrivalLog) -> Outlet<T> {
+    let arrivals = arrivals.clone();
+    Outlet::to_function("records", move |message| {
+        let outlet = outlet.clone();
+        // Whoever records and has gone has a successor, with which another epoch begins.
+        arrivals.when_all_durable(Box::new(move || drop(outlet.send(message))));
+        Ok(())
+    })
+}
+
 /// Takes what is to be recorded. Clones reach the same.
 #[derive(Clone, Debug)]
 pub struct Recording {
@@ -92,6 +103,17 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// The same, of which nothing is recorded before the place it has in the order of arrival is on the disk:
+    /// whoever goes on from there after a loss gives it the same number.
+    #[must_use]
+    pub fn after(self, arrivals: &ArrivalLog) -> Self {
+        Self {
+            happened: gated(self.happened, arrivals),
+            barrier: gated(self.barrier, arrivals),
+            ..self
+        }
+    }
+
     /// Whether so much waits for the database that nothing may be opened.
     pub fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
