@@ -235,8 +235,8 @@ impl InForce {
             Ok(values.into_iter().collect())
         };
         let of = |rows: &Json| {
-            let rows = rows.as_array().into_iter().flatten();
-            rows.filter(|row| row["strategy"] == name).last().cloned()
+            let mut rows = rows.as_array().into_iter().flatten();
+            rows.rfind(|row| row["strategy"] == name).cloned()
         };
         let found = of(&answer["strategies"]);
         let found = found.ok_or_else(|| format!("no strategy called {name} runs"))?;
