@@ -645,7 +645,10 @@ impl Wiring {
                 state: wiring
                     .to(risk::ROLE, |(epoch, state)| RiskMessage::PositionsState(epoch, state)),
                 hello: wiring.member_is_back(),
-                recording: wiring.records.as_ref().map(Records::recording),
+                recording: wiring
+                    .records
+                    .as_ref()
+                    .map(|records| records.recording().after(&wiring.arrivals)),
             },
         )
     }

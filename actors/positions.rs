@@ -8,7 +8,8 @@
 //! risk begins a new epoch.
 //!
 //! *Delivery.* In lockstep with risk, see [`crate::kit::exec`]. Where all of it is recorded, its part of a
-//! checkpoint is given only once everything before it is certain not to be lost.
+//! checkpoint is given only once everything before it is certain not to be lost, and with those rows that the
+//! database has not got: whoever goes on from it records them too.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tickwright_core::pipeline::positions::{Positions, PositionsConfig};
 use tickwright_core::records::{Happening, Numbered};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry};
-use crate::kit::{Barrier, Chaos, Directory, Outlet, Recording, wire};
+use crate::kit::{Barrier, Carried, Chaos, Directory, Outlet, Recording, wire};
 
 /// The role of positions.
 pub const ROLE: &str = "positions";
@@ -80,6 +81,8 @@ pub struct PositionsState {
     arguments: PositionsArguments,
     epoch: Epoch,
     book: Book,
+    /// What came with the checkpoint, for whoever goes on after this: nothing is recorded here.
+    carried: Carried,
 }
 
 /// What survives: this actor's part of exec's checkpoint.
@@ -117,7 +120,7 @@ impl Actor for PositionsActor {
         arguments.directory.register(ROLE, &myself);
         // Risk is not there yet at the first start; then it begins the epoch by itself.
         let _ = arguments.hello.send(());
-        Ok(PositionsState { arguments, epoch: 0, book })
+        Ok(PositionsState { arguments, epoch: 0, book, carried: Carried::default() })
     }
 
     async fn handle(
@@ -129,11 +132,7 @@ impl Actor for PositionsActor {
         match message {
             PositionsMessage::Restore(epoch, bytes) => {
                 state.epoch = epoch;
-                state.book = match bytes {
-                    Some(bytes) => wire::decode(&bytes)?,
-                    None => Book::new(&state.arguments.config),
-                };
-                state.record_all();
+                state.restore(bytes)?;
             }
             PositionsMessage::Ledger(ledger) if ledger.epoch == state.epoch => {
                 state.enter(ledger)?;
@@ -200,16 +199,36 @@ impl PositionsState {
         }
         self.arguments.chaos.strike("positions", 0, book.positions.counters().orders);
         if ledger.want_state {
-            let (epoch, bytes) = (self.epoch, wire::encode(&self.book));
+            let (epoch, book) = (self.epoch, wire::encode(&self.book));
             let state = self.arguments.state.clone();
             // If risk has gone, its successor begins another epoch.
-            let give = move || drop(state.send((epoch, bytes)));
+            let give = move |carried| drop(state.send((epoch, wire::encode(&(book, carried)))));
             match &self.arguments.recording {
                 // Whoever records and has gone has a successor, with which another epoch begins.
-                Some(recording) => drop(recording.barrier.send(Barrier(Box::new(give)))),
-                None => give(),
+                Some(recording) => drop(recording.barrier.send(Barrier::Carrying(Box::new(give)))),
+                None => give(self.carried.clone()),
             }
         }
+        Ok(())
+    }
+
+    /// Begins with this actor's part of a checkpoint, or with nothing.
+    fn restore(&mut self, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
+        (self.book, self.carried) = match bytes {
+            Some(bytes) => {
+                let (book, carried): (Vec<u8>, Carried) = wire::decode(&bytes)?;
+                (wire::decode(&book)?, carried)
+            }
+            None => (Book::new(&self.arguments.config), Carried::default()),
+        };
+        if let Some(recording) = &self.arguments.recording {
+            let carried = std::mem::take(&mut self.carried);
+            if !carried.is_empty() {
+                // Whoever records and has gone has a successor, with which another epoch begins.
+                let _ = recording.carried.send(carried);
+            }
+        }
+        self.record_all();
         Ok(())
     }
 

@@ -7,7 +7,7 @@ mod common;
 mod networks;
 mod processes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -186,56 +186,179 @@ fn like(config: &Config, data: &Path, rows: u64, score: f64) -> Trial {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more() {
-    let scratch = Scratch::new();
-    let data = bars(&scratch, 2_000);
-    let node = Node::new("honest");
-    let seeds = [node.address()];
-    let mut node = searching(node, &seeds, &data, 1_500);
-    node.start();
-    until("it searches", || finished(&node) > 0);
+/// A program that has joined and says that it searches, too.
+struct Liar {
+    cluster: ClusterServices,
+    heard: tokio::sync::mpsc::UnboundedReceiver<HubMessage>,
+    own: Author,
+}
 
-    // A program that has joined says that it searches, too, and what it has found.
-    let text = format!(
-        "[node]\nname = \"liar\"\n[cluster]\nbind = \"127.0.0.1:0\"\nheartbeat_ms = 200\nseeds = [\"{}\"]\n\
-         [pipeline]\ninput = \"none\"\n",
-        seeds[0]
-    );
-    let input = ConfigInput { file: Some(("liar.toml", &text)), ..ConfigInput::default() };
-    let config = Config::load(&input).unwrap();
-    let cluster = ClusterServices::observe(&config, &scratch.path("liar"), PATIENCE).await.unwrap();
-    let network = cluster.network().clone();
-    let (heard, mut summaries) = tokio::sync::mpsc::unbounded_channel();
-    let handler = move |request: tickwright::cluster::Request| {
-        if let Ok(HubMessage::Summary(summary)) = wire::decode(&request.body) {
-            // The test may be over.
-            let _ = heard.send(summary);
-        }
-        Ok(())
-    };
-    network.register("optimise/liar", None, std::sync::Arc::new(handler));
-    let theirs: Summary = tokio::time::timeout(PATIENCE, summaries.recv()).await.unwrap().unwrap();
-    let own = Author { node: "liar".into(), life: 1 };
-    let said = Summary { own: own.clone(), lengths: Lengths::new(), ..theirs };
-    // Only a trial of the same rows and terms can be one of the search: this one cannot be.
-    let trial = like(&config, &data, 10, 0.99);
-    let finished = Finished { number: 1, parameters: trial.parameters.clone(), trial: Some(trial) };
-    let lie = HubMessage::Entries(vec![Entry { author: own, place: 0, finished }]);
-    for message in [HubMessage::Summary(said), lie] {
-        let body = wire::encode(&message);
+impl Liar {
+    async fn join(scratch: &Scratch, seed: &str) -> (Self, Config) {
+        let text = format!(
+            "[node]\nname = \"liar\"\n[cluster]\nbind = \"127.0.0.1:0\"\nheartbeat_ms = 200\nseeds = [\"{seed}\"]\n\
+             [pipeline]\ninput = \"none\"\n"
+        );
+        let input = ConfigInput { file: Some(("liar.toml", &text)), ..ConfigInput::default() };
+        let config = Config::load(&input).unwrap();
+        let cluster =
+            ClusterServices::observe(&config, &scratch.path("liar"), PATIENCE).await.unwrap();
+        let (sender, heard) = tokio::sync::mpsc::unbounded_channel();
+        let handler = move |request: tickwright::cluster::Request| {
+            if let Ok(message) = wire::decode(&request.body) {
+                // The test may be over.
+                let _ = sender.send(message);
+            }
+            Ok(())
+        };
+        cluster.network().register("optimise/liar", None, std::sync::Arc::new(handler));
+        let own = Author { node: "liar".into(), life: 1 };
+        (Self { cluster, heard, own }, config)
+    }
+
+    /// The next message of the other side that is what is looked for.
+    async fn hears<T>(&mut self, what: impl Fn(HubMessage) -> Option<T>) -> T {
+        let heard = async {
+            loop {
+                if let Some(found) = what(self.heard.recv().await.unwrap()) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.unwrap()
+    }
+
+    async fn says(&self, message: &HubMessage) {
+        let body = wire::encode(message);
         let role = "optimise/honest";
         let message = Message { role, kind: "hub", epoch: 0, body: &body, is_urgent: false };
-        network.tell(None, message, PATIENCE).await.unwrap();
+        self.cluster.network().tell(None, message, PATIENCE).await.unwrap();
     }
-    let flagged = || ask(&node, "Status").is_some_and(|it| it["flagged"]["liar"] == 1);
+
+    /// Says that it searches for the same, and has run nothing yet.
+    async fn begins(&mut self) {
+        let summary = |message| match message {
+            HubMessage::Summary(summary) => Some(summary),
+            HubMessage::Entries(_) | HubMessage::Want(_) | HubMessage::Best(_) => None,
+        };
+        let theirs: Summary = self.hears(summary).await;
+        let said = Summary { own: self.own.clone(), lengths: Lengths::new(), ..theirs };
+        self.says(&HubMessage::Summary(said)).await;
+    }
+
+    /// Says that it has run this one, as its `place`th.
+    async fn has_run(&self, place: u64, number: u64, trial: Trial) {
+        let parameters = trial.parameters.clone();
+        let finished = Finished { number, parameters, trial: Some(trial) };
+        let entry = Entry { author: self.own.clone(), place, finished };
+        self.says(&HubMessage::Entries(vec![entry])).await;
+    }
+
+    /// Two that the honest node has run, and that traded.
+    async fn hears_of_trials(&mut self) -> [Trial; 2] {
+        let found = |message| match message {
+            HubMessage::Entries(entries) => {
+                let trials = entries.into_iter().filter_map(|entry| entry.finished.trial);
+                let mut trials =
+                    trials.filter(|trial| trial.metrics.trades > 0 && trial.score < 0.5);
+                Some([trials.next()?, trials.next()?])
+            }
+            HubMessage::Summary(_) | HubMessage::Want(_) | HubMessage::Best(_) => None,
+        };
+        self.says(&HubMessage::Want(Lengths::new())).await;
+        self.hears(found).await
+    }
+}
+
+/// The honest node takes it for no result, and hears nothing more from who said it.
+fn assert_flagged(node: &Node) {
+    let flagged = || ask(node, "Status").is_some_and(|it| it["flagged"]["liar"] == 1);
     until("the liar is flagged", flagged);
     assert!(node.log().contains("says what does not come out again"), "{}", node.log());
     let shown = node.ask(&CtlTask::Optimise, None).unwrap();
     let text = tickwright::ctl::text(&CtlTask::Optimise, &shown);
     assert!(text.contains("liar said what does not come out again"), "{text}");
-    assert!(top(&node).unwrap().1 < 0.99);
-    cluster.leave().await;
+    assert!(top(node).unwrap().1 < 0.99);
+}
+
+fn honest(data: &Path, trials: u64) -> (Node, String) {
+    let node = Node::new("honest");
+    let seed = node.address();
+    let mut node = searching(node, std::slice::from_ref(&seed), data, trials);
+    node.start();
+    until("it searches", || finished(&node) > 0);
+    (node, seed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_what_cannot_be_is_flagged_and_not_heard_any_more() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 2_000);
+    let (node, seed) = honest(&data, 1_500);
+    let (mut liar, config) = Liar::join(&scratch, &seed).await;
+    liar.begins().await;
+    // Only a trial of the same rows and terms can be one of the search: this one cannot be.
+    liar.has_run(0, 1, like(&config, &data, 10, 0.99)).await;
+    assert_flagged(&node);
+    liar.cluster.leave().await;
+}
+
+/// Of the same rows and terms, within the space and under a number that is given out: only what it is said to
+/// have come to is not so, and that is found out by running it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 2_000);
+    let (node, seed) = honest(&data, 1_500);
+    let (mut liar, _) = Liar::join(&scratch, &seed).await;
+    liar.begins().await;
+    // Until it lies it is heard like anybody else.
+    let [first, real] = liar.hears_of_trials().await;
+    liar.has_run(0, first.number, Trial { node: "liar".into(), ..first }).await;
+    let so_far = finished(&node);
+    until("the honest node has gone on", || finished(&node) > so_far + 5);
+    assert_eq!(ask(&node, "Status").unwrap()["flagged"], json!({}));
+    let metrics = Metrics { profit_rate: 9.0, sharpe: 50.0, drawdown_rate: 0.0, ..real.metrics };
+    let number = real.number;
+    liar.has_run(1, number, Trial { metrics, score: 0.99, node: "liar".into(), ..real }).await;
+    assert_flagged(&node);
+    liar.cluster.leave().await;
+}
+
+/// Each way to tell others alone does: every trial of each counts with all, and the best is the same.
+#[test]
+fn trials_get_to_every_node_by_telling_alone_and_by_asking_alone() {
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 1_500);
+    for propagation in ["push", "pull"] {
+        let mut nodes = ["one", "two", "three"].map(Node::new);
+        let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+        nodes = nodes.map(|node| {
+            searching(node, &seeds, &data, 700).set("optimise.propagation", propagation)
+        });
+        for node in &mut nodes {
+            node.start();
+        }
+        let has_ended = |node: &Node| {
+            ask(node, "Status").is_some_and(|it| it["ended"] == "budget" && it["finished"] == 700)
+        };
+        until("all have every trial", || nodes.iter().all(has_ended));
+        until("all have the same best", || {
+            let top = |node| ask(node, "Status").map(|it| it["top"].clone());
+            let tops: Vec<_> = nodes.iter().map(top).collect();
+            tops[0].is_some() && tops.iter().all(|top| *top == tops[0])
+        });
+        // And each has what the others have run.
+        let run_by = |node: &Node| -> BTreeMap<String, u64> {
+            let report = ask(node, "Report").unwrap_or_default();
+            serde_json::from_value(report["nodes"].clone()).unwrap_or_default()
+        };
+        until("all know who ran how many", || {
+            let known: Vec<_> = nodes.iter().map(run_by).collect();
+            known[0].len() > 1 && known.iter().all(|it| *it == known[0])
+        });
+        println!("{propagation}: run by {:?}", run_by(&nodes[0]));
+    }
 }
 
 /// The whole loop: searched on the first half, adopted at its end on every node, traded with on the second.

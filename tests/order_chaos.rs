@@ -1,11 +1,11 @@
 //! Orders at an exchange while everything goes wrong at once: nodes that may have exec are killed, lose their
 //! disks, stand still for longer than any lease and are cut off, their clocks are up to half a minute apart,
 //! and the exchange answers late, never, with errors, and drops connections. In every third schedule locks are
-//! in Redis, which is killed and comes back empty in mid-lock; in every third, orders are recorded in
-//! PostgreSQL, which goes down. The exchange is the judge.
+//! in Redis, whose replica takes over in mid-lock, and which is killed and comes back empty; in every third,
+//! orders are recorded in PostgreSQL, which goes down. The exchange is the judge.
 //!
 //! Then the faults stop, and everything under way must be resolved soon, positions be what the account has
-//! traded, and nothing have been accepted twice.
+//! traded, nothing have been accepted twice, and every order, fill and position be in the database, once.
 
 #![allow(dead_code, reason = "helpers for several test files")]
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -18,6 +18,8 @@ mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 mod processes;
+#[path = "exchanges/records.rs"]
+mod records;
 mod redis_server;
 
 use std::thread;
@@ -121,30 +123,94 @@ fn strike(nodes: &mut [Node], chance: &mut u64) {
     }
 }
 
+/// For how long a lock to fail over in the middle of is waited for. Orders have one for as long as they are
+/// opened.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A Redis and its replica, which take turns.
+struct RedisPair {
+    master: RedisServer,
+    replica: RedisServer,
+    /// How often the replica took over, and how often of these in mid-lock.
+    failovers: u32,
+    in_mid_lock: u32,
+}
+
+impl RedisPair {
+    fn start() -> Self {
+        let (master, replica) = (RedisServer::start(&[]), RedisServer::start(&[]));
+        replica.replicates(&master);
+        Self { master, replica, failovers: 0, in_mid_lock: 0 }
+    }
+
+    fn urls(&self) -> String {
+        format!("{},{}", self.master.url(), self.replica.url())
+    }
+
+    /// Until somebody has a lock, if that comes to be soon.
+    fn is_locked(&self) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < LOCK_PATIENCE {
+            let keys = self.master.say("KEYS *lock:*").unwrap_or_default();
+            if keys.starts_with('*') && keys != "*0\r\n" {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The master is killed while somebody has a lock, and the replica takes over with what had come there by
+    /// then; the other comes back as a replica of that.
+    fn fail_over(&mut self, lasts: Duration) {
+        let is_locked = self.is_locked();
+        self.master.kill();
+        println!("  redis fails over, in mid-lock: {is_locked}, and is away for {lasts:?}");
+        thread::sleep(lasts);
+        assert!(self.replica.say("REPLICAOF NO ONE").is_some_and(|said| said.contains("OK")));
+        self.failovers += 1;
+        self.in_mid_lock += u32::from(is_locked);
+        self.master.start_again();
+        self.master.replicates(&self.replica);
+        std::mem::swap(&mut self.master, &mut self.replica);
+    }
+
+    fn comes_back_empty(&mut self, lasts: Duration) {
+        println!("  redis is killed, for {lasts:?}, and comes back empty");
+        self.master.kill();
+        thread::sleep(lasts);
+        self.master.start_again();
+    }
+}
+
 /// What nodes use besides the exchange, if it can be had here.
 struct Servers {
-    redis: Option<RedisServer>,
-    database: Option<Server>,
+    redis: Option<RedisPair>,
+    database: Option<(Server, String)>,
 }
 
 impl Servers {
     fn of(number: u64) -> Self {
         let wants_redis = number % 3 == 1 && redis_server::is_there("locks in the storm");
         Self {
-            redis: wants_redis.then(|| RedisServer::start(&[])),
-            database: (number % 3 == 2).then(|| Server::start(Kind::Postgres)).flatten(),
+            redis: wants_redis.then(RedisPair::start),
+            database: (number % 3 == 2).then(|| Server::start(Kind::Postgres)).flatten().map(
+                |mut server| {
+                    let url = server.database();
+                    (server, url)
+                },
+            ),
         }
     }
 
-    fn settings(&mut self, market: &Market) -> Vec<String> {
+    fn settings(&self, market: &Market) -> Vec<String> {
         let mut settings = Vec::new();
         if let Some(redis) = &self.redis {
             settings.push("locks.backend=redis".to_owned());
-            settings.push(format!("locks.redis_urls={}", redis.url()));
+            settings.push(format!("locks.redis_urls={}", redis.urls()));
         }
-        if let Some(database) = &mut self.database {
+        if let Some((_, url)) = &self.database {
             settings.push("database.kind=postgres".to_owned());
-            let file = market.scratch.file("database", database.database());
+            let file = market.scratch.file("database", url);
             settings.push(format!("database.url_file={}", file.display()));
         }
         settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
@@ -157,12 +223,14 @@ impl Servers {
         }
         let lasts = Duration::from_millis(200 + below(chance, 2_000));
         if let Some(redis) = &mut self.redis {
-            println!("  redis is killed, for {lasts:?}, and comes back empty");
-            redis.kill();
-            thread::sleep(lasts);
-            redis.start_again();
+            // The first time always: it is what comes about in every schedule.
+            if redis.failovers == 0 || below(chance, 2) == 0 {
+                redis.fail_over(lasts);
+            } else {
+                redis.comes_back_empty(lasts);
+            }
         }
-        if let Some(database) = &mut self.database {
+        if let Some((database, _)) = &mut self.database {
             println!("  the database is down, for {lasts:?}");
             database.stop();
             thread::sleep(lasts);
@@ -171,7 +239,8 @@ impl Servers {
     }
 }
 
-async fn one(number: u64) {
+/// One schedule. Returns how often Redis failed over in mid-lock.
+async fn one(number: u64) -> u32 {
     let mut chance = number.wrapping_mul(0x2545_f491).wrapping_add(99);
     let chance = &mut chance;
     let names = CANDIDATES[usize::try_from(number % 2).unwrap()];
@@ -226,6 +295,11 @@ async fn one(number: u64) {
     let accepted = market.judge_twice().len();
     assert_positions(&nodes[0], &market);
     println!("  {accepted} orders, all resolved {took:?} after exec was stopped");
+    if let Some((_, url)) = &servers.database {
+        let recorded = records::assert_recorded(url, &market).await;
+        println!("  {recorded} orders are in the database with what became of them");
+    }
+    servers.redis.map_or(0, |redis| redis.in_mid_lock)
 }
 
 /// `TICKWRIGHT_SCHEDULES=100` runs so many, `TICKWRIGHT_SCHEDULE=7` runs that one alone.
@@ -233,9 +307,14 @@ async fn one(number: u64) {
 async fn nothing_is_accepted_twice_and_everything_is_resolved() {
     let number = |name| std::env::var(name).ok().map(|text: String| text.parse().unwrap());
     if let Some(number) = number("TICKWRIGHT_SCHEDULE") {
-        return one(number).await;
+        one(number).await;
+        return;
     }
-    for schedule in 0..number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES) {
-        one(schedule).await;
+    let mut in_mid_lock = 0;
+    let schedules = number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES);
+    for schedule in 0..schedules {
+        in_mid_lock += one(schedule).await;
     }
+    println!("{in_mid_lock} times Redis failed over in mid-lock");
+    assert!(in_mid_lock > 0 || schedules < SCHEDULES || redis_server::missing().is_some());
 }

@@ -79,8 +79,11 @@ struct Shared {
     durable: u64,
     /// Told of each record that has reached the disk, or could not.
     stored: Option<Outlet<ArrivalsStored>>,
-    /// What waits for all records before a number. As many as checkpoints are on their way.
+    /// What waits for all records before a number. As many as checkpoints are on their way, and what is to be
+    /// recorded meanwhile.
     waiting: VecDeque<(u64, Then)>,
+    /// Whether somebody is at those that need not wait any more: whoever comes now is behind them.
+    is_releasing: bool,
 }
 
 impl fmt::Debug for ArrivalLog {
@@ -216,14 +219,24 @@ impl ArrivalLog {
 
     /// Does `then` once everything that is written now is stored; never, if it cannot be.
     pub fn when_durable(&self, then: Then) {
-        let mut shared = self.lock();
+        let shared = self.lock();
         let number = shared.next;
-        if shared.durable < number {
-            shared.waiting.push_back((number, then));
-            return;
-        }
+        self.when_before(number, shared, then);
+    }
+
+    /// The same, once all that was appended so far is, written or not.
+    pub fn when_all_durable(&self, then: Then) {
+        let shared = self.lock();
+        let is_pending = !shared.pending.steps.is_empty() || !shared.pending.events.is_empty();
+        let number = shared.next + u64::from(is_pending);
+        self.when_before(number, shared, then);
+    }
+
+    /// One after the other, in the order in which they were asked for.
+    fn when_before(&self, number: u64, mut shared: MutexGuard<'_, Shared>, then: Then) {
+        shared.waiting.push_back((number, then));
         drop(shared);
-        then();
+        release(&self.shared);
     }
 
     /// Forgets the steps that a checkpoint covers, which has reached the disk, but for the last record.
@@ -272,13 +285,10 @@ impl ArrivalLog {
                 // They are written in order.
                 shared.durable = shared.durable.max(number);
             }
-            let durable = shared.durable;
-            let ready = shared.waiting.iter().take_while(|(number, _)| *number <= durable).count();
-            let ready: Vec<(u64, Then)> = shared.waiting.drain(..ready).collect();
             // Whoever asked before this was told that it is not durable, and is told now.
             let stored = shared.stored.clone();
             drop(shared);
-            ready.into_iter().for_each(|(_, then)| then());
+            release(&log);
             if let Some(stored) = stored.filter(|_| is_told || result.is_err()) {
                 // An actor that has ended looks when it starts again.
                 drop(stored.send(result));
@@ -288,6 +298,25 @@ impl ArrivalLog {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets go of what need not wait any more.
+fn release(shared: &Mutex<Shared>) {
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut locked = lock();
+    if std::mem::replace(&mut locked.is_releasing, true) {
+        return;
+    }
+    loop {
+        let durable = locked.durable;
+        let Some((_, then)) = locked.waiting.pop_front_if(|(number, _)| *number <= durable) else {
+            locked.is_releasing = false;
+            return;
+        };
+        drop(locked);
+        then();
+        locked = lock();
     }
 }
 
@@ -339,6 +368,28 @@ mod tests {
         assert_eq!(reopened.arrived().steps, [step(0, 7)], "one record stays");
         reopened.append(steps(&[step(1, 8)]));
         assert_eq!(reopened.lock().records.back().unwrap().0, 4, "also now numbers go on");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_all_waits_for_steps_that_are_in_no_record_yet() {
+        let (copies, mut copied) = Outlet::to_channel();
+        let log = ArrivalLog::open(&Store::in_memory(), false, Some(copies)).unwrap();
+        let Ok(LogCopy::Begin(begun)) = copied.try_recv() else { panic!("it begins") };
+        begun(Ok(()));
+        log.append(steps(&[step(0, 1)]));
+        let Ok(LogCopy::Append { done, .. }) = copied.try_recv() else { panic!("it is appended") };
+        log.append(steps(&[step(0, 2)]));
+        let (told, mut tellings) = Outlet::to_channel();
+        let (first, second) = (told.clone(), told);
+        log.when_all_durable(Box::new(move || drop(first.send(1))));
+        // What is asked for later comes later, though it waits for less.
+        log.when_durable(Box::new(move || drop(second.send(2))));
+        done(Ok(()));
+        assert!(tellings.try_recv().is_err(), "the second step is in no record yet");
+        log.on_stored();
+        let Ok(LogCopy::Append { done, .. }) = copied.try_recv() else { panic!("it is appended") };
+        done(Ok(()));
+        assert_eq!((tellings.try_recv(), tellings.try_recv()), (Ok(1), Ok(2)));
     }
 
     #[tokio::test]

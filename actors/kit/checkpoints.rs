@@ -293,7 +293,7 @@ impl Checkpoints {
         match &self.barrier {
             None => put(),
             // Whoever records and has gone has a successor, which has the stage begin anew.
-            Some(barrier) => drop(barrier.send(Barrier(Box::new(put)))),
+            Some(barrier) => drop(barrier.send(Barrier::Plain(Box::new(put)))),
         }
     }
 
@@ -430,7 +430,9 @@ mod tests {
         assert!(!checkpoints.is_due(9) && !checkpoints.is_behind(), "there is room for a spacing");
         assert!(!checkpoints.is_due(1) && checkpoints.is_behind());
         assert!(store.keys("checkpoint/stage").unwrap().is_empty(), "it is not durable before");
-        let Barrier(put) = barriers.try_recv().unwrap();
+        let Barrier::Plain(put) = barriers.try_recv().unwrap() else {
+            panic!("nothing is carried")
+        };
         put();
         checkpoints.on_stored((key, Ok(()))).unwrap();
         assert!(!checkpoints.is_behind() && checkpoints.is_due(0));

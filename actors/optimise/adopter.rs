@@ -10,8 +10,9 @@
 //!
 //! What is decided is in `src/optimise/adoption.rs`. Of the nodes that search together the first by name adopts.
 //!
-//! *Failover.* It keeps nothing: what was proposed is proposed again once a search ends, and what was adopted is
-//! in force whoever watches it. One that has just started has no live score to compare with.
+//! *Failover.* It keeps nothing: what was proposed is proposed again once a search ends. What was adopted is in the
+//! record of changes that all nodes agree on, with what was in force before and what that earned; whoever is told
+//! what was found after it, on another node or here, reads it there and goes on watching.
 //!
 //! *Delivery.* Each change is asked for once; whether it was made is said by whoever makes it.
 
@@ -25,6 +26,7 @@ use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tickwright_core::backtest::performance::Performance;
+use tickwright_core::optimise::adopted::AdoptedRecord;
 use tickwright_core::optimise::adoption::{AdoptionEffect, Candidate};
 use tickwright_core::optimise::live_score::Sample;
 use tickwright_core::optimise::{Adoption, AdoptionConfig, LiveScore, Trial};
@@ -74,6 +76,8 @@ pub enum AdoptionCall {
 pub(super) enum AdopterMessage {
     /// From the hub: a search has ended, and these are the best, best first.
     Found(Vec<Trial>),
+    /// What is in force was adopted by somebody who may be gone.
+    TakenOver(Vec<(String, f64)>, AdoptedRecord),
     /// What that comes to beside what is in force.
     Judged(Result<Option<Box<Candidate>>, String>),
     /// The change was made, or could not be.
@@ -90,6 +94,7 @@ impl fmt::Debug for AdopterMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Found(_) => "Found",
+            Self::TakenOver(..) => "TakenOver",
             Self::Judged(_) => "Judged",
             Self::Applied(_) => "Applied",
             Self::Look => "Look",
@@ -160,6 +165,9 @@ impl Actor for AdopterActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             AdopterMessage::Found(trials) => state.judge(&myself, trials),
+            AdopterMessage::TakenOver(parameters, record) => {
+                state.take_over(parameters, record);
+            }
             AdopterMessage::Judged(Ok(None)) => {}
             AdopterMessage::Judged(Ok(Some(candidate))) => {
                 let effects = state.adoption.on_found(*candidate);
@@ -199,17 +207,45 @@ fn decode(request: &mut Request) -> Result<AdopterMessage, String> {
     Ok(AdopterMessage::Call(call, request.reply.take()))
 }
 
-/// What the pipeline says is in force for the strategy called `name`.
-async fn in_force(network: &Network, name: &str) -> Result<Vec<(String, f64)>, String> {
-    let question = Message::json(PARAMETERS, "\"Parameters\"");
-    let answer = network.ask(None, question, PATIENCE).await.map_err(|error| error.to_string())?;
-    let answer: Json = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
-    let strategies = answer["strategies"].as_array().into_iter().flatten();
-    let mut wanted = strategies.filter(|it| it["strategy"] == name);
-    let found = wanted.next().ok_or_else(|| format!("no strategy called {name} runs"))?;
-    let parameters: BTreeMap<String, f64> =
-        serde_json::from_value(found["parameters"].clone()).map_err(|error| error.to_string())?;
-    Ok(parameters.into_iter().collect())
+/// Whether these are the parameters of `trial`, in any order.
+fn is_same(trial: &Trial, parameters: &[(String, f64)]) -> bool {
+    let bits = |all: &[(String, f64)]| -> BTreeMap<String, u64> {
+        all.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect()
+    };
+    bits(&trial.parameters) == bits(parameters)
+}
+
+/// What the pipeline says of a strategy.
+struct InForce {
+    parameters: Vec<(String, f64)>,
+    /// What was changed last, if that was adopted.
+    adopted: Option<(Vec<(String, f64)>, AdoptedRecord)>,
+}
+
+impl InForce {
+    /// What is in force for the strategy called `name`.
+    async fn ask(network: &Network, name: &str) -> Result<Self, String> {
+        let question = Message::json(PARAMETERS, "\"Parameters\"");
+        let answer = network.ask(None, question, PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let answer: Json = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+        let values = |row: &Json| -> Result<Vec<(String, f64)>, String> {
+            let values: BTreeMap<String, f64> = serde_json::from_value(row["parameters"].clone())
+                .map_err(|error| error.to_string())?;
+            Ok(values.into_iter().collect())
+        };
+        let of = |rows: &Json| {
+            let mut rows = rows.as_array().into_iter().flatten();
+            rows.rfind(|row| row["strategy"] == name).cloned()
+        };
+        let found = of(&answer["strategies"]);
+        let found = found.ok_or_else(|| format!("no strategy called {name} runs"))?;
+        let adopted = of(&answer["changes"]).and_then(|change| {
+            let record = AdoptedRecord::parse(change["why"].as_str()?)?;
+            Some((values(&change).ok()?, record))
+        });
+        Ok(Self { parameters: values(&found)?, adopted })
+    }
 }
 
 impl AdopterState {
@@ -223,8 +259,16 @@ impl AdopterState {
         let myself = myself.clone();
         tokio::spawn(async move {
             let judged = async {
-                let current = in_force(&network, &judging.name).await?;
-                let judge = move || judging.candidate(&trials, &current);
+                let InForce { parameters, adopted } = InForce::ask(&network, &judging.name).await?;
+                // What an earlier search has found gives way to this one.
+                if let Some((in_force, record)) = adopted
+                    && let Some(trial) = trials.iter().find(|trial| is_same(trial, &in_force))
+                {
+                    let parameters = trial.parameters.clone();
+                    // It may have ended.
+                    let _ = myself.cast(AdopterMessage::TakenOver(parameters, record));
+                }
+                let judge = move || judging.candidate(&trials, &parameters);
                 let judged = tokio::task::spawn_blocking(judge).await;
                 let judged = judged.map_err(|error| error.to_string())?;
                 judged.map(|it| it.map(Box::new)).map_err(|error| error.to_string())
@@ -232,6 +276,17 @@ impl AdopterState {
             // It may have ended.
             let _ = myself.cast(AdopterMessage::Judged(judged.await));
         });
+    }
+
+    /// Goes on watching what was adopted, if nothing is under way here.
+    fn take_over(&mut self, parameters: Vec<(String, f64)>, record: AdoptedRecord) {
+        let stage = self.adoption.stage();
+        self.adoption.on_taken_over(parameters, record.clone());
+        if self.adoption.stage() != stage {
+            // What was seen may be of other parameters.
+            self.live.clear();
+            tracing::info!(%record, "what was adopted is watched from here on");
+        }
     }
 
     fn carry_out(&mut self, myself: &ActorRef<AdopterMessage>, effects: Vec<AdoptionEffect>) {

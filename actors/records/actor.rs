@@ -12,8 +12,8 @@ use tickwright_core::records::{Buffer, Drain, Numbered, Row, Sift, audit_row};
 
 use super::aside::{Aside, AsideRow, Kept};
 use super::spill::{Left, Spill};
-use super::{Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
-use crate::kit::{Barrier, Clock, Directory, RecordedFactors, RecordedTicks, StoreError};
+use super::{CARRIED_ROWS_MAX, Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
+use crate::kit::{Barrier, Carried, Clock, Directory, RecordedFactors, RecordedTicks, StoreError};
 
 /// Between two attempts at a database that is away.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
@@ -31,6 +31,8 @@ pub enum RecordsMessage {
     Factors(RecordedFactors),
     /// A checkpoint waits.
     Barrier(Barrier),
+    /// Exec goes on from a checkpoint that these came with.
+    Carried(Carried),
     /// What was to be spilled is on the disk, or is not.
     Spilled(Result<(), StoreError>),
     /// A batch is in the database, up to this number, or is not.
@@ -125,6 +127,7 @@ impl Actor for RecordsActor {
             RecordsMessage::Barrier(barrier) => {
                 state.barriers.push_back((state.buffer.taken(), barrier));
             }
+            RecordsMessage::Carried(carried) => state.take_carried(carried),
             RecordsMessage::Spilled(result) => state.on_spilled(result),
             RecordsMessage::Written(result) => state.on_written(result)?,
             // It is looked at below, as always.
@@ -162,6 +165,24 @@ impl RecordsState {
         for (index, symbol) in symbols.iter().enumerate() {
             let row = names.factors(batch, index, symbol);
             row.into_iter().for_each(|row| self.buffer.take(row));
+        }
+    }
+
+    /// Takes in what waited where exec was before, unless that was here. Rows that the database has by now are
+    /// the same rows.
+    fn take_carried(&mut self, carried: Carried) {
+        if self.arguments.spill.has(&carried) {
+            return;
+        }
+        let Carried { disk, rows, left } = carried;
+        let node = disk.split('/').next().unwrap_or_default();
+        tracing::info!(rows = rows.len(), node, "rows that wait for the database came with exec");
+        rows.into_iter().for_each(|row| self.buffer.take(row));
+        if left > 0 {
+            self.arguments.shared.say(format!(
+                "{left} rows wait for the database on the disk of node {node} alone, which had exec before: it \
+                 writes them when it is back, and without that disk they are lost"
+            ));
         }
     }
 
@@ -204,9 +225,30 @@ impl RecordsState {
         while let Some((_, barrier)) =
             self.barriers.pop_front_if(|(until, _)| *until <= self.buffer.durable())
         {
-            barrier.0();
+            self.release(barrier);
         }
         self.show();
+    }
+
+    /// Lets go what waited for rows that are in the database or on the disk.
+    fn release(&self, barrier: Barrier) {
+        let give = match barrier {
+            Barrier::Plain(done) => return done(),
+            Barrier::Carrying(give) => give,
+        };
+        let (spill, shared) = (self.arguments.spill.clone(), Arc::clone(&self.arguments.shared));
+        let (written, until) = (self.buffer.written(), self.buffer.durable());
+        let carry = move || {
+            let carried = spill.carried(written, until, CARRIED_ROWS_MAX);
+            let carried = carried.unwrap_or_else(|error| {
+                shared.say(format!("rows that wait for the database cannot be read: {error}"));
+                // They may be after all, later: they are on this disk, and exec does not wait for that.
+                spill.nothing_of(until - written)
+            });
+            shared.on_carried(carried.left);
+            give(carried);
+        };
+        tokio::task::spawn_blocking(carry);
     }
 
     fn drain(&mut self) {

@@ -13,6 +13,8 @@
 //! *Failover.* A checkpoint of exec counts only once every row that came before it is in the database or in
 //! the spill journal ([`crate::kit::Barrier`]). So after any crash the rows that only memory had are derived again with
 //! the orders themselves, and those that were written meanwhile are the same rows: writing is idempotent.
+//! What waits on the disk goes with exec's checkpoint to wherever that is kept, up to [`CARRIED_ROWS_MAX`] rows of
+//! what exec does ([`crate::kit::Carried`]): a successor on another node takes them in before it goes on.
 //! When this actor itself starts anew it tells exec, which goes back to its checkpoint.
 //!
 //! *Delivery.* In the order of exec, at least once; in the database, once.
@@ -56,6 +58,10 @@ use spill::Spill;
 
 /// The role of records, on this node and among nodes.
 pub const ROLE: &str = "records";
+
+/// Rows that go with a checkpoint at most: about a megabyte, which is sent and stored with each while the database
+/// is away.
+pub(crate) const CARRIED_ROWS_MAX: usize = 4_000;
 
 /// Deeds that wait to be written down, at most.
 const DEEDS_MAX: usize = 1_024;
@@ -163,6 +169,8 @@ pub struct RecordsStatus {
     pub waiting: u64,
     /// Of those, rows that only memory has.
     pub in_memory_alone: u64,
+    /// Of those, rows that would be lost with this node's disk: more wait than go with exec's checkpoint.
+    pub on_disk_alone: u64,
     /// Whether so many wait that nothing may be opened.
     pub is_full: bool,
     /// Rows that the database will not have, and that are kept on this node's disk.
@@ -223,7 +231,8 @@ impl Records {
     ///
     /// [`RecordsError`].
     pub async fn start(config: &Config, settings: RecordsSettings) -> Result<Self, RecordsError> {
-        let spill = Spill::open(&settings.data_dir)?;
+        let now = Clock::system().now();
+        let spill = Spill::open(&settings.data_dir, &settings.node, now)?;
         let aside = spill.aside()?;
         if aside.count() > 0 {
             let (rows, place) = (aside.count(), settings.database.url.to_string());
@@ -279,6 +288,7 @@ impl Records {
         Recording {
             happened: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Happened),
             barrier: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Barrier),
+            carried: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Carried),
             ticks: self.settings.ticks.then(ticks),
             is_full: Arc::clone(&self.shared.is_full),
         }
@@ -492,6 +502,21 @@ impl Shared {
 
     fn show_aside(&self, count: u64) {
         lock(&self.status).set_aside = count;
+    }
+
+    /// So many rows more wait than went with a checkpoint: that is told when it begins, and when it is over.
+    fn on_carried(&self, left: u64) {
+        let had = std::mem::replace(&mut lock(&self.status).on_disk_alone, left);
+        if (had > 0) == (left > 0) {
+            return;
+        }
+        self.say(match left {
+            0 => "no row that waits for the database is on this node's disk alone any more".into(),
+            _ => format!(
+                "more than {CARRIED_ROWS_MAX} rows wait for the database: those behind them are on this node's \
+                 disk alone until it takes rows again (`on_disk_alone` in `tickwright ctl db`)"
+            ),
+        });
     }
 
     fn is_restart(&self) -> bool {

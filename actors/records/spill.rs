@@ -4,16 +4,20 @@
 
 use std::path::Path;
 
-use tickwright_core::records::Row;
+use tickwright_core::domain::Timestamp;
+use tickwright_core::records::{Row, Table};
 
 use super::aside::Aside;
-use crate::kit::{DiskFaults, Done, Store, StoreError, StoreOptions, wire};
+use crate::kit::{Carried, DiskFaults, Done, Store, StoreError, StoreOptions, wire};
 
 /// Chunks of rows, each under the number of its last.
 const ROWS: &str = "rows";
 
 /// What is known of the database.
 const ABOUT: &str = "about";
+
+/// Where the name of the disk is among that.
+const IDENTITY: &[u8] = b"disk";
 
 /// Rows of a chunk: small beside a segment of the store.
 const CHUNK: usize = 500;
@@ -22,6 +26,8 @@ const CHUNK: usize = 500;
 #[derive(Clone, Debug)]
 pub(super) struct Spill {
     store: Store,
+    /// Tells this disk from all others.
+    identity: String,
 }
 
 /// What an earlier life left: rows after `written` up to `durable`.
@@ -35,7 +41,8 @@ pub(super) struct Left {
 type Chunk = (u64, Vec<Row>);
 
 impl Spill {
-    pub(super) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    /// The journal in `data_dir` of the node called `node`; one that is begun now has its name by `now`.
+    pub(super) fn open(data_dir: &Path, node: &str, now: Timestamp) -> Result<Self, StoreError> {
         let directory = data_dir.join("records");
         let options = StoreOptions { faults: DiskFaults::default(), ..StoreOptions::default() };
         let (store, opened) = Store::open(&directory, options)?;
@@ -47,7 +54,20 @@ impl Spill {
                  checkpoint comes before are derived again, others are in there alone"
             );
         }
-        Ok(Self { store })
+        Self::named(store, node, now)
+    }
+
+    /// What `store` is called; it gets a name, if it has none.
+    fn named(store: Store, node: &str, now: Timestamp) -> Result<Self, StoreError> {
+        let known = store.get(ABOUT, IDENTITY)?;
+        let known = known.and_then(|bytes| String::from_utf8(bytes).ok());
+        let identity = known.unwrap_or_else(|| {
+            let identity = format!("{node}/{}", now.as_nanos());
+            // Before any row: they are committed in order.
+            store.put(ABOUT, IDENTITY.to_vec(), identity.clone().into_bytes(), Box::new(|_| {}));
+            identity
+        });
+        Ok(Self { store, identity })
     }
 
     /// What is set aside in the same store.
@@ -57,7 +77,7 @@ impl Spill {
 
     #[cfg(test)]
     pub(super) fn in_memory() -> Self {
-        Self { store: Store::in_memory() }
+        Self::named(Store::in_memory(), "here", Timestamp::from_nanos(1)).unwrap()
     }
 
     fn lasts(&self) -> Result<Vec<u64>, StoreError> {
@@ -106,6 +126,39 @@ impl Spill {
         Ok(Some((first.max(written + 1), rows)))
     }
 
+    /// What is to go with a checkpoint that comes after all rows up to `until`, of which the database has those up
+    /// to `written`: at most `rows_max` of what exec does and operators do. Ticks and factors stay: they are many,
+    /// and read again from where they came.
+    pub(super) fn carried(
+        &self,
+        mut written: u64,
+        until: u64,
+        rows_max: usize,
+    ) -> Result<Carried, StoreError> {
+        let mut carried = self.nothing_of(0);
+        while written < until
+            && let Some((first, mut rows)) = self.after(written)?
+        {
+            rows.truncate(usize::try_from((until + 1).saturating_sub(first)).unwrap_or(usize::MAX));
+            written = (first + u64::try_from(rows.len()).unwrap_or(0)).saturating_sub(1);
+            rows.retain(|row| Table::LASTING.contains(&row.table));
+            let room = rows_max - carried.rows.len();
+            carried.left += u64::try_from(rows.len().saturating_sub(room)).unwrap_or(0);
+            carried.rows.extend(rows.into_iter().take(room));
+        }
+        Ok(carried)
+    }
+
+    /// So many rows are here, and none of them goes along.
+    pub(super) fn nothing_of(&self, left: u64) -> Carried {
+        Carried { disk: self.identity.clone(), rows: Vec::new(), left }
+    }
+
+    /// Whether what was carried waits here anyway.
+    pub(super) fn has(&self, carried: &Carried) -> bool {
+        carried.disk == self.identity
+    }
+
     /// Forgets what the database has: chunks whose last row is not after `written`.
     pub(super) fn forget(&self, written: u64) -> Result<(), StoreError> {
         let lasts = self.lasts()?.into_iter().take_while(|last| *last <= written);
@@ -132,7 +185,7 @@ impl Spill {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use tickwright_core::records::{Table, Value};
+    use tickwright_core::records::{Day, Value};
 
     use super::*;
 
@@ -161,7 +214,8 @@ mod tests {
     fn it_survives_the_process() {
         let directory = tempfile::tempdir().unwrap();
         let (told, heard) = channel();
-        let spill = Spill::open(directory.path()).unwrap();
+        let open = |nanos| Spill::open(directory.path(), "node", Timestamp::from_nanos(nanos));
+        let spill = open(1).unwrap();
         spill.know_database("x");
         spill.put(&rows(1..=3), 3, Box::new(move |done| told.send(done.is_ok()).unwrap()));
         assert!(heard.recv_timeout(std::time::Duration::from_secs(30)).unwrap());
@@ -169,7 +223,7 @@ mod tests {
         // The thread that writes ends soon after the last handle.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let spill = loop {
-            match Spill::open(directory.path()) {
+            match open(2) {
                 Ok(spill) => break spill,
                 Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
             }
@@ -177,5 +231,25 @@ mod tests {
         };
         assert_eq!(spill.left().unwrap(), Left { written: 0, durable: 3 });
         assert_eq!(spill.known_database().as_deref(), Some("x"));
+        let carried = spill.carried(0, 3, 9).unwrap();
+        assert_eq!((carried.disk.as_str(), spill.has(&carried)), ("node/1", true), "its name too");
+        assert!(!Spill::in_memory().has(&carried), "another disk");
+    }
+
+    #[test]
+    fn what_the_database_has_not_goes_with_a_checkpoint_up_to_a_bound() {
+        let spill = Spill::in_memory();
+        let mut all = rows(1..=1_200);
+        all[700].table = Table::Ticks(Day(20_000));
+        spill.put(&all, 1_200, Box::new(|_| {}));
+        let carried = |written, until, max| {
+            let Carried { rows, left, .. } = spill.carried(written, until, max).unwrap();
+            (rows, left)
+        };
+        assert_eq!(carried(1_200, 1_200, 9), (Vec::new(), 0), "it has all");
+        assert_eq!(carried(10, 600, 9_999), (rows(11..=600), 0));
+        assert_eq!(carried(10, 600, 100), (rows(11..=110), 490), "the oldest, and a count");
+        all.remove(700);
+        assert_eq!(carried(0, 1_200, 9_999), (all, 0), "ticks are not among them");
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Database, DatabaseError, DatabaseSettings, Records, RecordsError, RecordsSettings, Retried,
     aside_to_json, database_settings,
 };
-use crate::kit::StoreError;
+use crate::kit::{Clock, StoreError};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -146,7 +146,12 @@ pub async fn run(config: &Config, task: DatabaseTask) -> Result<DatabaseDone, Da
 
 /// The rows of the node's directory that were set aside; no node has it open.
 fn aside(config: &Config) -> Result<Aside, DatabaseTaskError> {
-    Ok(Spill::open(&PathBuf::from(&config.node.data_dir))?.aside()?)
+    Ok(Spill::open(
+        &PathBuf::from(&config.node.data_dir),
+        &config.node.name,
+        Clock::system().now(),
+    )?
+    .aside()?)
 }
 
 fn told(copied: &[Copied]) -> Result<DatabaseDone, DatabaseTaskError> {

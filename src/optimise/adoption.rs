@@ -8,7 +8,8 @@
 //!
 //! Validated is what beats the parameters that are in force, where it was chosen and on the rows after that. It
 //! is watched for as many looks as its predecessor was; when its live score is below that by more than what may
-//! be lost, the parameters of before are put back. What was taken back is not proposed again.
+//! be lost, the parameters of before are put back. What was taken back is not proposed again. What somebody else
+//! adopted who is gone is watched from what it said of it in the record of changes ([`AdoptedRecord`]).
 //!
 //! # Invariants
 //!
@@ -21,7 +22,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::Trial;
+use super::adopted::AdoptedRecord;
+use super::{Metrics, Trial};
 
 /// Ends of proposals that are kept.
 const HISTORY_MAX: usize = 64;
@@ -196,8 +198,15 @@ impl Adoption {
 
     fn apply(&mut self, candidate: Candidate) -> AdoptionEffect {
         let Trial { parameters, node, number, score, .. } = &candidate.trial;
-        let why = format!("adopted: trial {number} of {node}, score {score:.4}");
-        let parameters = parameters.clone();
+        let searched = |(name, _): &&(String, f64)| parameters.iter().any(|(it, _)| it == name);
+        let record = AdoptedRecord {
+            number: *number,
+            node: node.clone(),
+            score: *score,
+            before: candidate.current.iter().filter(searched).cloned().collect(),
+            live: self.live,
+        };
+        let (parameters, why) = (parameters.clone(), record.to_string());
         self.state = State::Applying { candidate: Box::new(candidate), is_back: None };
         AdoptionEffect::Apply { parameters, why }
     }
@@ -229,6 +238,44 @@ impl Adoption {
                 vec![self.end(&candidate, true, why)]
             }
         }
+    }
+
+    /// Another adopted `parameters`, which are in force, and is not there any more: they are watched as it watched
+    /// them, also if it was content with them by then. Nothing, if something is under way here, or it did not know
+    /// what there was to compare with.
+    pub fn on_taken_over(&mut self, parameters: Vec<(String, f64)>, record: AdoptedRecord) {
+        let AdoptedRecord { number, node, score, before, live: Some(live) } = record else {
+            return;
+        };
+        let is_known = self.history.iter().any(|end| end.parameters == parameters);
+        if self.config.mode == AdoptionMode::Off || self.state != State::Idle || is_known {
+            return;
+        }
+        // Of the trial nothing more is asked for than how it is told.
+        let trial = Trial {
+            strategy: String::new(),
+            parameters,
+            seed: 0,
+            data: [0; 32],
+            terms: [0; 32],
+            rows: (0, 0),
+            metrics: Metrics::default(),
+            score,
+            digest: String::new(),
+            number,
+            node,
+        };
+        let candidate = Box::new(Candidate {
+            trial,
+            after: None,
+            current: before,
+            current_score: 0.0,
+            current_after: None,
+        });
+        self.proposed += 1;
+        self.adopted += 1;
+        self.live = None;
+        self.state = State::Watched { candidate, before: Some(live) };
     }
 
     /// The live score of the last looks, once there were enough since the last change.
@@ -354,7 +401,7 @@ mod tests {
         let applied = it.on_confirmed().unwrap();
         let AdoptionEffect::Apply { parameters, why } = applied else { panic!("{applied:?}") };
         assert_eq!(parameters, [("fast".to_owned(), 5.0)]);
-        assert_eq!(why, "adopted: trial 17 of b, score 0.5000");
+        assert_eq!(why, "adopted: trial 17 of b, score 0.5000; instead of fast=12");
         assert_eq!(it.on_confirmed(), None, "once");
         assert!(it.on_applied(Ok(())).is_empty());
         assert_eq!((it.stage(), it.counts()), ("watched", [1, 1, 0]));
@@ -380,6 +427,37 @@ mod tests {
         it.on_applied(Ok(()));
         assert_eq!((it.stage(), it.counts()), ("idle", [1, 1, 1]));
         assert!(it.on_found(candidate(5.0, 0.5, 0.5)).is_empty(), "not the same again");
+    }
+
+    #[test]
+    fn what_another_adopted_is_watched_by_whoever_takes_over() {
+        let mut first = adoption(AdoptionMode::Auto);
+        first.on_live_score(0.3);
+        let effects = first.on_found(candidate(5.0, 0.5, 0.5));
+        let [AdoptionEffect::Apply { parameters, why }] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        let record = AdoptedRecord::parse(why).unwrap();
+        let mut it = adoption(AdoptionMode::Auto);
+        it.on_taken_over(parameters.clone(), record.clone());
+        assert_eq!((it.stage(), it.counts()), ("watched", [1, 1, 0]));
+        assert!(it.on_found(candidate(5.0, 0.5, 0.5)).is_empty(), "it is in force");
+        let effects = it.on_live_score(0.1);
+        let [AdoptionEffect::Apply { parameters: back, .. }] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(back, &[("fast".to_owned(), 12.0)]);
+        it.on_applied(Ok(()));
+        assert_eq!((it.stage(), it.counts()), ("idle", [1, 1, 1]));
+        it.on_taken_over(parameters.clone(), record.clone());
+        assert_eq!(it.stage(), "idle", "once");
+        // Without anything to compare with there is nothing to watch for, nor where nobody adopts.
+        let mut it = adoption(AdoptionMode::Auto);
+        it.on_taken_over(parameters.clone(), AdoptedRecord { live: None, ..record.clone() });
+        assert_eq!(it.stage(), "idle");
+        let mut it = adoption(AdoptionMode::Off);
+        it.on_taken_over(parameters.clone(), record);
+        assert_eq!(it.stage(), "idle");
     }
 
     #[test]

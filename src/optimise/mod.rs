@@ -21,6 +21,7 @@
 //! 5. A trial follows from its strategy, parameters, seed, rows and configuration: whoever has the
 //!    data computes the same score, to the last bit.
 
+pub mod adopted;
 pub mod adoption;
 pub mod best;
 pub mod exploration;

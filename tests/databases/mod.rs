@@ -33,11 +33,22 @@ pub struct Server {
     owner: Option<(u32, u32)>,
     process: Option<Child>,
     databases: u32,
+    /// Whether nothing but TLS gets in over the network.
+    has_tls: bool,
 }
 
 impl Server {
     /// A running server; none, and a loud word, where it is not installed.
     pub fn start(kind: Kind) -> Option<Self> {
+        Self::start_with(kind, None)
+    }
+
+    /// The same, which lets in nobody over the network but by TLS, with this certificate and its key.
+    pub fn start_with_tls(kind: Kind, certificate: (&str, &str)) -> Option<Self> {
+        Self::start_with(kind, Some(certificate))
+    }
+
+    fn start_with(kind: Kind, certificate: Option<(&str, &str)>) -> Option<Self> {
         let Some(binaries) = find(kind) else {
             let package = match kind {
                 Kind::Postgres => "postgresql",
@@ -55,6 +66,7 @@ impl Server {
             owner: owner(),
             process: None,
             databases: 0,
+            has_tls: certificate.is_some(),
         };
         let path = server.directory.path().to_owned();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -65,6 +77,9 @@ impl Server {
             chown(&data, Some(user), Some(group)).unwrap();
         }
         server.prepare();
+        if let Some(certificate) = certificate {
+            server.certify(certificate);
+        }
         server.run();
         Some(server)
     }
@@ -123,6 +138,46 @@ impl Server {
         );
     }
 
+    fn certify(&self, (certificate, key): (&str, &str)) {
+        let path = self.directory.path();
+        for (name, text) in [("server.pem", certificate), ("server.key", key)] {
+            let file = path.join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = self.owner {
+                chown(&file, Some(user), Some(group)).unwrap();
+            }
+        }
+        if self.kind == Kind::Postgres {
+            let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+            fs::write(path.join("data/pg_hba.conf"), rules).unwrap();
+        }
+    }
+
+    /// What a server is started with so that it speaks TLS.
+    fn tls_options(&self) -> Vec<String> {
+        if !self.has_tls {
+            return Vec::new();
+        }
+        let file = |name: &str| self.directory.path().join(name).display().to_string();
+        let (certificate, key) = (file("server.pem"), file("server.key"));
+        match self.kind {
+            Kind::Postgres => [
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={certificate}"),
+                format!("ssl_key_file={key}"),
+            ]
+            .into_iter()
+            .flat_map(|setting| ["-c".to_owned(), setting])
+            .collect(),
+            Kind::Mariadb => vec![
+                format!("--ssl-cert={certificate}"),
+                format!("--ssl-key={key}"),
+                "--require-secure-transport=ON".to_owned(),
+            ],
+        }
+    }
+
     /// Starts it, and waits until it answers.
     pub fn run(&mut self) {
         let (path, data) = (self.directory.path().to_owned(), self.directory.path().join("data"));
@@ -154,6 +209,7 @@ impl Server {
                     command
                 }
             };
+            command.args(self.tls_options());
             let process = command.stdout(self.log()).stderr(self.log()).spawn().unwrap();
             self.process = Some(process);
             while self.try_ask("SELECT 1").is_none() {
@@ -183,14 +239,22 @@ impl Server {
         let mut command = match self.kind {
             Kind::Postgres => {
                 let mut command = self.command(self.binaries.join("psql"));
-                command.args(["-h", "127.0.0.1", "-p", &port, "-U", "tickwright", "-tAc", sql]);
+                // By its socket, to which TLS does not apply.
+                let host = self.directory.path().to_str().unwrap();
+                let host = if self.has_tls { host } else { "127.0.0.1" };
+                command.args(["-h", host, "-p", &port, "-U", "tickwright", "-tAc", sql]);
                 command.arg("postgres");
                 command
             }
             Kind::Mariadb => {
                 let mut command = self.command("mariadb");
-                command.args(["--no-defaults", "-h", "127.0.0.1", "-P", &port, "-utickwright"]);
-                command.args(["-ps3cret", "-e", sql]);
+                command.arg("--no-defaults");
+                if self.has_tls {
+                    command.arg("-S").arg(self.directory.path().join("socket"));
+                } else {
+                    command.args(["-h", "127.0.0.1", "-P", &port]);
+                }
+                command.args(["-utickwright", "-ps3cret", "-e", sql]);
                 command
             }
         };

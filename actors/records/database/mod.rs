@@ -360,6 +360,15 @@ fn days_of(of_day: impl Fn(Day) -> Table, tables: &BTreeSet<Table>) -> Vec<Day> 
     days.filter(|&(table, day)| of_day(day) == table).map(|(_, day)| day).collect()
 }
 
+/// Whether TLS could not be spoken as the address asks for: the library says most of it as a matter of reading.
+fn is_of_tls(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind;
+    let kind = if let sqlx::Error::Io(error) = error { Some(error.kind()) } else { None };
+    // A certificate that is not believed, and a file of the address that is not there.
+    matches!(error, sqlx::Error::Tls(_))
+        || matches!(kind, Some(ErrorKind::InvalidData | ErrorKind::NotFound))
+}
+
 /// `call`, within the time that anything may take.
 async fn within<T>(
     settings: &DatabaseSettings,
@@ -378,7 +387,10 @@ async fn within_or_refused<T>(
     match timeout(patience, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
-            let message = settings.url.redacted(&error.to_string());
+            let mut message = settings.url.redacted(&error.to_string());
+            if settings.url.is_of_a_server() && is_of_tls(&error) {
+                message = format!("{message}; {}", settings.url.tls_remedy());
+            }
             Err(match is_refusal(&error) {
                 true => DatabaseError::Refused { place, message },
                 false => DatabaseError::Failed { place, message },

@@ -57,6 +57,25 @@ impl DatabaseUrl {
         }
     }
 
+    /// What to look at when the server's certificate is not believed, or it speaks no TLS.
+    pub(super) fn tls_remedy(&self) -> &'static str {
+        match self.kind() {
+            Some(DatabaseKind::Postgres) => {
+                "`sslrootcert=FILE` in its address names the authority that the server's certificate is of, and \
+                 the certificate must name the host there (`sslmode=verify-full`)"
+            }
+            Some(DatabaseKind::Mysql) => {
+                "`ssl-ca=FILE` in its address names the authority that the server's certificate is of, and the \
+                 certificate must name the host there (`ssl-mode=VERIFY_IDENTITY`)"
+            }
+            Some(DatabaseKind::Sqlite | DatabaseKind::None) | None => "it is a file",
+        }
+    }
+
+    pub(super) fn is_of_a_server(&self) -> bool {
+        matches!(self.kind(), Some(DatabaseKind::Postgres | DatabaseKind::Mysql))
+    }
+
     /// The file, for SQLite.
     pub(super) fn path(&self) -> PathBuf {
         let path = self.0.strip_prefix("sqlite:").unwrap_or(&self.0);
