@@ -9,16 +9,18 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use tickwright_core::config::SecretsConfig;
 use tickwright_core::domain::Timestamp;
 use tickwright_core::records::Question;
 
-use crate::config_sync::{ConfigCall, ConfigFileTask};
+use crate::config_sync::{ConfigCall, ConfigFileTask, SecretTask};
 
 mod config;
 mod config_file;
 mod deeds;
 mod optimise;
 mod parameters;
+mod secrets;
 mod show;
 mod switches;
 mod tuner;
@@ -54,6 +56,8 @@ pub enum CtlTask {
     Config(ConfigCall),
     /// The same as a file, by whom.
     ConfigFile(ConfigFileTask, String),
+    /// Secrets of it, by the keys that this says where to find.
+    Secret(SecretTask, SecretsConfig),
     /// Who supervises whom?
     Tree,
     /// Where does each stream stand?
@@ -215,6 +219,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
         CtlTask::Config(call) => return config::ask(call, target),
         CtlTask::ConfigFile(task, author) => return config_file::carry_out(task, author, target),
+        CtlTask::Secret(task, keys) => return secrets::carry_out(task, keys, target),
         CtlTask::Switches => return switches::list(target),
         CtlTask::SetParameters(setting) => return parameters::set(setting, target),
         CtlTask::Parameters => return parameters::get(target),

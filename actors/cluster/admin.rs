@@ -7,6 +7,7 @@
 //! GET  /roles?node=NAME      who serves which role
 //! GET  /locks?node=NAME     who holds and awaits locks, as that node sees it
 //! POST /config?node=NAME     the body, JSON, to the shared configuration as that node has it
+//! GET  /secrets?node=NAME    which keys there are, and which secrets they open; on every node, without a name
 //! GET  /metrics?node=NAME    the numbers of that node and of the shared configuration, for Prometheus
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
@@ -162,6 +163,7 @@ fn router(desk: Desk) -> Router {
         .route("/optimise", get(|desk, to| each(desk, to, ("optimise", "\"Status\""))))
         .route("/adoption", get(|desk, to| each(desk, to, ("adoption", "\"Status\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
+        .route("/secrets", get(|desk, to| each(desk, to, ("config", "\"Secrets\""))))
         .route("/config", post(config))
         .route("/metrics", get(metrics))
         .route("/ask/{*role}", post(ask))

@@ -209,6 +209,33 @@ pub enum CertsCommand {
     Retire,
 }
 
+/// What to do with a file of keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SecretsKeyCommand {
+    /// Make a file with one key, which its owner alone may read
+    New {
+        /// Which
+        file: PathBuf,
+    },
+    /// Put another key first, which seals from now on; the others open
+    Add {
+        /// Which
+        file: PathBuf,
+    },
+    /// Take a key out that no secret needs any more
+    Remove {
+        /// Which
+        file: PathBuf,
+        /// Which key, as `list` names it
+        key: String,
+    },
+    /// Name the keys
+    List {
+        /// Which
+        file: PathBuf,
+    },
+}
+
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let number: u64 = text.parse().map_err(|_| "is not a number of milliseconds".to_owned())?;
     Ok(Duration::from_millis(number))

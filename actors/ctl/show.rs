@@ -27,6 +27,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         CtlTask::Roles => table(&["role", "nodes"], answer),
         CtlTask::Config(call) => super::config::text(call, answer),
         CtlTask::ConfigFile(..) => answer["told"].as_str().unwrap_or_default().to_owned(),
+        CtlTask::Secret(task, _) => super::secrets::text(task, answer),
         CtlTask::Locks => locks(answer),
         CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
         CtlTask::Status => {

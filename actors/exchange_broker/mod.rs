@@ -31,6 +31,7 @@ use hyper::Uri;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde_json::Value;
+use tickwright_core::config::SecretPlace;
 use tickwright_core::domain::{
     BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Fill, Histogram, Instrument,
     InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
@@ -45,7 +46,7 @@ use tickwright_core::pipeline::venue::BrokerCounters;
 use tokio::task::JoinSet;
 
 use crate::kit::exec::{BrokerDone, BrokerReport, BrokerStep, Epoch, Want};
-use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
+use crate::kit::{Clock, Directory, Outlet, Secrets, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
@@ -120,8 +121,8 @@ pub struct ExchangeAddress {
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
+    /// One line, `KEY:SECRET`.
+    pub keys: SecretPlace,
     /// How long an answer is waited for.
     pub patience: Duration,
 }
@@ -132,6 +133,8 @@ pub struct ExchangeBrokerArguments {
     pub broker: BrokerId,
     /// Where.
     pub address: ExchangeAddress,
+    /// What opens the keys, if they are a secret of the shared configuration.
+    pub secrets: Secrets,
     /// Whether a person says that nothing older is under way.
     pub assume_reconciled: bool,
     /// The protocol.
@@ -209,9 +212,11 @@ impl Actor for ExchangeBrokerActor {
         myself: ActorRef<ExchangeBrokerMessage>,
         arguments: ExchangeBrokerArguments,
     ) -> Result<ExchangeBrokerState, ActorProcessingErr> {
-        let ExchangeAddress { base_url, keys_file, stream_url, patience } = &arguments.address;
+        let ExchangeAddress { base_url, keys, stream_url, patience } = &arguments.address;
         let base: Uri = base_url.parse().map_err(|error| format!("{base_url}: {error}"))?;
-        let client = Arc::new(Client::new(base, Credentials::read(keys_file)?));
+        let (keys, secrets) = (keys.clone(), arguments.secrets.clone());
+        let read = tokio::task::spawn_blocking(move || Credentials::read(&keys, &secrets));
+        let client = Arc::new(Client::new(base, read.await??));
         arguments.directory.register(&role(usize::from(arguments.broker.0)), &myself);
         myself.send_interval(WAKE_EVERY, || ExchangeBrokerMessage::Wake);
         let mut listening = JoinSet::new();

@@ -56,9 +56,10 @@ impl Wiring {
                 address: ExchangeAddress {
                     base_url: exchange.base_url.clone(),
                     stream_url: exchange.stream_url.clone(),
-                    keys_file: exchange.keys_file.clone(),
+                    keys: exchange.keys.clone(),
                     patience: exchange.answer,
                 },
+                secrets: wiring.secrets.clone(),
                 assume_reconciled: exchange.assume_reconciled,
                 orders: exchange.orders.clone(),
                 other: other.clone(),

@@ -1,9 +1,9 @@
 //! What single keys cannot show: values that contradict each other.
 
-use super::Kinds;
 use super::problem::nearest;
 use super::schema::{SUBTREES, session_span};
 use super::settings::{Path, Settings, Value, path};
+use super::{Kinds, secret};
 use crate::domain::{Class, ParameterError, Span, Symbol, decimal};
 use crate::pipeline::factors::{FactorConfig, FactorEngine, FactorError};
 use crate::pipeline::live::needs_snapshots;
@@ -30,6 +30,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.live();
     found.exchanges();
     found.database();
+    found.contradictions.extend(secret::contradictions(settings));
     found.contradictions
 }
 

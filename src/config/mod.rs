@@ -30,6 +30,7 @@ mod optimise;
 mod problem;
 mod read;
 mod schema;
+mod secret;
 mod sections;
 mod settings;
 #[cfg(test)]
@@ -48,6 +49,10 @@ pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use optimise::OptimiseConfig;
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
+pub use secret::{
+    KEY_ID_LETTERS, NONCE_BYTES, SECRET_BYTES_MAX, SECRET_PREFIX, SealedValue, SecretPlace,
+    SecretsConfig, TAG_BYTES, bound_to, from_hex, is_key_id, is_secret, to_hex,
+};
 pub use sections::{
     AccountConfig, ClusterConfig, DatabaseConfig, DatabaseKind, JournalConfig, LiveSection, Merge,
     NodeConfig, PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree,
@@ -100,6 +105,8 @@ pub struct Config {
     pub tuner: TunerSection,
     /// `config.environment`: whose values count for this node beside those for everybody.
     pub environment: Option<String>,
+    /// What opens secrets of the shared configuration, of `[config]`.
+    pub secrets: SecretsConfig,
     /// `[optimise]`.
     pub optimise: OptimiseConfig,
 }

@@ -353,7 +353,7 @@ pub const KEYS: &[KeySpec] = &[
     text("broker.<broker>.exchange", NAME),
     text("broker.<broker>.base_url", LIVE_REST_URL).optional().operational(),
     text("broker.<broker>.stream_url", LIVE_URL).optional().operational(),
-    text("broker.<broker>.keys_file", PATH).optional().operational(),
+    text("broker.<broker>.keys_file", FILE_OR_SECRET).optional().operational(),
     count("broker.<broker>.answer_ms", "ms", 10, DAY_MS).operational(),
     count("broker.<broker>.window_ms", "ms", 10, 60_000),
     count("broker.<broker>.settle_ms", "ms", 0, DAY_MS),
@@ -462,10 +462,13 @@ pub const KEYS: &[KeySpec] = &[
     count("tuner.commit_ms_max", "ms", 0, 60_000).operational(),
     //
     text("config.environment", NAME).optional().operational(),
+    text("config.secrets_key_file", PATH).optional().operational(),
+    text("config.secrets_passphrase_file", PATH).optional().operational(),
+    count("config.secrets_wait_ms", "ms", 0, DAY_MS).operational(),
     //
     choice("locks.backend", &["none", "ledger", "redis"]).operational(),
     list("locks.redis_urls", REDIS_URL).operational(),
-    text("locks.redis_password_file", PATH).optional().operational(),
+    text("locks.redis_password_file", FILE_OR_SECRET).optional().operational(),
     choice("locks.when_away", &["refuse", "static_owner_only", "local_only"]).operational(),
     text("locks.static_owner", NAME).optional().operational(),
     count("locks.health_ms", "ms", 1, DAY_MS).operational(),
@@ -524,6 +527,8 @@ const SPACE_LINE: Form = Form {
     expects: "lines such as \"period = log-int 5..200\" or \"fast < slow\"",
     check: super::optimise::check_line,
 };
+const FILE_OR_SECRET: Form =
+    Form { expects: "a path, or secret:NAME", check: super::secret::check_place };
 const PATH: Form = Form { expects: "a path", check: path };
 const ROLE: Form = Form { expects: "roles: data, calc, exec, control", check: role };
 const SPEED: Form =

@@ -1,8 +1,8 @@
 //! `[broker]` as what the order protocol is told of an exchange.
 
-use crate::config::Config;
 use crate::config::schema::BROKERS;
 use crate::config::settings::Value;
+use crate::config::{Config, SecretPlace};
 use crate::domain::{BrokerId, PriceLevels, Span, VenueAccount};
 use crate::pipeline::orders::{Capabilities, Deduplication, OrdersConfig};
 
@@ -13,8 +13,8 @@ pub struct ExchangeConfig {
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
+    /// One line, `KEY:SECRET`.
+    pub keys: SecretPlace,
     /// How long an answer is waited for.
     pub answer: Span,
     /// Whether a person says that nothing older is under way.
@@ -64,7 +64,7 @@ impl Config {
         Some(ExchangeConfig {
             base_url: text("base_url"),
             stream_url: s.find(&at("stream_url")).and_then(Value::text).map(str::to_owned),
-            keys_file: text("keys_file"),
+            keys: SecretPlace::of(&text("keys_file")),
             answer: s.span_ms(&at("answer_ms")),
             assume_reconciled: s.switch(&at("assume_reconciled")),
             orders,
@@ -94,7 +94,7 @@ mod tests {
         let account = config.accounts[0].name.clone();
         let venue = VenueAccount { exchange: "x".into(), account };
         assert_eq!(exchange.orders, OrdersConfig::new(venue, 7));
-        assert_eq!(exchange.keys_file, "keys");
+        assert_eq!(exchange.keys, SecretPlace::File("keys".into()));
         assert!(config.exchange(BrokerId(1), 7).is_none());
     }
 
