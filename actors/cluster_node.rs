@@ -20,11 +20,13 @@ use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerSta
 use crate::optimise::{OptimiseEnd, OptimiseService};
 use crate::share::{ShareError, ShareEvent};
 
+mod alerts;
 mod config;
 mod ledger;
 mod locks;
 mod pipeline;
 
+use alerts::AlertsService;
 use config::ConfigService;
 use ledger::{serve_ledger, start_ledger};
 use locks::LockService;
@@ -80,6 +82,9 @@ pub enum NodeError {
     /// What is set for all nodes cannot be kept here.
     #[error(transparent)]
     ConfigStore(#[from] StoreError),
+    /// What looks for alerts cannot be started.
+    #[error("the alerts cannot start: {0}")]
+    Alerts(String),
     /// What shares the configuration cannot be started.
     #[error("the shared configuration cannot start: {0}")]
     Config(String),
@@ -188,6 +193,7 @@ async fn live(
     let (outlet, mut ledger_events) = Outlet::to_channel();
     let mut ledger: Option<LedgerService> = None;
     let mut locks: Option<LockService> = None;
+    let mut alerting: Option<AlertsService> = None;
     let mut shared: Option<ConfigService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
@@ -214,6 +220,9 @@ async fn live(
                         }
                     }
                     pipeline.stop().await;
+                }
+                if let Some(alerting) = alerting {
+                    alerting.stop().await;
                 }
                 if let Some(locks) = locks {
                     locks.stop().await;
@@ -342,6 +351,7 @@ async fn live(
             }
             let needed = needed.clone();
             awaited = Some(Box::pin(async move { secrets.wait_for(&needed).await }));
+            alerting = Some(AlertsService::start(config, &services, begun.client()).await?);
             (ledger, shared) = (Some(begun), Some(sharing));
             let show = services.tree_shower("optimise");
             let network = services.network().clone();

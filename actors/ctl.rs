@@ -15,6 +15,7 @@ use tickwright_core::records::Question;
 
 use crate::config_sync::{ConfigCall, ConfigFileTask, SecretTask};
 
+mod alerts;
 mod config;
 mod config_file;
 mod deeds;
@@ -68,6 +69,8 @@ pub enum CtlTask {
     Optimise,
     /// What is adopted of what was found?
     Adoption,
+    /// What is an operator to hear of?
+    Alerts,
     /// Empty a node, and give it nothing new.
     Drain {
         /// Which.
@@ -236,6 +239,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),
         CtlTask::Optimise => ("GET", "/optimise".to_owned(), ""),
         CtlTask::Adoption => ("GET", "/adoption".to_owned(), ""),
+        CtlTask::Alerts => ("GET", "/alerts".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
@@ -245,7 +249,13 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),
     };
     let answer = exchange_json(target, method, path, body)?;
-    Ok(if *task == CtlTask::Streams { show::edges(&answer) } else { answer })
+    Ok(if *task == CtlTask::Streams {
+        show::edges(&answer)
+    } else if *task == CtlTask::Alerts {
+        alerts::gathered(&answer)
+    } else {
+        answer
+    })
 }
 
 /// Who is at the keyboard.

@@ -154,6 +154,7 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Tuner => CtlTask::Tuner,
         CtlCommand::Optimise => CtlTask::Optimise,
         CtlCommand::Adoption => CtlTask::Adoption,
+        CtlCommand::Alerts => CtlTask::Alerts,
         CtlCommand::Adopt { name, reject, by } => {
             let call = match reject {
                 true => AdoptionCall::Reject { by },

@@ -232,7 +232,7 @@ fn a_secret_is_nowhere_in_the_clear_and_is_sealed_anew_with_another_key() {
         nodes.iter().all(|node| got(node).contains(&new))
     });
     keys("remove", &file, &[&old]);
-    assert_eq!(ids(&file), [new.clone()]);
+    assert_eq!(ids(&file), std::slice::from_ref(&new));
     for node in &nodes {
         assert_eq!(revealed(node, &file, "secret.exchange").1, format!("{PLAIN}\n"));
     }

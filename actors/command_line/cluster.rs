@@ -76,6 +76,8 @@ pub enum CtlCommand {
         #[arg(long, value_name = "NAME", default_value = "operator")]
         by: String,
     },
+    /// What is raised and what is over of alerts, each once, as all nodes see it
+    Alerts,
     /// Hand what a node has over to others, one after the other, and give it nothing new
     Drain {
         /// Which

@@ -38,6 +38,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             text
         }
         CtlTask::Tree => tree(answer),
+        CtlTask::Alerts => super::alerts::text(answer),
         CtlTask::Tuner => super::tuner::text(answer),
         CtlTask::Optimise => super::optimise::text(answer),
         CtlTask::Adoption => super::optimise::adoption_text(answer),

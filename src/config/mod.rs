@@ -19,6 +19,7 @@
 //! 3. Two configurations with the same [`Config::fingerprint`] give the same orders for the same
 //!    rows.
 
+mod alerts;
 mod allocation;
 mod chaos;
 mod check;
@@ -37,6 +38,7 @@ mod settings;
 mod tests;
 mod tuner;
 
+pub use alerts::AlertsSection;
 pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::ExchangeConfig;
@@ -105,6 +107,8 @@ pub struct Config {
     pub tuner: TunerSection,
     /// `config.environment`: whose values count for this node beside those for everybody.
     pub environment: Option<String>,
+    /// `[alerts]`.
+    pub alerts: AlertsSection,
     /// What opens secrets of the shared configuration, of `[config]`.
     pub secrets: SecretsConfig,
     /// `[optimise]`.
