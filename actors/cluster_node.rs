@@ -15,16 +15,18 @@ use tickwright_core::domain::{Incarnation, NodeId};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::cluster::{AdminError, ClusterError, ClusterEvent, ClusterServices, Events, Memory};
-use crate::kit::{Clock, Outlet, Store, StoreError};
+use crate::kit::{Clock, Outlet, SecretError, Store, StoreError};
 use crate::ledger::{FileError, LedgerCopy, LedgerEvent, LedgerService, LedgerStartError};
 use crate::optimise::{OptimiseEnd, OptimiseService};
 use crate::share::{ShareError, ShareEvent};
 
+mod alerts;
 mod config;
 mod ledger;
 mod locks;
 mod pipeline;
 
+use alerts::AlertsService;
 use config::ConfigService;
 use ledger::{serve_ledger, start_ledger};
 use locks::LockService;
@@ -80,9 +82,15 @@ pub enum NodeError {
     /// What is set for all nodes cannot be kept here.
     #[error(transparent)]
     ConfigStore(#[from] StoreError),
+    /// What looks for alerts cannot be started.
+    #[error("the alerts cannot start: {0}")]
+    Alerts(String),
     /// What shares the configuration cannot be started.
     #[error("the shared configuration cannot start: {0}")]
     Config(String),
+    /// A secret that the configuration names is not there.
+    #[error("{0}; config.secrets_wait_ms says how long a node waits for it")]
+    Secrets(#[from] SecretError),
     /// The ledger cannot go on.
     #[error("{0}")]
     LedgerEnded(String),
@@ -185,11 +193,15 @@ async fn live(
     let (outlet, mut ledger_events) = Outlet::to_channel();
     let mut ledger: Option<LedgerService> = None;
     let mut locks: Option<LockService> = None;
+    let mut alerting: Option<AlertsService> = None;
     let mut shared: Option<ConfigService> = None;
     let mut waiting = tokio::time::interval(WAITING);
     waiting.tick().await;
     let mut pipeline: Option<Pipeline> = None;
     let mut share_events: Option<UnboundedReceiver<ShareEvent>> = None;
+    // What this node's configuration names has to be there before anything works by it.
+    let needed = config.secrets_needed();
+    let mut awaited: Option<Awaited> = None;
     let mut search: Option<OptimiseService> = None;
     let mut search_ends: Option<UnboundedReceiver<OptimiseEnd>> = None;
     loop {
@@ -209,6 +221,9 @@ async fn live(
                     }
                     pipeline.stop().await;
                 }
+                if let Some(alerting) = alerting {
+                    alerting.stop().await;
+                }
                 if let Some(locks) = locks {
                     locks.stop().await;
                 }
@@ -227,6 +242,32 @@ async fn live(
             }
             Some(event) = pipeline::next(&mut share_events) => {
                 tell(pipeline::told(&own.id, &event));
+                continue;
+            }
+            secrets = ready(&mut awaited) => {
+                awaited = None;
+                let work = match (secrets, &ledger, &shared) {
+                    (Ok(()), Some(ledger), Some(shared)) => {
+                        begin_work(task, &services, ledger, shared).await
+                    }
+                    // It is waited for secrets only once both are there.
+                    (Ok(()), ..) => continue,
+                    (Err(error), ..) => Err(error.into()),
+                };
+                match work {
+                    Ok((locking, None)) => locks = Some(locking),
+                    Ok((locking, Some((begun, events)))) => {
+                        locks = Some(locking);
+                        (pipeline, share_events) = (Some(begun), Some(events));
+                    }
+                    Err(error) => {
+                        if let Some(ledger) = ledger {
+                            ledger.leave(config.cluster.leave_timeout).await;
+                        }
+                        services.leave().await;
+                        return Err(error);
+                    }
+                }
                 continue;
             }
             () = services.ended() => return Err(NodeError::Ended),
@@ -298,21 +339,20 @@ async fn live(
         }
         if enters && ledger.is_none() {
             let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
-            let locking = LockService::start(config, &services, begun.client()).await?;
             let (settings, memory) = (settings.clone(), memory.clone());
             let sharing = ConfigService::start(config, &services, settings, memory).await?;
-            match Pipeline::start(task, &services, &begun, locking.backend(), sharing.live()).await
-            {
-                Ok(None) => {}
-                Ok(Some((begun, events))) => (pipeline, share_events) = (Some(begun), Some(events)),
-                Err(error) => {
-                    begun.leave(config.cluster.leave_timeout).await;
-                    services.leave().await;
-                    return Err(error);
-                }
+            let secrets = sharing.secrets();
+            for (key, name) in secrets.missing(&needed) {
+                tell(format!(
+                    "{} waits for secret.{name}, which {key} names: `tickwright ctl config set \
+                     secret.{name} --value-file FILE` sets it",
+                    own.id
+                ));
             }
-            (ledger, locks) = (Some(begun), Some(locking));
-            shared = Some(sharing);
+            let needed = needed.clone();
+            awaited = Some(Box::pin(async move { secrets.wait_for(&needed).await }));
+            alerting = Some(AlertsService::start(config, &services, begun.client()).await?);
+            (ledger, shared) = (Some(begun), Some(sharing));
             let show = services.tree_shower("optimise");
             let network = services.network().clone();
             if let Some((begun, ends)) = OptimiseService::start(config, &task.kinds, network, show)
@@ -321,6 +361,31 @@ async fn live(
             }
         }
     }
+}
+
+/// Secrets that are waited for.
+type Awaited = std::pin::Pin<Box<dyn Future<Output = Result<(), SecretError>> + Send>>;
+
+/// What is awaited, once it is over; never, if nothing is.
+async fn ready(awaited: &mut Option<Awaited>) -> Result<(), SecretError> {
+    match awaited {
+        Some(awaited) => awaited.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts what may need secrets: locks, and this node's share of the pipeline, if there is one.
+async fn begin_work(
+    task: &NodeTask,
+    services: &ClusterServices,
+    ledger: &LedgerService,
+    shared: &ConfigService,
+) -> Result<(LockService, Option<(Pipeline, UnboundedReceiver<ShareEvent>)>), NodeError> {
+    let (live, secrets) = (shared.live(), shared.secrets());
+    let locks =
+        LockService::start(&task.config, services, ledger.client(), secrets.clone()).await?;
+    let share = Pipeline::start(task, services, ledger, locks.backend(), (live, secrets)).await?;
+    Ok((locks, share))
 }
 
 /// What the user is told of a search.

@@ -31,6 +31,7 @@ mod tests;
 
 pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
+    SecretsKeyCommand,
 };
 pub use compare::CompareOptions;
 pub use config::{ConfigCommand, PlaceOptions};
@@ -100,6 +101,9 @@ pub enum Command {
     Db(DatabaseOptions),
     /// Make certificates for nodes and tools
     Certs(CertsOptions),
+    /// Make and see to a file of keys for the secrets of the shared configuration
+    #[command(subcommand)]
+    SecretsKey(SecretsKeyCommand),
     /// Be a simulated exchange that writes down what it accepts, or read what one has written
     Exchange(Box<ExchangeOptions>),
     /// Run the cores over recorded ticks or bars in one loop, and say how well they traded
@@ -202,6 +206,8 @@ pub enum Task {
     Database(DatabaseOptions),
     /// Make certificates.
     Certs(CertsOptions),
+    /// See to a file of keys.
+    SecretsKey(SecretsKeyCommand),
     /// Be an exchange, or judge what one has written.
     Exchange(Box<ExchangeOptions>),
     /// Compare one node with several.
@@ -299,6 +305,9 @@ impl CommandLine {
             Command::Ctl(options) => prepare_other(&global, &[], Task::Ctl(options), kinds),
             Command::Db(options) => prepare_other(&global, &[], Task::Database(options), kinds),
             Command::Certs(options) => prepare_other(&global, &[], Task::Certs(options), kinds),
+            Command::SecretsKey(command) => {
+                prepare_other(&global, &[], Task::SecretsKey(command), kinds)
+            }
             Command::Exchange(options) => {
                 prepare_other(&global, &[], Task::Exchange(options), kinds)
             }

@@ -9,16 +9,19 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use tickwright_core::config::SecretsConfig;
 use tickwright_core::domain::Timestamp;
 use tickwright_core::records::Question;
 
-use crate::config_sync::{ConfigCall, ConfigFileTask};
+use crate::config_sync::{ConfigCall, ConfigFileTask, SecretTask};
 
+mod alerts;
 mod config;
 mod config_file;
 mod deeds;
 mod optimise;
 mod parameters;
+mod secrets;
 mod show;
 mod switches;
 mod tuner;
@@ -54,6 +57,8 @@ pub enum CtlTask {
     Config(ConfigCall),
     /// The same as a file, by whom.
     ConfigFile(ConfigFileTask, String),
+    /// Secrets of it, by the keys that this says where to find.
+    Secret(SecretTask, SecretsConfig),
     /// Who supervises whom?
     Tree,
     /// Where does each stream stand?
@@ -64,6 +69,8 @@ pub enum CtlTask {
     Optimise,
     /// What is adopted of what was found?
     Adoption,
+    /// What is an operator to hear of?
+    Alerts,
     /// Empty a node, and give it nothing new.
     Drain {
         /// Which.
@@ -215,6 +222,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Rearm { what, reason } => return switches::rearm(what, reason, target),
         CtlTask::Config(call) => return config::ask(call, target),
         CtlTask::ConfigFile(task, author) => return config_file::carry_out(task, author, target),
+        CtlTask::Secret(task, keys) => return secrets::carry_out(task, keys, target),
         CtlTask::Switches => return switches::list(target),
         CtlTask::SetParameters(setting) => return parameters::set(setting, target),
         CtlTask::Parameters => return parameters::get(target),
@@ -231,6 +239,7 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Tuner => ("GET", "/tuner".to_owned(), ""),
         CtlTask::Optimise => ("GET", "/optimise".to_owned(), ""),
         CtlTask::Adoption => ("GET", "/adoption".to_owned(), ""),
+        CtlTask::Alerts => ("GET", "/alerts".to_owned(), ""),
         CtlTask::Status => ("GET", "/status".to_owned(), ""),
         CtlTask::Members => ("GET", "/members".to_owned(), ""),
         CtlTask::Roles => ("GET", "/roles".to_owned(), ""),
@@ -240,7 +249,13 @@ pub fn ask(task: &CtlTask, target: &CtlTarget) -> Result<Value, CtlError> {
         CtlTask::Tell { role, body } => ("POST", format!("/tell/{}", escape(role)), body.as_str()),
     };
     let answer = exchange_json(target, method, path, body)?;
-    Ok(if *task == CtlTask::Streams { show::edges(&answer) } else { answer })
+    Ok(if *task == CtlTask::Streams {
+        show::edges(&answer)
+    } else if *task == CtlTask::Alerts {
+        alerts::gathered(&answer)
+    } else {
+        answer
+    })
 }
 
 /// Who is at the keyboard.

@@ -8,6 +8,7 @@
 //! gives out, never the actor before or after it: `node` joins them, so the flow of data can be
 //! read in that one file.
 
+pub mod alerts;
 pub mod allocator;
 pub mod backtest;
 pub mod broker;

@@ -48,8 +48,8 @@ use crate::factors::{self, FactorsActor, FactorsArguments, FactorsMessage};
 use crate::ingester::{self, IngesterActor, IngesterArguments, IngesterMessage, OpenSource};
 use crate::kit::{
     ArrivalLog, Chaos, ChildSpec, Clock, Closed, ControlLog, Demand, Directory, LiveValues, Outlet,
-    StageLinks, StageSettings, Store, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
+    Secrets, StageLinks, StageSettings, Store, SupervisionStatistics, Supervisor,
+    SupervisorArguments, SupervisorMessage,
 };
 use crate::ledger::LedgerClient;
 use crate::live_ingester::{LiveIngesterActor, LiveIngesterArguments};
@@ -88,6 +88,8 @@ pub struct NodeArguments {
     pub records: Option<Records>,
     /// What may change while it runs; none, if that is what the configuration says.
     pub live: Option<LiveValues>,
+    /// What brokers may need to be let in.
+    pub secrets: Secrets,
 }
 
 /// One source of a node.
@@ -173,6 +175,7 @@ struct Wiring {
     /// How units on other nodes are reached; none, when all are here.
     transport: Option<Transport>,
     ledger: Option<LedgerClient>,
+    secrets: Secrets,
     locks: Option<Arc<dyn LockBackend>>,
     records: Option<Records>,
 }
@@ -240,6 +243,7 @@ impl Wiring {
             locks,
             records,
             live,
+            secrets,
         } = arguments;
         let live = live.unwrap_or_else(|| LiveValues::new(&config));
         store.follow(&live);
@@ -290,6 +294,7 @@ impl Wiring {
             shards,
             transport,
             ledger,
+            secrets,
             locks,
             records,
         })

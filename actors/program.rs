@@ -27,13 +27,14 @@ use crate::cluster_node::{NodeTask, run_node};
 use crate::command_line::{
     BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
     DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
-    ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SetOptions, Task, key_list,
+    ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SecretsKeyCommand, SetOptions,
+    Task, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::config_sync::ConfigTask;
 use crate::ctl::{self, CtlTarget, CtlTask, ParameterSetting};
 use crate::exchange::{self, ExchangeSettings};
-use crate::kit::{Clock, DiskFaults};
+use crate::kit::{Clock, DiskFaults, KeyFileTask, see_to_key_file};
 use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, Purpose, run_nodes,
 };
@@ -82,6 +83,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         Task::Ctl(options) => ask_a_node(&config, options, json),
         Task::Database(options) => see_to_database(&config, options, json),
         Task::Certs(options) => make_certificates(options),
+        Task::SecretsKey(command) => see_to_keys(command),
         Task::Exchange(options) => be_an_exchange(&config, *options, json),
         Task::Compare(task) => compare_nodes(config, kinds, *task, json),
     };
@@ -140,14 +142,20 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
         CtlCommand::Shards => CtlTask::Shards,
         CtlCommand::Locks => CtlTask::Locks,
         CtlCommand::Config(command) => match command.task(crate::ctl::user()) {
-            ConfigTask::Ask(call) => CtlTask::Config(call),
-            ConfigTask::File(task) => CtlTask::ConfigFile(task, crate::ctl::user()),
+            Ok(ConfigTask::Ask(call)) => CtlTask::Config(call),
+            Ok(ConfigTask::File(task)) => CtlTask::ConfigFile(task, crate::ctl::user()),
+            Ok(ConfigTask::Secret(task)) => CtlTask::Secret(task, config.secrets.clone()),
+            Err(problem) => {
+                eprintln!("{problem}");
+                return EXIT_USAGE;
+            }
         },
         CtlCommand::Tree => CtlTask::Tree,
         CtlCommand::Streams => CtlTask::Streams,
         CtlCommand::Tuner => CtlTask::Tuner,
         CtlCommand::Optimise => CtlTask::Optimise,
         CtlCommand::Adoption => CtlTask::Adoption,
+        CtlCommand::Alerts => CtlTask::Alerts,
         CtlCommand::Adopt { name, reject, by } => {
             let call = match reject {
                 true => AdoptionCall::Reject { by },
@@ -256,6 +264,25 @@ fn make_certificates(options: CertsOptions) -> u8 {
         CertsCommand::Retire => CertsTask::Retire,
     };
     match certify(&task, &dir, days, &Clock::system()) {
+        Ok(told) => {
+            print!("{told}");
+            EXIT_OK
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn see_to_keys(command: SecretsKeyCommand) -> u8 {
+    let (task, file) = match command {
+        SecretsKeyCommand::New { file } => (KeyFileTask::New, file),
+        SecretsKeyCommand::Add { file } => (KeyFileTask::Add, file),
+        SecretsKeyCommand::Remove { file, key } => (KeyFileTask::Remove(key), file),
+        SecretsKeyCommand::List { file } => (KeyFileTask::List, file),
+    };
+    match see_to_key_file(&task, &file) {
         Ok(told) => {
             print!("{told}");
             EXIT_OK

@@ -16,7 +16,8 @@ use tickwright_core::domain::Key;
 use crate::cluster::{AdminError, LoneDoor};
 use crate::ingester::OpenSource;
 use crate::kit::{
-    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, process, wire,
+    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Secrets, Store, StoreError, StoreOptions,
+    process, wire,
 };
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::parameters;
@@ -216,6 +217,7 @@ pub async fn run_until(
         locks: None,
         records: records.clone(),
         live: None,
+        secrets: Secrets::default(),
     };
     let node =
         Box::pin(node::start(arguments)).await.map_err(|error| start_error(&error, &store))?;

@@ -28,7 +28,9 @@ use tokio::time::interval;
 
 use crate::allocator::GivenUpHere;
 use crate::cluster::{Copies, Loads, Network, Reply, Request, Transport};
-use crate::kit::{Chaos, Clock, DiskFaults, Gate, LiveValues, Store, SupervisionStatistics};
+use crate::kit::{
+    Chaos, Clock, DiskFaults, Gate, LiveValues, Secrets, Store, SupervisionStatistics,
+};
 use crate::ledger::LedgerClient;
 use crate::locks::LockBackend;
 use crate::node::units::{PART, UnitEvents};
@@ -192,6 +194,8 @@ pub struct ShareServices<'s> {
     pub locks: Arc<dyn LockBackend>,
     /// What may change while it runs.
     pub live: LiveValues,
+    /// What brokers may need to be let in.
+    pub secrets: Secrets,
     /// Where it says what it has and cannot keep.
     pub given_up: watch::Sender<GivenUpHere>,
 }
@@ -247,7 +251,8 @@ impl Share {
         if config.pipeline.follow.is_some() {
             return Err(ShareError::Follows);
         }
-        let ShareServices { network, loads, owners, ledger, locks, live, given_up } = services;
+        let ShareServices { network, loads, owners, ledger, locks, live, secrets, given_up } =
+            services;
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
@@ -269,6 +274,7 @@ impl Share {
             locks: Some(locks),
             records: records.clone(),
             live: Some(live.clone()),
+            secrets,
         };
         if let Some(records) = &records {
             serve_records(network, records.clone());

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::time::Instant;
 
 use rows::{RATES, Ticks, config_of, median, run_node};
-use tickwright::kit::{Chaos, Clock, Store, StoreOptions};
+use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreOptions};
 use tickwright::node::NodeArguments;
 use tickwright::source::feed::{Feed, FeedRows};
 use tickwright_core::config::Kinds;
@@ -98,6 +98,7 @@ fn run(ticks: &Ticks, blocks: &[&[RawTick]]) -> f64 {
         locks: None,
         records: None,
         live: None,
+        secrets: Secrets::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

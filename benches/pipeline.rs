@@ -22,7 +22,7 @@ use std::time::Instant;
 use rows::source::{MemorySource, PACED_PER_SECOND, Pace};
 use rows::{RATES, Rate, SYMBOLS, Ticks, config_of, median, run_node};
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Store, StoreOptions};
+use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreOptions};
 use tickwright::node::{NodeArguments, NodeSource};
 use tickwright::source::{Progress, Source};
 use tickwright_core::backtest::Backtest;
@@ -246,6 +246,7 @@ fn run_actors(
         locks: None,
         records: None,
         live: None,
+        secrets: Secrets::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));

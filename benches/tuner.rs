@@ -20,7 +20,7 @@ use rows::source::MemorySource;
 use rows::{PATIENCE, RATES, Ticks, config_of};
 use serde_json::Value;
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Store};
+use tickwright::kit::{Chaos, Clock, Secrets, Store};
 use tickwright::node::{self, Node, NodeArguments, NodeSource};
 use tickwright::tuner::{ROLE, TunerMessage};
 use tickwright_core::config::{Config, Kinds};
@@ -94,6 +94,7 @@ async fn start(ticks: &Arc<Ticks>, batch: usize, credit: usize, is_tuned: bool) 
         locks: None,
         records: None,
         live: None,
+        secrets: Secrets::default(),
     };
     node::start(arguments).await.unwrap()
 }

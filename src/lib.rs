@@ -30,7 +30,8 @@ pub mod stream;
 pub mod supervision;
 pub mod tuner;
 
-// Second floor: runs over data.
+// Second floor: runs over data, and what an operator is to hear of.
+pub mod alerts;
 pub mod backtest;
 pub mod compare;
 

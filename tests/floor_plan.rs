@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
         "supervision",
         "tuner",
     ],
-    &["backtest", "compare"],
+    &["alerts", "backtest", "compare"],
     &["optimise"],
     &["config"],
 ];

@@ -16,7 +16,7 @@ use tickwright::broker::BrokerMessage;
 use tickwright::cleaner::CleanerMessage;
 use tickwright::factors::FactorsMessage;
 use tickwright::ingester::{IngesterMessage, OpenSource};
-use tickwright::kit::{Chaos, Clock, Store, StoreError};
+use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreError};
 use tickwright::node::{self, Node, NodeArguments};
 use tickwright::positions::PositionsMessage;
 use tickwright::risk::RiskMessage;
@@ -91,6 +91,7 @@ impl Running {
             locks: None,
             records: None,
             live: None,
+            secrets: Secrets::default(),
         };
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }

@@ -7,12 +7,14 @@
 //! GET  /roles?node=NAME      who serves which role
 //! GET  /locks?node=NAME     who holds and awaits locks, as that node sees it
 //! POST /config?node=NAME     the body, JSON, to the shared configuration as that node has it
+//! GET  /secrets?node=NAME    which keys there are, and which secrets they open; on every node, without a name
 //! GET  /metrics?node=NAME    the numbers of that node and of the shared configuration, for Prometheus
 //! GET  /tree?node=NAME       who supervises whom; on every node, without a name
 //! GET  /streams?node=NAME    where the ends of streams stand; on every node, without a name
 //! GET  /tuner?node=NAME      what is tried, and what was kept; on every node, without a name
 //! GET  /optimise?node=NAME   how far the search is, and the best; on every node, without a name
 //! GET  /adoption?node=NAME   what is adopted of what was found; on every node, without a name
+//! GET  /alerts?node=NAME     what an operator is to hear of; on every node, without a name
 //! POST /ask/ROLE?node=NAME   the body, JSON, to a role; its answer comes back
 //! POST /tell/ROLE?node=NAME  the same without an answer
 //! ```
@@ -47,7 +49,7 @@ use tokio::time::{Instant, Sleep};
 use super::cut::{Cut, Line};
 use super::deeds;
 use super::membership::View;
-use super::metrics;
+use super::metrics::{self, Told};
 use super::network::{DeliveryError, Message, Network};
 use super::stream::Connection;
 use super::tls::{self, Identity, Tls};
@@ -161,7 +163,9 @@ fn router(desk: Desk) -> Router {
         .route("/tuner", get(|desk, to| each(desk, to, ("tuner", "\"Report\""))))
         .route("/optimise", get(|desk, to| each(desk, to, ("optimise", "\"Status\""))))
         .route("/adoption", get(|desk, to| each(desk, to, ("adoption", "\"Status\""))))
+        .route("/alerts", get(|desk, to| each(desk, to, ("alerts", "\"Report\""))))
         .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
+        .route("/secrets", get(|desk, to| each(desk, to, ("config", "\"Secrets\""))))
         .route("/config", post(config))
         .route("/metrics", get(metrics))
         .route("/ask/{*role}", post(ask))
@@ -328,19 +332,22 @@ impl Desk {
 async fn metrics(State(desk): State<Arc<Desk>>, Query(to): Query<To>) -> Response {
     let node = to.node().unwrap_or_else(|| desk.network.own().id.clone());
     let patience = to.patience(desk.ask_timeout);
-    let ask = async |part: &str| {
+    let ask = async |part: &str, question: &str| {
         let role = format!("{part}/{node}");
-        let message = Message::json(&role, "\"Status\"");
+        let message = Message::json(&role, question);
         let answer = desk.network.ask(Some(&node), message, patience).await;
         answer.map(|body| serde_json::from_slice::<Value>(&body).unwrap_or_default())
     };
-    let status = match ask("node").await {
+    let status = match ask("node", "\"Status\"").await {
         Ok(status) => status,
         Err(error) => return desk.respond(Err(error)),
     };
     // A node that is not in a cluster has no shared configuration yet.
-    let config = ask("config").await.unwrap_or_default();
-    match metrics::text(&status, &config) {
+    let config = ask("config", "\"Status\"").await.unwrap_or_default();
+    let alerts = ask("alerts", "\"Report\"").await.unwrap_or_default();
+    let streams = ask("run", "\"Streams\"").await.unwrap_or_default();
+    let told = Told { status: &status, config: &config, alerts: &alerts, streams: &streams };
+    match metrics::text(&told) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

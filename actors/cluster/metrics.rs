@@ -26,12 +26,24 @@ fn label(name: &str, value: &str) -> Labels {
     vec![(name.to_owned(), value.to_owned())]
 }
 
-/// The metrics of a node: its `status`, and how its configuration stands; null for what did not answer.
+/// What a node has said of itself; null for what did not answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'t> {
+    pub(super) status: &'t Value,
+    /// How its configuration stands.
+    pub(super) config: &'t Value,
+    pub(super) alerts: &'t Value,
+    /// The ends of streams that are there.
+    pub(super) streams: &'t Value,
+}
+
+/// The metrics of a node.
 ///
 /// # Errors
 ///
 /// When the encoder fails, which it does for no number.
-pub(super) fn text(status: &Value, config: &Value) -> Result<String, fmt::Error> {
+pub(super) fn text(told: &Told<'_>) -> Result<String, fmt::Error> {
+    let Told { status, config, alerts, streams } = told;
     let mut registry = Registry::with_prefix("tickwright");
     let numbers = Gauges::default();
     let mut left = NUMBERS_MAX;
@@ -39,6 +51,17 @@ pub(super) fn text(status: &Value, config: &Value) -> Result<String, fmt::Error>
     registry.register("status", "Every number of `ctl status`, by its path", numbers);
     if !config.is_null() {
         configuration(config, &mut registry);
+    }
+    ends_of_streams(streams, &mut registry);
+    // Only where this node tells them, so that each is there once.
+    if alerts["tells"] == true {
+        let raised = Gauges::default();
+        for alert in alerts["standing"].as_array().into_iter().flatten() {
+            let of =
+                |name: &str| (name.to_owned(), alert[name].as_str().unwrap_or_default().to_owned());
+            raised.get_or_create(&vec![of("kind"), of("about")]).set(1.0);
+        }
+        registry.register("alert", "What is raised, as the node that coordinates sees it", raised);
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -66,6 +89,34 @@ fn flatten(path: &str, value: &Value, gauges: &Gauges, left: &mut usize) {
         }
         // Lists have no names that would stay.
         Value::Number(_) | Value::Bool(_) | Value::Null | Value::String(_) | Value::Array(_) => {}
+    }
+}
+
+/// How far the ends of streams are from each other, in rows. How often an end was moved is in its epoch.
+fn ends_of_streams(streams: &Value, registry: &mut Registry) {
+    for (field, name, help) in [
+        ("credit", "stream_credit_rows", "Rows that a producing end may still send"),
+        ("kept_rows", "stream_kept_rows", "Rows that a producing end keeps, sent or not"),
+        ("unsent_rows", "stream_unsent_rows", "Rows that wait at a producing end to be sent"),
+        ("waiting_rows", "stream_waiting_rows", "Rows that have come and wait for others"),
+        ("epoch", "stream_epoch", "Since which epoch of the allocation an end is here"),
+    ] {
+        let gauges = Gauges::default();
+        let mut is_there = false;
+        for end in streams.as_array().into_iter().flatten().take(NUMBERS_MAX) {
+            let side = if end["producer"].is_object() { "producer" } else { "consumer" };
+            let number = if field == "epoch" { &end[field] } else { &end[side][field] };
+            let Some(number) = number.as_f64() else { continue };
+            let text = |name: &str| end[name].as_str().unwrap_or_default().to_owned();
+            let labels = [("from", text("from")), ("to", text("to")), ("end", side.to_owned())];
+            let labels: Labels =
+                labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            gauges.get_or_create(&labels).set(number);
+            is_there = true;
+        }
+        if is_there {
+            registry.register(name, help, gauges);
+        }
     }
 }
 
@@ -129,7 +180,14 @@ mod tests {
             "delays": { "ms_p99": 12.5 }, "counts": { "repairs": 7 },
             "live": [{ "key": "k", "value": 16, "version": 2, "applied": { "x": 1, "y": 2 } }],
         });
-        let told = text(&status, &config).unwrap();
+        let alerts =
+            json!({ "tells": true, "standing": [{ "kind": "node_offline", "about": "b" }] });
+        let streams = json!([
+            { "from": "cleaner/0", "to": "risk", "epoch": 3, "producer": { "credit": 7, "kept_rows": 1 } },
+            { "from": "strategy/0", "to": "risk", "epoch": 1, "consumer": { "waiting_rows": 2 } },
+        ]);
+        let all = Told { status: &status, config: &config, alerts: &alerts, streams: &streams };
+        let told = text(&all).unwrap();
         for line in [
             "tickwright_status{name=\"is_member\"} 1.0",
             "tickwright_status{name=\"network.sent\"} 3.0",
@@ -139,10 +197,20 @@ mod tests {
             "tickwright_config_repairs_count_total 7",
             "tickwright_config_live_value{key=\"k\"} 16.0",
             "tickwright_config_live_late{key=\"k\"} 1.0",
+            "tickwright_alert{kind=\"node_offline\",about=\"b\"} 1.0",
+            "tickwright_stream_credit_rows{from=\"cleaner/0\",to=\"risk\",end=\"producer\"} 7.0",
+            "tickwright_stream_epoch{from=\"cleaner/0\",to=\"risk\",end=\"producer\"} 3.0",
+            "tickwright_stream_waiting_rows{from=\"strategy/0\",to=\"risk\",end=\"consumer\"} 2.0",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }
         assert!(told.ends_with("# EOF\n"));
-        assert!(!text(&status, &Value::Null).unwrap().contains("config_"));
+        let null = Value::Null;
+        let nothing = Told { config: &null, alerts: &null, streams: &null, ..all };
+        let nothing = text(&nothing).unwrap();
+        assert!(!nothing.contains("config_") && !nothing.contains("stream_"), "{nothing}");
+        let of_another = json!({ "tells": false, "standing": alerts["standing"] });
+        let of_another = text(&Told { alerts: &of_another, ..all }).unwrap();
+        assert!(!of_another.contains("tickwright_alert"), "{of_another}");
     }
 }

@@ -15,8 +15,8 @@ use super::NodeError;
 use crate::cluster::{ClusterServices, Memory};
 use crate::config_sync::{ConfigSyncActor, ConfigSyncArguments, KnownMembers, role};
 use crate::kit::{
-    ChildSpec, Clock, LiveValues, Opened, Store, StoreOptions, SupervisionStatistics, Supervisor,
-    SupervisorArguments, SupervisorMessage,
+    ChildSpec, Clock, LiveValues, Opened, Secrets, Store, StoreOptions, SupervisionStatistics,
+    Supervisor, SupervisorArguments, SupervisorMessage,
 };
 
 /// How long the actor may take to stop.
@@ -25,6 +25,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The shared configuration, as one node has it.
 pub(super) struct ConfigService {
     live: LiveValues,
+    secrets: Secrets,
     supervisor: ActorRef<SupervisorMessage>,
 }
 
@@ -71,7 +72,7 @@ impl ConfigService {
         memory: Memory,
     ) -> Result<Self, NodeError> {
         let own = services.introduction();
-        let live = LiveValues::new(config);
+        let (live, secrets) = (LiveValues::new(config), Secrets::new(config.secrets.clone()));
         let arguments = ConfigSyncArguments {
             node: own.id.clone(),
             life: own.incarnation,
@@ -81,6 +82,7 @@ impl ConfigService {
             members: members(services, memory),
             network: services.network().clone(),
             live: live.clone(),
+            secrets: secrets.clone(),
             clock: Clock::system(),
         };
         let child = ChildSpec::new("config", Restart::Permanent, move |parent| {
@@ -98,12 +100,17 @@ impl ConfigService {
         };
         let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
         let (supervisor, _) = spawned.map_err(|error| NodeError::Config(error.to_string()))?;
-        Ok(Self { live, supervisor })
+        Ok(Self { live, secrets, supervisor })
     }
 
     /// What running actors go by.
     pub(super) fn live(&self) -> LiveValues {
         self.live.clone()
+    }
+
+    /// The secrets that count here.
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets.clone()
     }
 
     /// Shares nothing more.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
-use tickwright_core::config::{Config, LockKeeping, Subtree};
+use tickwright_core::config::{Config, LockKeeping, SecretPlace, Subtree};
 use tickwright_core::supervision::Restart;
 
 use super::NodeError;
 use crate::cluster::ClusterServices;
 use crate::kit::{
-    ChildSpec, Clock, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    ChildSpec, Clock, Secrets, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 use crate::ledger::LedgerClient;
 use crate::locks::{
@@ -21,11 +22,12 @@ use crate::locks::{
 /// How long the actor may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The one line of a file.
-fn password(path: &str) -> Result<String, NodeError> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| NodeError::Locks(format!("{path}: {error}")))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+/// The one line of a file, or of a secret.
+async fn password(place: SecretPlace, secrets: Secrets) -> Result<String, NodeError> {
+    let read = tokio::task::spawn_blocking(move || secrets.read(&place)).await;
+    let text = read.map_err(|error| NodeError::Locks(error.to_string()))?;
+    let text = text.map_err(|error| NodeError::Locks(format!("the password of Redis: {error}")))?;
+    Ok(text.reveal().trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The locks of one node.
@@ -40,6 +42,7 @@ impl LockService {
         config: &Config,
         services: &ClusterServices,
         ledger: LedgerClient,
+        secrets: Secrets,
     ) -> Result<Self, NodeError> {
         let node = services.introduction().id.0.clone();
         let backend: Arc<dyn LockBackend> = match &config.locks.keeping {
@@ -47,7 +50,10 @@ impl LockService {
             LockKeeping::Ledger => Arc::new(LedgerLocks::new(ledger, config.locks.command)),
             LockKeeping::Redis(redis) => {
                 let own = services.introduction();
-                let password = redis.password_file.as_deref().map(password).transpose()?;
+                let password = match redis.password.clone() {
+                    Some(place) => Some(password(place, secrets).await?),
+                    None => None,
+                };
                 let address = RedisAddress {
                     urls: redis.urls.clone(),
                     password,

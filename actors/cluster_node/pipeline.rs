@@ -16,7 +16,7 @@ use super::{NodeError, NodeTask};
 use crate::allocator::{AllocatorActor, AllocatorArguments, GivenUpHere};
 use crate::cluster::ClusterServices;
 use crate::kit::{
-    ChildSpec, Clock, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
+    ChildSpec, Clock, LiveValues, Secrets, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
 };
 use crate::ledger::{LedgerClient, LedgerService, drained, leaving};
@@ -44,7 +44,7 @@ impl Pipeline {
         services: &ClusterServices,
         ledger: &LedgerService,
         locks: Arc<dyn LockBackend>,
-        live: LiveValues,
+        (live, secrets): (LiveValues, Secrets),
     ) -> Result<Option<(Self, mpsc::UnboundedReceiver<ShareEvent>)>, NodeError> {
         let config = &task.config;
         let sources = match config.pipeline.input {
@@ -69,6 +69,7 @@ impl Pipeline {
             ledger: ledger.client(),
             locks,
             live,
+            secrets,
             given_up,
         };
         match Share::start(config, task.kinds.clone(), &task.faults, given).await {

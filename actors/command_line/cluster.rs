@@ -76,6 +76,8 @@ pub enum CtlCommand {
         #[arg(long, value_name = "NAME", default_value = "operator")]
         by: String,
     },
+    /// What is raised and what is over of alerts, each once, as all nodes see it
+    Alerts,
     /// Hand what a node has over to others, one after the other, and give it nothing new
     Drain {
         /// Which
@@ -207,6 +209,33 @@ pub enum CertsCommand {
     Rotate,
     /// Trust the last authority no more
     Retire,
+}
+
+/// What to do with a file of keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SecretsKeyCommand {
+    /// Make a file with one key, which its owner alone may read
+    New {
+        /// Which
+        file: PathBuf,
+    },
+    /// Put another key first, which seals from now on; the others open
+    Add {
+        /// Which
+        file: PathBuf,
+    },
+    /// Take a key out that no secret needs any more
+    Remove {
+        /// Which
+        file: PathBuf,
+        /// Which key, as `list` names it
+        key: String,
+    },
+    /// Name the keys
+    List {
+        /// Which
+        file: PathBuf,
+    },
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask};
+use tickwright_core::config::is_secret;
+
+use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask, SecretTask};
 
 /// For whom a key is set.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct PlaceOptions {
-    /// The key, such as pipeline.batch_ticks, or user.ANYTHING
+    /// The key, such as pipeline.batch_ticks, or user.ANYTHING, or secret.NAME
     #[arg(value_name = "KEY")]
     pub key: String,
     /// For this node alone, and not for all
@@ -36,6 +38,17 @@ pub enum ConfigCommand {
         /// Which
         #[arg(value_name = "KEY")]
         key: String,
+        /// Open a secret, with the keys of config.secrets_key_file or secrets_passphrase_file
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Which nodes have which keys of secrets, and which secrets they open
+    Secrets,
+    /// Seal every secret with the first key of the node that is asked
+    RotateSecrets {
+        /// Also while some nodes are not known to have that key
+        #[arg(long)]
+        force: bool,
     },
     /// Set a key while nodes run
     Set {
@@ -43,8 +56,11 @@ pub enum ConfigCommand {
         #[command(flatten)]
         place: PlaceOptions,
         /// What, as TOML; a bare word is text
-        #[arg(value_name = "VALUE")]
-        value: String,
+        #[arg(value_name = "VALUE", required_unless_present = "value_file")]
+        value: Option<String>,
+        /// For secret.NAME: the file that holds it, or `-` for standard input; it is sealed before it goes anywhere
+        #[arg(long, value_name = "FILE", conflicts_with = "value")]
+        value_file: Option<PathBuf>,
         /// Beats lower ones among writes that do not know of each other
         #[arg(long, value_name = "0-255", default_value_t = 0)]
         priority: u8,
@@ -136,16 +152,50 @@ pub enum ConfigCommand {
 
 impl ConfigCommand {
     /// What is to be done, for `author`.
-    pub fn task(self, author: String) -> ConfigTask {
-        let file = ConfigTask::File;
-        ConfigTask::Ask(match self {
+    ///
+    /// # Errors
+    ///
+    /// What cannot be asked for so, without what was given.
+    pub fn task(self, author: String) -> Result<ConfigTask, String> {
+        let file = |task| Ok(ConfigTask::File(task));
+        let secret = |task| Ok(ConfigTask::Secret(task));
+        Ok(ConfigTask::Ask(match self {
+            Self::Secrets => return secret(SecretTask::List),
+            Self::RotateSecrets { force } => return secret(SecretTask::Rotate { author, force }),
+            Self::Get { key, reveal: true } => {
+                if !is_secret(&key) {
+                    return Err(format!("{key} is no secret; leave --reveal out"));
+                }
+                return secret(SecretTask::Reveal { key });
+            }
+            Self::Set { place, value, value_file, merge, .. }
+                if is_secret(&place.key)
+                    && (value.is_some() || value_file.is_none() || merge != "latest") =>
+            {
+                let key = place.key;
+                return Err(match merge == "latest" {
+                    true => format!(
+                        "{key} is not taken from the command line, where others on this machine can read \
+                         it; give --value-file FILE, or `--value-file -` for standard input"
+                    ),
+                    false => format!("{key}: secrets are read by the rule `latest` alone"),
+                });
+            }
+            Self::Set { place, value_file: Some(from), priority, .. } => {
+                if !is_secret(&place.key) {
+                    return Err(format!("{} is no secret; give its value itself", place.key));
+                }
+                let place = place.place();
+                return secret(SecretTask::Set { place, from, priority, author });
+            }
             Self::Export => return file(ConfigFileTask::Export),
             Self::Backup { file: path } => return file(ConfigFileTask::Backup(path)),
             Self::Import { file: path } => return file(ConfigFileTask::Import(path)),
             Self::Restore { file: path } => return file(ConfigFileTask::Restore(path)),
             Self::Status => ConfigCall::Status,
-            Self::Get { key } => ConfigCall::Get { key },
-            Self::Set { place, value, priority, merge } => {
+            Self::Get { key, reveal: false } => ConfigCall::Get { key },
+            Self::Set { place, value, value_file: None, priority, merge } => {
+                let value = value.unwrap_or_default();
                 ConfigCall::Set { place: place.place(), value, priority, merge, author }
             }
             Self::Unset { place } => ConfigCall::Unset { place: place.place(), author },
@@ -162,6 +212,6 @@ impl ConfigCommand {
             }
             Self::Vectors => ConfigCall::Vectors,
             Self::Audit { count } => ConfigCall::Audit { count },
-        })
+        }))
     }
 }

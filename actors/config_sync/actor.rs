@@ -8,18 +8,20 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use serde_json::{Value as Json, json};
-use tickwright_core::config::{ConfigScope, effective, live_keys, live_number};
+use tickwright_core::config::{
+    ConfigScope, SECRET_PREFIX, effective, is_secret, live_keys, live_number,
+};
 use tickwright_core::config_sync::{
     AuditEntry, AuditRecord, ConfigSync, ConfigSyncConfig, ConfigSyncEffect,
-    Message as SyncMessage, Moment, StoredRecord, Write, first_broken,
+    Message as SyncMessage, Moment, StoredRecord, Value, Write, first_broken,
 };
 use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
 use tokio::time::Instant;
 
-use super::{ConfigCall, json_of, role, wire};
+use super::{ConfigCall, json_of, role, shown, wire};
 use crate::cluster::{Network, PeerQueues, Receipt, Reply, Request};
 use crate::kit::wire as records;
-use crate::kit::{Clock, LiveValues, Store, StoreError, monotonic_nanos};
+use crate::kit::{Clock, KeyRing, LiveValues, Secrets, Store, StoreError, monotonic_nanos};
 
 /// Records of keys.
 const ENTRIES: &str = "entries";
@@ -43,6 +45,9 @@ const AUDIT_MAX: u64 = 65_536;
 /// Most of them in one answer.
 const AUDIT_ANSWER_MAX: usize = 1_000;
 
+/// Calls that may wait until keys are read; each takes the memory that a passphrase does.
+const KEY_READS_MAX: usize = 4;
+
 /// Writes that may wait for the disk.
 const AWAITED_MAX: usize = 1_024;
 
@@ -60,6 +65,8 @@ pub enum ConfigSyncMessage {
     Persisted(u64, Result<(), StoreError>),
     /// Who is there may be others than before.
     Members,
+    /// The keys that a call needed were read, or could not be.
+    Keys(Result<KeyRing, String>, ConfigCall, Reply),
     /// Our own timer.
     Wake,
     /// Somebody may have watched for long enough.
@@ -85,6 +92,8 @@ pub struct ConfigSyncArguments {
     pub network: Network,
     /// What running actors go by.
     pub live: LiveValues,
+    /// The secrets that count on this node, for whoever needs one.
+    pub secrets: Secrets,
     /// The time of day.
     pub clock: Clock,
 }
@@ -126,6 +135,8 @@ pub struct ConfigSyncState {
     wakes_at: Option<Timestamp>,
     /// The last write that was asked for here.
     audited: Option<AuditRecord>,
+    /// Calls that wait until keys are read. At most [`KEY_READS_MAX`].
+    key_reads: usize,
 }
 
 impl Actor for ConfigSyncActor {
@@ -158,9 +169,14 @@ impl Actor for ConfigSyncActor {
             watchers: Vec::new(),
             wakes_at: None,
             audited,
+            key_reads: 0,
         };
         for spec in live_keys() {
             state.apply(spec.path);
+        }
+        let paths = state.sync.entries().map(|(key, _)| ConfigScope::of(key).1.to_owned());
+        for path in paths.filter(|path| is_secret(path)).collect::<BTreeSet<String>>() {
+            state.apply(&path);
         }
         state.carry_out(effects);
         state.on_members();
@@ -195,6 +211,10 @@ impl Actor for ConfigSyncActor {
             ConfigSyncMessage::Persisted(number, stored) => {
                 stored?;
                 state.on_persisted(number);
+            }
+            ConfigSyncMessage::Keys(ring, call, reply) => {
+                state.key_reads = state.key_reads.saturating_sub(1);
+                state.on_keys(ring, call, reply);
             }
             ConfigSyncMessage::Members => state.on_members(),
             ConfigSyncMessage::Wake => {
@@ -258,6 +278,17 @@ fn decode(request: &mut Request) -> Result<ConfigSyncMessage, String> {
     }
 }
 
+/// The batch in which effects of a write go to the disk.
+fn number_of(effects: &[ConfigSyncEffect]) -> u64 {
+    let number = effects.iter().find_map(|effect| match effect {
+        ConfigSyncEffect::Persist { number, .. } => Some(*number),
+        ConfigSyncEffect::Send { .. }
+        | ConfigSyncEffect::Changed { .. }
+        | ConfigSyncEffect::SetAside { .. } => None,
+    });
+    number.unwrap_or(0)
+}
+
 impl ConfigSyncState {
     pub(super) fn now(&self) -> Moment {
         moment(&self.arguments.clock)
@@ -275,18 +306,50 @@ impl ConfigSyncState {
             Ok(written) => written,
             Err(refusal) => return reply.refuse(refusal.to_string()),
         };
-        let number = effects.iter().find_map(|effect| match effect {
-            ConfigSyncEffect::Persist { number, .. } => Some(*number),
-            ConfigSyncEffect::Send { .. }
-            | ConfigSyncEffect::Changed { .. }
-            | ConfigSyncEffect::SetAside { .. } => None,
-        });
+        let number = number_of(&effects);
         let answer = told(json!({ "dot": dot.to_string() }));
         let (author, key) = asked;
         let at_ms = at.wall.as_nanos() / 1_000_000;
         self.note(AuditEntry { at_ms, author, key, value, dot: dot.to_string() });
-        self.awaited.push_back((number.unwrap_or(0), reply, answer));
+        self.awaited.push_back((number, reply, answer));
         self.carry_out(effects);
+    }
+
+    /// Has `value` stand for the one that `key` holds, as the same in another form; says after which batch it is on
+    /// the disk. None, if several stand there.
+    pub(super) fn rewrite(&mut self, key: &str, value: Value, author: &str) -> Option<u64> {
+        let at = self.now();
+        let text = value.to_string();
+        let (dot, effects) = self.sync.rewrite(key, value, at)?;
+        let number = number_of(&effects);
+        let at_ms = at.wall.as_nanos() / 1_000_000;
+        let (author, key, value) = (author.to_owned(), key.to_owned(), Some(text));
+        self.note(AuditEntry { at_ms, author, key, value, dot: dot.to_string() });
+        self.carry_out(effects);
+        Some(number)
+    }
+
+    /// Answers once batch `number` is on the disk; at once, if there was none.
+    pub(super) fn answer_after(&mut self, number: Option<u64>, reply: Reply, answer: Json) {
+        match number {
+            Some(number) => self.awaited.push_back((number, reply, answer)),
+            None => reply.answer(answer.to_string().into_bytes()),
+        }
+    }
+
+    /// Goes on with `call` once the keys that it needs are read: they may have changed.
+    pub(super) fn with_keys(&mut self, call: ConfigCall, reply: Reply) {
+        if self.key_reads >= KEY_READS_MAX {
+            return reply
+                .refuse(format!("{KEY_READS_MAX} others wait for keys already; ask again"));
+        }
+        self.key_reads += 1;
+        let (secrets, myself) = (self.arguments.secrets.clone(), self.myself.clone());
+        tokio::task::spawn_blocking(move || {
+            let ring = secrets.ring().map_err(|error| error.to_string());
+            // Whoever asked hears of it if the actor has ended.
+            let _ = myself.cast(ConfigSyncMessage::Keys(ring, call, reply));
+        });
     }
 
     /// Keeps who asked for a write; it is on the disk before the write is answered.
@@ -353,10 +416,10 @@ impl ConfigSyncState {
                 }
                 ConfigSyncEffect::Persist { number, records } => self.store(number, records),
                 ConfigSyncEffect::SetAside { key, sibling } => {
-                    let value = sibling.value.as_ref().map(json_of);
+                    let value = sibling.value.as_ref().map(shown);
                     tracing::warn!(
                         key,
-                        ?value,
+                        value,
                         author = sibling.author,
                         "this was set here while the cluster went on without this node, and counts no \
                          more; set it again if it is still wanted"
@@ -395,9 +458,10 @@ impl ConfigSyncState {
     fn on_changed(&mut self, key: &str) {
         let (_, path) = ConfigScope::of(key);
         self.apply(path);
-        let value = self.sync.read(key).map(|reading| json_of(&reading.value));
-        tracing::info!(key, value = value.as_ref().map(Json::to_string), "configuration changed");
-        let value = value.unwrap_or(Json::Null);
+        let reading = self.sync.read(key);
+        let value = reading.as_ref().map(|reading| shown(&reading.value));
+        tracing::info!(key, value, "configuration changed");
+        let value = reading.map_or(Json::Null, |reading| json_of(&reading.value));
         self.changes.push_back((self.next_change, key.to_owned(), value));
         self.next_change += 1;
         if self.changes.len() > CHANGES_MAX {
@@ -407,8 +471,15 @@ impl ConfigSyncState {
 
     /// Lets running actors know what counts for `path` here.
     fn apply(&self, path: &str) {
-        let ConfigSyncArguments { node, environment, live, .. } = &self.arguments;
+        let ConfigSyncArguments { node, environment, live, secrets, .. } = &self.arguments;
         let found = effective(&self.sync, &node.0, environment.as_deref(), path);
+        if let Some(name) = path.strip_prefix(SECRET_PREFIX) {
+            let sealed = found.and_then(|(whose, reading)| match reading.value {
+                Value::Text(text) => Some((whose.key(path), text)),
+                Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) => None,
+            });
+            return secrets.set(name, sealed);
+        }
         let number = found.as_ref().and_then(|(_, reading)| live_number(path, &reading.value));
         if let (Some((_, reading)), None) = (&found, number)
             && live_keys().any(|spec| spec.path == path)

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tickwright_core::config::{ConfigScope, check_live_key, effective, live_keys, live_value};
+use tickwright_core::config::{
+    ConfigScope, check_live_key, effective, is_secret, live_keys, live_value,
+};
 use tickwright_core::config_sync::{ConfigSync, Entry, MergeRule, Sibling, VersionVector, Write};
 use tickwright_core::domain::Histogram;
 
@@ -50,6 +52,26 @@ fn described(sibling: &Sibling) -> Json {
 
 impl ConfigSyncState {
     pub(super) fn on_call(&mut self, call: ConfigCall, reply: Reply) {
+        let is_of_secret = match &call {
+            ConfigCall::Set { place, .. } | ConfigCall::Rollback { place, .. } => {
+                is_secret(&place.key)
+            }
+            ConfigCall::Secrets | ConfigCall::RotateSecrets { .. } => true,
+            ConfigCall::Status
+            | ConfigCall::Get { .. }
+            | ConfigCall::List { .. }
+            | ConfigCall::Unset { .. }
+            | ConfigCall::History { .. }
+            | ConfigCall::Diff
+            | ConfigCall::Conflicts
+            | ConfigCall::Resolve { .. }
+            | ConfigCall::Vectors
+            | ConfigCall::Audit { .. }
+            | ConfigCall::Watch { .. } => false,
+        };
+        if is_of_secret {
+            return self.with_keys(call, reply);
+        }
         let answer = match call {
             ConfigCall::Set { place, value, priority, merge, author } => {
                 return self.set(&place, &value, (priority, &merge), author, reply);
@@ -73,6 +95,8 @@ impl ConfigSyncState {
             ConfigCall::Conflicts => Ok(self.conflicts()),
             ConfigCall::Vectors => Ok(self.vectors()),
             ConfigCall::Audit { count } => self.audit(count).map_err(|error| error.to_string()),
+            // These have gone another way.
+            ConfigCall::Secrets | ConfigCall::RotateSecrets { .. } => return,
         };
         match answer {
             Ok(answer) => reply.answer(answer.to_string().into_bytes()),
@@ -80,7 +104,7 @@ impl ConfigSyncState {
         }
     }
 
-    fn set(
+    pub(super) fn set(
         &mut self,
         place: &ConfigPlace,
         value: &str,
@@ -126,7 +150,13 @@ impl ConfigSyncState {
         });
     }
 
-    fn roll_back(&mut self, place: &ConfigPlace, steps: usize, author: String, reply: Reply) {
+    pub(super) fn roll_back(
+        &mut self,
+        place: &ConfigPlace,
+        steps: usize,
+        author: String,
+        reply: Reply,
+    ) {
         let key = place.stored();
         let Some(version) = self.sync.history(&key).rev().nth(steps) else {
             return reply.refuse(format!(

@@ -122,6 +122,13 @@ pub enum ConfigCall {
         /// How many of them.
         count: usize,
     },
+    /// Which keys are there to open secrets, which secrets are set, and can they be opened here?
+    Secrets,
+    /// Seal every secret with the first key that is not sealed with it yet.
+    RotateSecrets {
+        /// Who.
+        author: String,
+    },
     /// What has changed under a prefix since a change of that number? Waits until something has.
     Watch {
         /// Beginning of the paths; empty for all.
@@ -149,6 +156,36 @@ pub enum ConfigFileTask {
     Restore(PathBuf),
 }
 
+/// What to do with secrets; the tool has to have the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretTask {
+    /// Seal one, and set it.
+    Set {
+        /// Where.
+        place: ConfigPlace,
+        /// The file that holds it; `-` for standard input.
+        from: PathBuf,
+        /// Higher ones win among writes that do not know of each other.
+        priority: u8,
+        /// Who.
+        author: String,
+    },
+    /// Open one.
+    Reveal {
+        /// Its key.
+        key: String,
+    },
+    /// Which nodes have which keys, and which secrets can they open?
+    List,
+    /// Have a node seal everything with its first key.
+    Rotate {
+        /// Who.
+        author: String,
+        /// Whether to do so while some nodes may not have that key.
+        force: bool,
+    },
+}
+
 /// What a user wants of the shared configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigTask {
@@ -156,4 +193,6 @@ pub enum ConfigTask {
     Ask(ConfigCall),
     /// To have it in a file, or from one.
     File(ConfigFileTask),
+    /// To seal or open secrets.
+    Secret(SecretTask),
 }

@@ -14,15 +14,17 @@
 mod actor;
 mod answers;
 mod call;
+mod secrets;
 mod wire;
 
 use serde_json::{Value as Json, json};
+use tickwright_core::config::SealedValue;
 use tickwright_core::config_sync::Value;
 
 pub use actor::{
     ConfigSyncActor, ConfigSyncArguments, ConfigSyncMessage, ConfigSyncState, KnownMembers,
 };
-pub use call::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask};
+pub use call::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask, SecretTask};
 
 /// The role of the manager on `node`.
 pub fn role(node: &str) -> String {
@@ -37,5 +39,13 @@ fn json_of(value: &Value) -> Json {
         Value::Float(value) => json!(value),
         Value::Text(value) => json!(value),
         Value::List(values) => values.iter().map(json_of).collect(),
+    }
+}
+
+/// A value as a log shows it.
+fn shown(value: &Value) -> String {
+    match SealedValue::of(value) {
+        Some(sealed) => format!("sealed with key {}", sealed.key_id),
+        None => value.to_string(),
     }
 }

@@ -131,7 +131,7 @@ fn heading(place: &ConfigPlace) -> String {
     }
 }
 
-fn place_of(heading: &str, key: &str) -> Option<ConfigPlace> {
+pub(super) fn place_of(heading: &str, key: &str) -> Option<ConfigPlace> {
     let (node, environment) = match heading.split_once(' ') {
         None if heading == "all" => (None, None),
         Some(("node", name)) => (Some(name.to_owned()), None),

@@ -27,6 +27,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         CtlTask::Roles => table(&["role", "nodes"], answer),
         CtlTask::Config(call) => super::config::text(call, answer),
         CtlTask::ConfigFile(..) => answer["told"].as_str().unwrap_or_default().to_owned(),
+        CtlTask::Secret(task, _) => super::secrets::text(task, answer),
         CtlTask::Locks => locks(answer),
         CtlTask::Shards => table(&["resource", "owner", "is_there", "epoch"], answer),
         CtlTask::Status => {
@@ -37,6 +38,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
             text
         }
         CtlTask::Tree => tree(answer),
+        CtlTask::Alerts => super::alerts::text(answer),
         CtlTask::Tuner => super::tuner::text(answer),
         CtlTask::Optimise => super::optimise::text(answer),
         CtlTask::Adoption => super::optimise::adoption_text(answer),

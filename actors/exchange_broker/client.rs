@@ -14,8 +14,11 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, Uri, header};
 use hyper_util::rt::TokioIo;
+use tickwright_core::config::SecretPlace;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::kit::Secrets;
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -61,16 +64,16 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads a file that holds one line, `KEY:SECRET`; empty lines and those beginning with `#` are passed
-    /// over.
+    /// Reads a file or a secret that holds one line, `KEY:SECRET`; empty lines and those beginning with `#`
+    /// are passed over.
     ///
     /// # Errors
     ///
     /// What is wrong with it, without what it holds.
-    pub(super) fn read(path: &str) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("the file of keys {path} cannot be read: {error}"))?;
-        let lines = text.lines().map(str::trim);
+    pub(super) fn read(place: &SecretPlace, secrets: &Secrets) -> Result<Self, String> {
+        let text = secrets.read(place);
+        let text = text.map_err(|error| format!("the keys of the exchange: {error}"))?;
+        let lines = text.reveal().lines().map(str::trim);
         let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
         let line = lines.next().and_then(|line| line.split_once(':'));
         match (line, lines.next()) {
@@ -78,7 +81,7 @@ impl Credentials {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
                 Ok(Self { name: name.to_owned(), key })
             }
-            _ => Err(format!("the file of keys {path} does not hold one line `KEY:SECRET`")),
+            _ => Err(format!("{place} does not hold one line `KEY:SECRET` for the exchange")),
         }
     }
 
@@ -327,13 +330,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         let path = path.to_str().unwrap();
+        let read = |path: &str| Credentials::read(&SecretPlace::of(path), &Secrets::default());
         std::fs::write(path, "# mine\n\nname:hidden\n").unwrap();
-        let credentials = Credentials::read(path).unwrap();
+        let credentials = read(path).unwrap();
         assert_eq!(credentials.name, "name");
         assert!(!format!("{credentials:?}").contains("hidden"));
         for text in ["", "name", "name:", ":hidden", "a:hidden\nb:hidden"] {
             std::fs::write(path, text).unwrap();
-            let error = Credentials::read(path).unwrap_err();
+            let error = read(path).unwrap_err();
             assert!(error.contains("KEY:SECRET") && !error.contains("hidden"), "{error}");
         }
     }

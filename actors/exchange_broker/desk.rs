@@ -40,7 +40,7 @@ pub(super) struct Desk {
 /// # Errors
 ///
 /// If the address is none, or the keys of no account can be read.
-pub(super) fn open(
+pub(super) async fn open(
     arguments: &ExchangeBrokerArguments,
     myself: &ActorRef<ExchangeBrokerMessage>,
 ) -> Result<(BTreeMap<AccountId, Desk>, JoinSet<()>), ActorProcessingErr> {
@@ -50,9 +50,11 @@ pub(super) fn open(
     let mut desks = BTreeMap::new();
     let mut listening = JoinSet::new();
     let mut unreadable = Vec::new();
-    for ExchangeAccount { account, keys_file, orders } in &arguments.accounts {
+    for ExchangeAccount { account, keys, orders } in &arguments.accounts {
         let venue = &orders.venue;
-        let credentials = Credentials::read(keys_file);
+        let (keys, secrets) = (keys.clone(), arguments.secrets.clone());
+        let read = tokio::task::spawn_blocking(move || Credentials::read(&keys, &secrets));
+        let credentials = read.await?;
         let is_readable = credentials.is_ok();
         if let Err(reason) = &credentials {
             tracing::error!(

@@ -34,6 +34,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde_json::Value;
+use tickwright_core::config::SecretPlace;
 use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Histogram, Instrument,
     InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotKey, SlotRefusal,
@@ -48,7 +49,7 @@ use tickwright_core::pipeline::venue::BrokerCounters;
 use tokio::task::JoinSet;
 
 use crate::kit::exec::{BrokerDone, BrokerReport, BrokerStep, Epoch, Want};
-use crate::kit::{Clock, Directory, Outlet, monotonic_nanos, wire};
+use crate::kit::{Clock, Directory, Outlet, Secrets, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
@@ -131,8 +132,8 @@ pub struct ExchangeAddress {
 pub struct ExchangeAccount {
     /// Which.
     pub account: AccountId,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
+    /// One line, `KEY:SECRET`.
+    pub keys: SecretPlace,
     /// The protocol.
     pub orders: OrdersConfig,
 }
@@ -143,6 +144,8 @@ pub struct ExchangeBrokerArguments {
     pub broker: BrokerId,
     /// Where.
     pub address: ExchangeAddress,
+    /// What opens the keys, if they are a secret of the shared configuration.
+    pub secrets: Secrets,
     /// Whether a person says that nothing older is under way.
     pub assume_reconciled: bool,
     /// Whose orders leave from here.
@@ -219,7 +222,7 @@ impl Actor for ExchangeBrokerActor {
         myself: ActorRef<ExchangeBrokerMessage>,
         arguments: ExchangeBrokerArguments,
     ) -> Result<ExchangeBrokerState, ActorProcessingErr> {
-        let (desks, listening) = desk::open(&arguments, &myself)?;
+        let (desks, listening) = desk::open(&arguments, &myself).await?;
         arguments.directory.register(&role(usize::from(arguments.broker.0)), &myself);
         myself.send_interval(WAKE_EVERY, || ExchangeBrokerMessage::Wake);
         // Risk is not there yet at the first start; then it begins the epoch by itself.

@@ -13,6 +13,7 @@
 //! | [`Directory`]   | who does which job                                                  |
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
 //! | [`LiveValues`] | values that may change while actors run                            |
+//! | [`Secrets`]     | secrets of the shared configuration, opened where they are needed   |
 //! | [`Recording`]   | what people are to find in the database                             |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
@@ -36,6 +37,7 @@ mod log_copy;
 mod outlet;
 pub mod process;
 mod recording;
+mod secrets;
 mod stage;
 mod store;
 mod streams;
@@ -59,6 +61,7 @@ pub use live::{LiveNumber, LiveStanding, LiveValues};
 pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
 pub use recording::{Barrier, Carried, FactorRecording, RecordedFactors, RecordedTicks, Recording};
+pub use secrets::{KeyFileTask, KeyRing, SecretError, SecretText, Secrets, see_to_key_file};
 pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,
 };

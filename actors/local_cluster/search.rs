@@ -93,6 +93,8 @@ impl LocalCluster {
         let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
         show(SearchNodesEvent::Line(format!("up: {}", names.join(", "))));
         let mut flagged: BTreeMap<String, u64> = BTreeMap::new();
+        // How many of each node's were shown.
+        let mut alerts: BTreeMap<String, usize> = BTreeMap::new();
         loop {
             sleep(LOOK).await;
             self.start_again(show)?;
@@ -101,6 +103,10 @@ impl LocalCluster {
                 if let Some(reason) = &progress.failed {
                     let (node, reason) = (name.clone(), reason.clone());
                     return Err(LocalClusterError::Failed { node, reason });
+                }
+                let before = alerts.insert(name.clone(), progress.alerts.len()).unwrap_or(0);
+                for alert in progress.alerts.iter().skip(before) {
+                    show(SearchNodesEvent::Line(format!("{name}: alert: {alert}")));
                 }
                 for (liar, count) in &progress.flagged {
                     let key = format!("{name} {liar}");

@@ -46,7 +46,7 @@ impl Wiring {
             .and_then(|(other, _)| Some(other.accounts.first()?.orders.venue.exchange.clone()));
         let accounts = exchange.accounts.iter().map(|of| ExchangeAccount {
             account: of.account,
-            keys_file: of.keys_file.clone(),
+            keys: of.keys.clone(),
             orders: of.orders.clone(),
         });
         let accounts: Vec<ExchangeAccount> = accounts.collect();
@@ -66,6 +66,7 @@ impl Wiring {
                     stream_url: exchange.stream_url.clone(),
                     patience: exchange.answer,
                 },
+                secrets: wiring.secrets.clone(),
                 assume_reconciled: exchange.assume_reconciled,
                 accounts: accounts.clone(),
                 other: other.clone(),

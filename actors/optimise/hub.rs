@@ -28,6 +28,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use tickwright_core::alerts::AlertsConfig;
 use tickwright_core::domain::NodeId;
 use tickwright_core::optimise::hub::{Author, Entry, Finished, Propagation, Task};
 use tickwright_core::optimise::report::OptimiseReport;
@@ -36,10 +37,13 @@ use tickwright_core::optimise::{
     Trial,
 };
 
+use self::recent::Recent;
 use super::explorer::{ExplorerMessage, Heard, Lease, Outcome};
 use super::journal::SearchJournal;
 use crate::cluster::{Network, PeerQueues, Receipt, Reply, Request};
 use crate::kit::{Clock, Directory, Outlet, StoreError, wire};
+
+mod recent;
 
 /// The role of the hub among the actors of its own node.
 pub(super) const ROLE: &str = "hub";
@@ -140,6 +144,12 @@ pub struct SearchProgress {
     pub beside: Vec<String>,
     /// How often each node said what does not come out again.
     pub flagged: BTreeMap<String, u64>,
+    /// Of the last trials that this node has run, how many failed, and how many those last ones are.
+    #[serde(default)]
+    pub recent: (u32, u32),
+    /// Alerts that were raised for that, or were over, as people read them.
+    #[serde(default)]
+    pub alerts: Vec<String>,
 }
 
 /// What a search came to.
@@ -152,6 +162,7 @@ pub(super) struct SearchOutcome {
     pub failed: u64,
     pub best: BestSet,
     pub flagged: BTreeMap<String, u64>,
+    pub alerts: Vec<String>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -165,6 +176,8 @@ pub(super) struct HubArguments {
     pub seed: u64,
     pub limits: Limits,
     pub top_max: usize,
+    /// When it is an alert that trials fail.
+    pub alerts: AlertsConfig,
     pub propagation: Propagation,
     /// Hash of the search, and of all searches of the same strategy, data and terms.
     pub hashes: ([u8; 32], [u8; 32]),
@@ -213,6 +226,7 @@ pub(super) struct HubState {
     is_told: bool,
     /// What was judged last, and how many trials that was; nothing while it is being judged.
     judged: Option<(u64, Option<Result<String, String>>)>,
+    recent: Recent,
 }
 
 impl Actor for HubActor {
@@ -251,6 +265,7 @@ impl Actor for HubActor {
             myself.send_interval(BEAT, || HubActorMessage::Beat);
             PeerQueues::new(peers.network.clone(), role, KIND)
         });
+        let recent = Recent::new(&arguments.node, arguments.alerts.clone());
         let mut state = HubState {
             arguments,
             hub,
@@ -263,6 +278,7 @@ impl Actor for HubActor {
             ended_for: 0,
             is_told: false,
             judged: None,
+            recent,
         };
         state.tell();
         state.end_if_over();
@@ -374,6 +390,7 @@ impl HubState {
                 self.tell();
             }
             Task::Trial(lease) => {
+                self.recent.note(trial.is_none(), self.arguments.clock.now());
                 let parameters = self.arguments.space.parameters(&lease.point);
                 let entry = self.hub.enter(Finished { number: lease.number, parameters, trial });
                 let (stored, myself) = (entry.clone(), myself.clone());
@@ -508,6 +525,8 @@ impl HubState {
             failed: None,
             beside: self.hub.searching(),
             flagged: self.hub.flagged().clone(),
+            recent: self.recent.counts(),
+            alerts: self.recent.alerts().to_vec(),
         }
     }
 
@@ -527,6 +546,7 @@ impl HubState {
             trials,
             best: self.hub.best().clone(),
             flagged: self.hub.flagged().clone(),
+            alerts: self.recent.alerts().to_vec(),
             seconds,
         })
     }

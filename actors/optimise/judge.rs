@@ -83,7 +83,8 @@ impl Judging {
     }
 
     fn judge(&self, outcome: &SearchOutcome) -> Result<OptimiseReport, BacktestError> {
-        let SearchOutcome { stopped, trials, resumed, failed, best, flagged, seconds } = outcome;
+        let SearchOutcome { stopped, trials, resumed, failed, best, flagged, alerts, seconds } =
+            outcome;
         let mut by_node: BTreeMap<String, u64> = BTreeMap::new();
         for trial in trials {
             *by_node.entry(trial.node.clone()).or_default() += 1;
@@ -120,6 +121,7 @@ impl Judging {
             workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
             nodes: by_node,
             flagged: flagged.clone(),
+            alerts: alerts.clone(),
             seconds: *seconds,
             trials_per_second: if *seconds > 0.0 { now as f64 / seconds } else { 0.0 },
             adopted: self.adopted.as_ref().map(|trial| self.judged(trial)).transpose()?,

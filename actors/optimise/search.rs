@@ -220,6 +220,7 @@ impl Running {
             seed: config.pipeline.seed,
             limits: config.optimise.limits,
             top_max: config.optimise.top_max,
+            alerts: config.alerts.rules.clone(),
             propagation: config.optimise.propagation,
             hashes: judging.hashes,
             like,

@@ -43,6 +43,9 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
         let refused = format!("{node} said {times} times what did not come out again: refused");
         line(format!("  {}", style.bad(&refused)));
     }
+    for alert in &report.alerts {
+        line(format!("  {}", style.bad(&format!("alert: {alert}"))));
+    }
     line(format!(
         "  chosen on the first {} of {} clean rows, judged on the others",
         count(report.rows_in_sample),

@@ -2,10 +2,10 @@
 
 mod exchanges;
 
-use super::Kinds;
 use super::problem::nearest;
 use super::schema::{SUBTREES, session_span};
 use super::settings::{Path, Settings, Value, path};
+use super::{Kinds, secret};
 use crate::domain::{Class, ParameterError, Span, Symbol, decimal};
 use crate::pipeline::factors::{FactorConfig, FactorEngine, FactorError};
 use crate::pipeline::live::needs_snapshots;
@@ -32,6 +32,7 @@ pub(super) fn contradictions(settings: &Settings, kinds: &Kinds) -> Vec<Contradi
     found.live();
     found.exchanges();
     found.database();
+    found.contradictions.extend(secret::contradictions(settings));
     found.contradictions
 }
 

@@ -15,6 +15,7 @@
 use super::problem::ConfigProblem;
 use super::read::Reader;
 use super::schema::{self, KEYS, KeySpec, Place, ValueKind};
+use super::secret::{check_sealed, check_secret_key, is_secret};
 use super::settings::{Settings, Value as Setting};
 use crate::config_sync::{ConfigSync, Reading, Value};
 
@@ -93,6 +94,9 @@ pub fn check_live_key(path: &str) -> Result<(), LiveRefusal> {
     if path.strip_prefix(USER_PREFIX).is_some_and(|rest| !rest.is_empty()) {
         return Ok(());
     }
+    if is_secret(path) {
+        return check_secret_key(path);
+    }
     let names: Vec<String> = path.split('.').map(str::to_owned).collect();
     match schema::place(&names) {
         Place::Leaf(spec) if spec.live => Ok(()),
@@ -119,6 +123,11 @@ pub fn live_value(path: &str, text: &str) -> Result<Value, LiveRefusal> {
     check_live_key(path)?;
     if path.starts_with(USER_PREFIX) {
         return Ok(free_value(text));
+    }
+    if is_secret(path) {
+        let value = free_value(text);
+        check_sealed(path, &value)?;
+        return Ok(value);
     }
     let mut reader = Reader::new(Settings::default(), None);
     reader.set(path, text);

@@ -1,5 +1,6 @@
 //! `[locks]`: who keeps locks, and what one stands for.
 
+use super::SecretPlace;
 use super::settings::{Settings, Value};
 use crate::domain::{LockGranularity, Span};
 use crate::ledger::WhenAway;
@@ -20,8 +21,8 @@ pub enum LockKeeping {
 pub struct RedisConfig {
     /// The servers, of which one is the master.
     pub urls: Vec<String>,
-    /// A file with the password on its one line; none, if there is no password.
-    pub password_file: Option<String>,
+    /// The password, on one line; none, if there is no password.
+    pub password: Option<SecretPlace>,
     /// What is done while none of them answers.
     pub when_away: WhenAway,
     /// How often it is looked whether one does.
@@ -66,7 +67,7 @@ fn redis(s: &Settings) -> RedisConfig {
     let text = |key| s.find(&["locks", key]).and_then(Value::text).map(str::to_owned);
     RedisConfig {
         urls: s.list(&["locks", "redis_urls"]).to_vec(),
-        password_file: text("redis_password_file"),
+        password: text("redis_password_file").as_deref().map(SecretPlace::of),
         when_away: match s.text(&["locks", "when_away"]) {
             "static_owner_only" => {
                 WhenAway::StaticOwnerOnly(text("static_owner").unwrap_or_default())

@@ -19,6 +19,7 @@
 //! 3. Two configurations with the same [`Config::fingerprint`] give the same orders for the same
 //!    rows.
 
+mod alerts;
 mod allocation;
 mod chaos;
 mod check;
@@ -30,12 +31,14 @@ mod optimise;
 mod problem;
 mod read;
 mod schema;
+mod secret;
 mod sections;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod tuner;
 
+pub use alerts::AlertsSection;
 pub use allocation::AllocationConfig;
 pub use chaos::{Chaos, ChaosActor, ChaosKind, ChaosProblem, ChaosSpec};
 pub use cores::{ExchangeAccount, ExchangeConfig};
@@ -48,6 +51,10 @@ pub use locks::{LockKeeping, LocksConfig, RedisConfig};
 pub use optimise::OptimiseConfig;
 pub use problem::{ConfigProblem, ConfigProblems, Origin};
 pub use schema::{BROKERS, Form, KEYS, KeySpec, ROLES, SUBTREES, ValueKind};
+pub use secret::{
+    KEY_ID_LETTERS, NONCE_BYTES, SECRET_BYTES_MAX, SECRET_PREFIX, SealedValue, SecretPlace,
+    SecretsConfig, TAG_BYTES, bound_to, from_hex, is_key_id, is_secret, to_hex,
+};
 pub use sections::{
     AccountConfig, ClusterConfig, DatabaseConfig, DatabaseKind, JournalConfig, LiveSection, Merge,
     NodeConfig, PipelineConfig, PipelineInput, Speed, StrategyConfig, StreamConfig, Subtree,
@@ -100,6 +107,10 @@ pub struct Config {
     pub tuner: TunerSection,
     /// `config.environment`: whose values count for this node beside those for everybody.
     pub environment: Option<String>,
+    /// `[alerts]`.
+    pub alerts: AlertsSection,
+    /// What opens secrets of the shared configuration, of `[config]`.
+    pub secrets: SecretsConfig,
     /// `[optimise]`.
     pub optimise: OptimiseConfig,
 }

@@ -354,8 +354,8 @@ pub const KEYS: &[KeySpec] = &[
     text("broker.<broker>.exchange", NAME),
     text("broker.<broker>.base_url", LIVE_REST_URL).optional().operational(),
     text("broker.<broker>.stream_url", LIVE_URL).optional().operational(),
-    text("broker.<broker>.keys_file", PATH).optional().operational(),
-    text("broker.<broker>.accounts.<owner>.keys_file", PATH).optional().operational(),
+    text("broker.<broker>.keys_file", FILE_OR_SECRET).optional().operational(),
+    text("broker.<broker>.accounts.<owner>.keys_file", FILE_OR_SECRET).optional().operational(),
     count("broker.<broker>.answer_ms", "ms", 10, DAY_MS).operational(),
     count("broker.<broker>.window_ms", "ms", 10, 60_000),
     count("broker.<broker>.settle_ms", "ms", 0, DAY_MS),
@@ -464,10 +464,13 @@ pub const KEYS: &[KeySpec] = &[
     count("tuner.commit_ms_max", "ms", 0, 60_000).operational(),
     //
     text("config.environment", NAME).optional().operational(),
+    text("config.secrets_key_file", PATH).optional().operational(),
+    text("config.secrets_passphrase_file", PATH).optional().operational(),
+    count("config.secrets_wait_ms", "ms", 0, DAY_MS).operational(),
     //
     choice("locks.backend", &["none", "ledger", "redis"]).operational(),
     list("locks.redis_urls", REDIS_URL).operational(),
-    text("locks.redis_password_file", PATH).optional().operational(),
+    text("locks.redis_password_file", FILE_OR_SECRET).optional().operational(),
     choice("locks.when_away", &["refuse", "static_owner_only", "local_only"]).operational(),
     text("locks.static_owner", NAME).optional().operational(),
     count("locks.health_ms", "ms", 1, DAY_MS).operational(),
@@ -476,6 +479,16 @@ pub const KEYS: &[KeySpec] = &[
     count("locks.command_ms", "ms", 1, 60_000).operational(),
     choice("locks.granularity", &["symbol", "price_interval", "price"]).operational(),
     count("locks.price_interval", "steps", 1, i64::MAX).operational(),
+    //
+    count("alerts.node_offline_ms", "ms", 1, DAY_MS).optional().operational(),
+    count("alerts.failure_percent", "percent", 1, 100).optional().operational(),
+    count("alerts.failure_trials", "trials", 1, 10_000).operational(),
+    switch("alerts.quality_decline").operational(),
+    count("alerts.look_ms", "ms", 100, DAY_MS).operational(),
+    count("alerts.hold_ms", "ms", 0, DAY_MS).operational(),
+    count("alerts.clear_percent", "percent", 1, 100).operational(),
+    text("alerts.command", PATH).optional().operational(),
+    count("alerts.command_ms", "ms", 1, 600_000).operational(),
     //
     text("optimise.strategy", NAME).optional().operational(),
     choice("optimise.search", &["tpe", "grid", "random", "genetic"]).operational(),
@@ -526,6 +539,8 @@ const SPACE_LINE: Form = Form {
     expects: "lines such as \"period = log-int 5..200\" or \"fast < slow\"",
     check: super::optimise::check_line,
 };
+const FILE_OR_SECRET: Form =
+    Form { expects: "a path, or secret:NAME", check: super::secret::check_place };
 const PATH: Form = Form { expects: "a path", check: path };
 const ROLE: Form = Form { expects: "roles: data, calc, exec, control", check: role };
 const SPEED: Form =

@@ -415,6 +415,8 @@ pub(super) fn config(settings: Settings) -> Config {
         allocation: allocation::section(s),
         locks: locks::section(s),
         tuner: tuner::section(s),
+        alerts: super::alerts::section(s),
+        secrets: super::secret::section(s),
         environment: s.find(&["config", "environment"]).and_then(Value::text).map(str::to_owned),
         optimise: optimise::section(s),
         settings,

@@ -309,10 +309,29 @@ impl ConfigSync {
     ) -> Result<(Dot, Vec<ConfigSyncEffect>), WriteRefusal> {
         self.check(&write)?;
         let Write { key, value, priority, rule, author } = write;
+        let stamp = self.clock.stamp(at.wall);
+        Ok(self.put(key, Sibling { value, priority, stamp, author, rule }, at))
+    }
+
+    /// Writes `value` in place of the one value that `key` holds, as the same thing in another form: it is as old
+    /// as that one, and of the same author. So it replaces that one everywhere, and gives way to whatever was
+    /// written beside it that would have won against that one. None, if `key` does not hold exactly one value.
+    pub fn rewrite(
+        &mut self,
+        key: &str,
+        value: Value,
+        at: Moment,
+    ) -> Option<(Dot, Vec<ConfigSyncEffect>)> {
+        let entry = self.entry(key)?;
+        let sibling = entry.siblings.values().next().filter(|_| entry.siblings.len() == 1)?;
+        sibling.value.as_ref()?;
+        let sibling = Sibling { value: Some(value), ..sibling.clone() };
+        Some(self.put(key.to_owned(), sibling, at))
+    }
+
+    fn put(&mut self, key: String, sibling: Sibling, at: Moment) -> (Dot, Vec<ConfigSyncEffect>) {
         let counter = self.seen.get(&self.replica) + 1;
         let dot = Dot { replica: self.replica.clone(), counter };
-        let stamp = self.clock.stamp(at.wall);
-        let sibling = Sibling { value, priority, stamp, author, rule };
         let mut turn = Turn::default();
         self.change(&mut turn, &key, at, |entry, seen| {
             // A key that is not there may have been removed and forgotten: what was seen covers that.
@@ -326,7 +345,7 @@ impl ConfigSync {
         self.dirty.insert(key);
         self.dirty_since.get_or_insert(at.now);
         self.push(&mut turn, at);
-        Ok((dot, self.end(turn, at)))
+        (dot, self.end(turn, at))
     }
 
     /// Whether `write` would be taken.

@@ -42,6 +42,8 @@ pub struct OptimiseReport {
     pub nodes: BTreeMap<String, u64>,
     /// How often each node said what did not come out again; nothing that it ran counts.
     pub flagged: BTreeMap<String, u64>,
+    /// Alerts that were raised meanwhile on the node that says this, or were over, as people read them.
+    pub alerts: Vec<String>,
     /// Wall time of this run's trials.
     pub seconds: f64,
     /// Trials of this run for each second of it.

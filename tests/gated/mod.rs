@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Store};
+use tickwright::kit::{Chaos, Clock, Secrets, Store};
 use tickwright::node::{self, Node, NodeArguments, NodeSource};
 use tickwright::source::simulated::SimulatedSource;
 use tickwright::source::{Format, Progress, Source, SourceError};
@@ -99,6 +99,7 @@ pub(crate) async fn start_over(
         locks: None,
         records: None,
         live: None,
+        secrets: Secrets::default(),
     };
     (node::start(arguments).await.unwrap(), gate)
 }

@@ -59,6 +59,7 @@ async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
         seed: 3,
         limits: Limits { trials_max, patience: 0, gain_min: 0.0 },
         top_max: 2,
+        alerts: tickwright_core::config::Config::default().alerts.rules,
         propagation: Propagation::Hybrid,
         hashes: ([5; 32], [6; 32]),
         like: trial(0, &[("fast".into(), 0.0), ("slow".into(), 0.0)]),
@@ -183,4 +184,23 @@ async fn a_successor_knows_what_its_predecessor_knew_and_counts_nothing_twice() 
     };
     let outcome = tokio::time::timeout(PATIENCE, searching).await.expect("in time");
     assert_eq!((outcome.resumed, outcome.trials.len(), ran.len()), (2, 4, 2));
+}
+
+#[tokio::test]
+async fn trials_that_fail_raise_an_alert_once_there_are_enough_and_it_is_in_the_outcome() {
+    let mut desk = desk(&journal(), 30).await;
+    desk.begin();
+    for count in 0..30 {
+        let lease = desk.lease().await;
+        // Of 20 trials 10 have failed after the 20th.
+        if count % 2 == 0 {
+            let heard = Heard::Evaluated(0, lease.number, Err("no such thing".into()));
+            heard_by(&desk.directory).send(heard).unwrap();
+        } else {
+            desk.evaluated(&lease);
+        }
+    }
+    let outcome = desk.outcome().await;
+    assert_eq!((outcome.failed, outcome.trials.len()), (15, 15));
+    assert_eq!(outcome.alerts, ["50 % of the last trials on here have failed, and 50 % may"]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Found;
-use crate::config::cores::keys_file;
+use crate::config::cores::keys_of;
 use crate::config::settings::Value;
 
 impl Found<'_> {
@@ -60,7 +60,7 @@ impl Found<'_> {
         let names: Vec<&str> =
             indices.iter().filter_map(|at| text("account", at, "name")).collect();
         let Some(&first) = names.first() else { return };
-        let has_keys = |name: &str| keys_file(settings, broker, name, name == first).is_some();
+        let has_keys = |name: &str| keys_of(settings, broker, name, name == first).is_some();
         for name in settings.names_under(&["broker", broker, "accounts"]) {
             let path = ["broker", broker, "accounts", name, "keys_file"];
             if settings.find(&path).and_then(Value::text).is_none() {

@@ -9,7 +9,7 @@ mod orders;
 mod risk;
 mod simulator;
 
-pub(in crate::config) use orders::keys_file;
+pub(in crate::config) use orders::keys_of;
 pub use orders::{ExchangeAccount, ExchangeConfig};
 
 use super::settings::{Settings, Value};

@@ -1,8 +1,8 @@
 //! `[broker]` as what the order protocol is told of an exchange.
 
-use crate::config::Config;
 use crate::config::schema::BROKERS;
 use crate::config::settings::{Settings, Value};
+use crate::config::{Config, SecretPlace};
 use crate::domain::{AccountId, BrokerId, PriceLevels, Span, VenueAccount};
 use crate::pipeline::orders::{Capabilities, Deduplication, OrdersConfig};
 
@@ -26,22 +26,29 @@ pub struct ExchangeConfig {
 pub struct ExchangeAccount {
     /// Which.
     pub account: AccountId,
-    /// A file with one line, `KEY:SECRET`.
-    pub keys_file: String,
+    /// One line, `KEY:SECRET`.
+    pub keys: SecretPlace,
+    /// The key of the configuration that says so.
+    pub named_by: String,
     /// The protocol.
     pub orders: OrdersConfig,
 }
 
-/// The file with the keys of an account; none, if there is none. The first account's may be named without it.
-pub(in crate::config) fn keys_file<'s>(
-    settings: &'s Settings,
+/// Where the keys of an account are, and the key that says so; none, if there are none. The first account's may
+/// be named without it.
+pub(in crate::config) fn keys_of(
+    settings: &Settings,
     broker: &str,
     account: &str,
     is_first: bool,
-) -> Option<&'s str> {
-    let text = |path: &[&str]| settings.find(path).and_then(Value::text);
-    let own = text(&["broker", broker, "accounts", account, "keys_file"]);
-    own.or_else(|| text(&["broker", broker, "keys_file"]).filter(|_| is_first))
+) -> Option<(SecretPlace, String)> {
+    let own: &[&str] = &["broker", broker, "accounts", account, "keys_file"];
+    let short: &[&str] = &["broker", broker, "keys_file"];
+    let paths = if is_first { vec![own, short] } else { vec![own] };
+    paths.into_iter().find_map(|path| {
+        let place = settings.find(path).and_then(Value::text)?;
+        Some((SecretPlace::of(place), path.join(".")))
+    })
 }
 
 impl Config {
@@ -81,9 +88,9 @@ impl Config {
             rests: s.count_or_none(&at("rest_ms")).map(Span::from_millis),
         };
         let accounts = (0..).zip(&self.accounts).filter_map(|(place, account)| {
-            let keys_file = keys_file(s, name, &account.name, place == 0)?.to_owned();
+            let (keys, named_by) = keys_of(s, name, &account.name, place == 0)?;
             let orders = orders(&account.name);
-            Some(ExchangeAccount { account: AccountId(place), keys_file, orders })
+            Some(ExchangeAccount { account: AccountId(place), keys, named_by, orders })
         });
         Some(ExchangeConfig {
             base_url: text("base_url"),
@@ -117,7 +124,9 @@ mod tests {
         let account = config.accounts[0].name.clone();
         let venue = VenueAccount { exchange: "x".into(), account };
         let orders = OrdersConfig::new(venue, 7);
-        let first = ExchangeAccount { account: AccountId(0), keys_file: "keys".into(), orders };
+        let keys = SecretPlace::File("keys".into());
+        let named_by = "broker.primary.keys_file".into();
+        let first = ExchangeAccount { account: AccountId(0), keys, named_by, orders };
         assert_eq!(exchange.accounts, [first]);
         assert!(config.exchange(BrokerId(1), 7).is_none());
     }

@@ -168,6 +168,32 @@ fn a_write_is_pushed_to_everybody_at_once() {
     assert_eq!(cluster.nodes[&"a".into()].delays().count(), 2);
 }
 
+/// A value in another form is the same value: it replaces what it is made of, and gives way to one that
+/// somebody has set later without knowing of it, whoever comes to write it down first.
+#[test]
+fn what_is_written_in_another_form_is_as_old_as_it_was() {
+    let mut cluster = Cluster::of(&["a", "b"]);
+    cluster.write("a", set("k", 1));
+    cluster.leave_behind("b");
+    cluster.write("b", set("k", 2));
+    cluster.now += 50_000_000;
+    let (at, node) = (cluster.at(), "a".into());
+    let sync = cluster.nodes.get_mut(&node).unwrap();
+    let (_, effects) = sync.rewrite("k", Value::Integer(101), at).unwrap();
+    assert!(sync.rewrite("none", Value::Integer(1), at).is_none());
+    cluster.carry_out(&node, effects);
+    assert_eq!(cluster.read("a", "k"), Some(101));
+    cluster.come_back("b");
+    for node in ["a", "b"] {
+        assert_eq!(cluster.read(node, "k"), Some(2), "what was set meanwhile counts");
+        let entry = cluster.nodes[&node.into()].entry("k").unwrap();
+        assert_eq!(entry.siblings.len(), 2, "and the other one is there to be seen");
+    }
+    let at = cluster.at();
+    let sync = cluster.nodes.get_mut(&"a".into()).unwrap();
+    assert!(sync.rewrite("k", Value::Integer(3), at).is_none(), "of several, none is the one");
+}
+
 #[test]
 fn writes_within_five_milliseconds_are_pushed_together() {
     let mut cluster = Cluster::of(&["a", "b"]);
