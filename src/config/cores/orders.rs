@@ -164,10 +164,15 @@ mod tests {
         let broker = format!("{EXCHANGE}accounts.c.keys_file = \"of c\"\n");
         let exchange = trading_for(&broker, "c").unwrap().exchange(BrokerId(0), 7).unwrap();
         let accounts = exchange.accounts.iter();
-        let accounts: Vec<(u16, &str, &str)> = accounts
-            .map(|of| (of.account.0, of.orders.venue.account.as_str(), of.keys_file.as_str()))
+        let accounts: Vec<(u16, &str, String, &str)> = accounts
+            .map(|of| {
+                let account = of.orders.venue.account.as_str();
+                (of.account.0, account, of.keys.to_string(), of.named_by.as_str())
+            })
             .collect();
-        assert_eq!(accounts, [(0, "a", "keys"), (2, "c", "of c")]);
+        let first = (0, "a", "the file keys".to_owned(), "broker.primary.keys_file");
+        let other = (2, "c", "the file of c".to_owned(), "broker.primary.accounts.c.keys_file");
+        assert_eq!(accounts, [first, other]);
     }
 
     #[test]

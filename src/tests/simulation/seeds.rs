@@ -13,7 +13,7 @@ pub(crate) struct Ran {
     pub(crate) result: Result<(), String>,
 }
 
-/// How many seeds are run.
+/// How many seeds are run, from `TICKWRIGHT_SEEDS_FROM` on.
 pub(crate) fn count() -> u64 {
     number("TICKWRIGHT_SEEDS").unwrap_or(SEEDS)
 }
@@ -40,7 +40,8 @@ pub(crate) fn run_share(
         return None;
     }
     let mut failed = Vec::new();
-    let seeds = (which..count()).step_by(of);
+    let from = number("TICKWRIGHT_SEEDS_FROM").unwrap_or(0);
+    let seeds = (from + which..from + count()).step_by(of);
     let ran = seeds.clone().count();
     for seed in seeds {
         if let Err(broken) = run(seed, false).result {
