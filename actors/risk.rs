@@ -560,12 +560,19 @@ impl RiskState {
     }
 
     fn take_effect(&mut self, event: &BrokerEvent) {
-        if self.recording.is_some()
-            && let BrokerEventKind::Closed { remaining } = event.kind
-        {
-            let mut open = self.checker.open_orders().map(|open| open.approved().order());
-            if let Some(order) = open.find(|order| order.id == event.order) {
-                let (instrument, at) = (order.instrument, event.due);
+        // A refusal that takes effect ends the order as well: what is told as its end finds it open no more.
+        let (is_over, remaining) = match event.kind {
+            BrokerEventKind::Closed { remaining } => (true, Some(remaining)),
+            BrokerEventKind::Refused(_) => (true, None),
+            BrokerEventKind::Accepted | BrokerEventKind::Filled(_) | BrokerEventKind::Unknown => {
+                (false, None)
+            }
+        };
+        if self.recording.is_some() && is_over {
+            let mut open = self.checker.open_orders();
+            if let Some(open) = open.find(|open| open.approved().order().id == event.order) {
+                let (instrument, at) = (open.approved().order().instrument, event.due);
+                let remaining = remaining.unwrap_or(open.remaining());
                 self.entries.push(LedgerEntry::Closed(event.order, instrument, remaining, at));
             }
         }
