@@ -202,7 +202,7 @@ impl PositionsState {
             let (epoch, book) = (self.epoch, wire::encode(&self.book));
             let state = self.arguments.state.clone();
             // If risk has gone, its successor begins another epoch.
-            let give = move |carried| drop(state.send((epoch, wire::encode(&(book, carried)))));
+            let give = move |carried| drop(state.send((epoch, joined(&book, &carried))));
             match &self.arguments.recording {
                 // Whoever records and has gone has a successor, with which another epoch begins.
                 Some(recording) => drop(recording.barrier.send(Barrier::Carrying(Box::new(give)))),
@@ -216,8 +216,9 @@ impl PositionsState {
     fn restore(&mut self, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
         (self.book, self.carried) = match bytes {
             Some(bytes) => {
-                let (book, carried): (Vec<u8>, Carried) = wire::decode(&bytes)?;
-                (wire::decode(&book)?, carried)
+                let (book, carried) =
+                    parted(&bytes).ok_or("a checkpoint of positions is cut off")?;
+                (wire::decode(book)?, wire::decode(carried)?)
             }
             None => (Book::new(&self.arguments.config), Carried::default()),
         };
@@ -327,4 +328,19 @@ fn position(
     let (position, fees, fills) = (holding.position, holding.fees, holding.fills);
     let happening = Happening::Position { account, instrument, position, fees, fills, at };
     Numbered { number: number(positions), happening }
+}
+
+/// This actor's part of a checkpoint: the length of what is carried in eight bytes, what is carried, and the book,
+/// which may be large, as it was encoded.
+fn joined(book: &[u8], carried: &Carried) -> Vec<u8> {
+    let carried = wire::encode(carried);
+    [&(carried.len() as u64).to_le_bytes()[..], &carried, book].concat()
+}
+
+/// The book and what is carried; none, if that is not all there.
+fn parted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (carried, book) = rest.split_at_checked(length)?;
+    Some((book, carried))
 }
