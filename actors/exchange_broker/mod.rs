@@ -6,7 +6,7 @@
 //! risk   ◀────── events ───────────┴──── what either of them says
 //! ```
 //!
-//! There is one [`Orders`] for each account whose keys this broker has, see [`desk`]. Exec has one log of what is
+//! There is one [`Orders`] for each account whose keys this broker has, see `desk`. Exec has one log of what is
 //! said, whoever it is of, so one actor for all of them keeps one answer to a step and one part of a checkpoint.
 //!
 //! What it says has no time: exec gives it one, and writes it down, see

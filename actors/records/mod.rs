@@ -13,7 +13,7 @@
 //! *Failover.* A checkpoint of exec counts only once every row that came before it is in the database or in
 //! the spill journal ([`crate::kit::Barrier`]). So after any crash the rows that only memory had are derived again with
 //! the orders themselves, and those that were written meanwhile are the same rows: writing is idempotent.
-//! What waits on the disk goes with exec's checkpoint to wherever that is kept, up to [`CARRIED_ROWS_MAX`] rows of
+//! What waits on the disk goes with exec's checkpoint to wherever that is kept, up to `CARRIED_ROWS_MAX` rows of
 //! what exec does ([`crate::kit::Carried`]): a successor on another node takes them in before it goes on.
 //! When this actor itself starts anew it tells exec, which goes back to its checkpoint.
 //!
