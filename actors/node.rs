@@ -92,6 +92,25 @@ pub struct NodeArguments {
     pub secrets: Secrets,
 }
 
+impl NodeArguments {
+    /// A process by itself: no cluster to agree with, nothing recorded, no faults.
+    pub fn alone(config: Config, sources: Vec<NodeSource>, store: Store) -> Self {
+        Self {
+            config,
+            kinds: Kinds::default(),
+            sources,
+            store,
+            chaos: Chaos::default(),
+            clock: Clock::system(),
+            ledger: None,
+            locks: None,
+            records: None,
+            live: None,
+            secrets: Secrets::default(),
+        }
+    }
+}
+
 /// One source of a node.
 #[derive(Clone)]
 pub enum NodeSource {

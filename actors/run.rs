@@ -16,8 +16,7 @@ use tickwright_core::domain::Key;
 use crate::cluster::{AdminError, LoneDoor};
 use crate::ingester::OpenSource;
 use crate::kit::{
-    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Secrets, Store, StoreError, StoreOptions,
-    process, wire,
+    ArrivalLog, Chaos, Clock, DiskFaults, Opened, Store, StoreError, StoreOptions, process, wire,
 };
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::parameters;
@@ -207,17 +206,10 @@ pub async fn run_until(
     };
     let records = start_records(&config, &input).await?;
     let arguments = NodeArguments {
-        config,
         kinds,
-        sources,
-        store: store.clone(),
         chaos: chaos.clone(),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
         records: records.clone(),
-        live: None,
-        secrets: Secrets::default(),
+        ..NodeArguments::alone(config, sources, store.clone())
     };
     let node =
         Box::pin(node::start(arguments)).await.map_err(|error| start_error(&error, &store))?;

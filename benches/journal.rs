@@ -16,10 +16,9 @@ use std::fs::File;
 use std::time::Instant;
 
 use rows::{RATES, Ticks, config_of, median, run_node};
-use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreOptions};
+use tickwright::kit::{Store, StoreOptions};
 use tickwright::node::NodeArguments;
 use tickwright::source::feed::{Feed, FeedRows};
-use tickwright_core::config::Kinds;
 use tickwright_core::domain::RawTick;
 
 const BLOCK_ROWS: usize = 256;
@@ -87,19 +86,9 @@ fn run(ticks: &Ticks, blocks: &[&[RawTick]]) -> f64 {
         }
         feed.finish();
     });
-    let arguments = NodeArguments {
-        config: config_of(&RATES[0], BLOCK_ROWS),
-        kinds: Kinds::default(),
-        sources: vec![source.into()],
-        store: Store::open(directory.path(), StoreOptions::default()).unwrap().0,
-        chaos: Chaos::default(),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
-        records: None,
-        live: None,
-        secrets: Secrets::default(),
-    };
+    let store = Store::open(directory.path(), StoreOptions::default()).unwrap().0;
+    let config = config_of(&RATES[0], BLOCK_ROWS);
+    let arguments = NodeArguments::alone(config, vec![source.into()], store);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));
     decoder.join().unwrap();

@@ -22,7 +22,7 @@ use std::time::Instant;
 use rows::source::{MemorySource, PACED_PER_SECOND, Pace};
 use rows::{RATES, Rate, SYMBOLS, Ticks, config_of, median, run_node};
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreOptions};
+use tickwright::kit::{Store, StoreOptions};
 use tickwright::node::{NodeArguments, NodeSource};
 use tickwright::source::{Progress, Source};
 use tickwright_core::backtest::Backtest;
@@ -235,19 +235,7 @@ fn run_actors(
         let pace = is_paced.then(Pace::begin);
         Ok(Box::new(MemorySource::new(Arc::clone(&ticks), pace)))
     });
-    let arguments = NodeArguments {
-        config,
-        kinds: Kinds::default(),
-        sources: vec![NodeSource::Readable(open)],
-        store,
-        chaos: Chaos::default(),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
-        records: None,
-        live: None,
-        secrets: Secrets::default(),
-    };
+    let arguments = NodeArguments::alone(config, vec![NodeSource::Readable(open)], store);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (seconds, report) = runtime.block_on(run_node(arguments));
     Outcome {

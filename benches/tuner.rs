@@ -20,10 +20,10 @@ use rows::source::MemorySource;
 use rows::{PATIENCE, RATES, Ticks, config_of};
 use serde_json::Value;
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Secrets, Store};
+use tickwright::kit::Store;
 use tickwright::node::{self, Node, NodeArguments, NodeSource};
 use tickwright::tuner::{ROLE, TunerMessage};
-use tickwright_core::config::{Config, Kinds};
+use tickwright_core::config::Config;
 use tickwright_core::domain::Histogram;
 
 const BATCHES: [usize; 5] = [1, 16, 256, 2_048, 8_192];
@@ -83,19 +83,8 @@ async fn start(ticks: &Arc<Ticks>, batch: usize, credit: usize, is_tuned: bool) 
     let ticks = Arc::clone(ticks);
     let open: OpenSource =
         Arc::new(move || Ok(Box::new(MemorySource::endless(Arc::clone(&ticks)))));
-    let arguments = NodeArguments {
-        config,
-        kinds: Kinds::default(),
-        sources: vec![NodeSource::Readable(open)],
-        store: Store::in_memory(),
-        chaos: Chaos::default(),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
-        records: None,
-        live: None,
-        secrets: Secrets::default(),
-    };
+    let source = NodeSource::Readable(open);
+    let arguments = NodeArguments::alone(config, vec![source], Store::in_memory());
     node::start(arguments).await.unwrap()
 }
 

@@ -16,14 +16,13 @@ use tickwright::broker::BrokerMessage;
 use tickwright::cleaner::CleanerMessage;
 use tickwright::factors::FactorsMessage;
 use tickwright::ingester::{IngesterMessage, OpenSource};
-use tickwright::kit::{Chaos, Clock, Secrets, Store, StoreError};
+use tickwright::kit::{Store, StoreError};
 use tickwright::node::{self, Node, NodeArguments};
 use tickwright::positions::PositionsMessage;
 use tickwright::risk::RiskMessage;
 use tickwright::router::RouterMessage;
 use tickwright::source::{SourceError, simulated::SimulatedSource};
 use tickwright::strategy::StrategyMessage;
-use tickwright_core::config::Kinds;
 use tickwright_core::domain::Key;
 
 const ROWS: &str = "120000";
@@ -80,19 +79,7 @@ impl Running {
             Ok(Box::new(SimulatedSource::new(market.clone(), seed)))
         });
         let store = Store::in_memory();
-        let arguments = NodeArguments {
-            config,
-            kinds: Kinds::default(),
-            sources: vec![open.into()],
-            store: store.clone(),
-            chaos: Chaos::default(),
-            clock: Clock::system(),
-            ledger: None,
-            locks: None,
-            records: None,
-            live: None,
-            secrets: Secrets::default(),
-        };
+        let arguments = NodeArguments::alone(config, vec![open.into()], store.clone());
         let node = node::start(arguments).await.unwrap();
         Self { node, store, failures, has_ended: false }
     }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tickwright::ingester::OpenSource;
-use tickwright::kit::{Chaos, Clock, Secrets, Store};
+use tickwright::kit::{Chaos, Store};
 use tickwright::node::{self, Node, NodeArguments, NodeSource};
 use tickwright::source::simulated::SimulatedSource;
 use tickwright::source::{Format, Progress, Source, SourceError};
-use tickwright_core::config::{Config, Kinds};
+use tickwright_core::config::Config;
 use tickwright_core::pipeline::ingest::{Ingester, SourcePosition};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,17 +89,8 @@ pub(crate) async fn start_over(
         Chaos::quieten_panics();
     }
     let arguments = NodeArguments {
-        config,
-        kinds: Kinds::default(),
-        sources: vec![NodeSource::Readable(open)],
-        store,
         chaos: Chaos::new(panics.iter().map(panic).collect()),
-        clock: Clock::system(),
-        ledger: None,
-        locks: None,
-        records: None,
-        live: None,
-        secrets: Secrets::default(),
+        ..NodeArguments::alone(config, vec![NodeSource::Readable(open)], store)
     };
     (node::start(arguments).await.unwrap(), gate)
 }
