@@ -17,7 +17,7 @@ mod search;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -518,7 +518,11 @@ fn processes(
     let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
     let shards = config.pipeline.shards.max((calc * SHARDS_PER_NODE).min(SHARDS_MAX));
     let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(std::path::absolute).collect();
+    // A search over the simulated market names it as if it were a file; without files it is what is meant.
+    let is_market =
+        |path: &Path| matches!(arguments.purpose, Purpose::Search) && path == Path::new(SIMULATOR);
+    let files = arguments.data.iter().filter(|path| !is_market(path));
+    let paths: Result<Vec<PathBuf>, _> = files.map(std::path::absolute).collect();
     let paths = paths.map_err(what("the data files cannot be found"))?;
     let list = |items: &[String]| Value::from(items.to_vec()).to_string();
     let input = match (paths.is_empty(), arguments.purpose) {
