@@ -137,6 +137,7 @@ impl Spill {
     ) -> Result<Carried, StoreError> {
         let mut carried = self.nothing_of(0);
         while written < until
+            && carried.rows.len() < rows_max
             && let Some((first, mut rows)) = self.after(written)?
         {
             rows.truncate(usize::try_from((until + 1).saturating_sub(first)).unwrap_or(usize::MAX));
@@ -145,6 +146,10 @@ impl Spill {
             let room = rows_max - carried.rows.len();
             carried.left += u64::try_from(rows.len().saturating_sub(room)).unwrap_or(0);
             carried.rows.extend(rows.into_iter().take(room));
+        }
+        // What is behind a full load is not read for its kind: there may be millions, at every checkpoint.
+        if carried.rows.len() >= rows_max {
+            carried.left += until.saturating_sub(written);
         }
         Ok(carried)
     }
