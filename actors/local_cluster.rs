@@ -518,11 +518,14 @@ fn processes(
     let calc = layout.iter().filter(|(_, duties)| duties.contains("calc")).count();
     let shards = config.pipeline.shards.max((calc * SHARDS_PER_NODE).min(SHARDS_MAX));
     let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    // A search over the simulated market names it as if it were a file; without files it is what is meant.
+    // A search names the simulated market as if it were a file.
     let is_market =
         |path: &Path| matches!(arguments.purpose, Purpose::Search) && path == Path::new(SIMULATOR);
-    let files = arguments.data.iter().filter(|path| !is_market(path));
-    let paths: Result<Vec<PathBuf>, _> = files.map(std::path::absolute).collect();
+    let found = |path: &PathBuf| match is_market(path) {
+        true => Ok(path.clone()),
+        false => std::path::absolute(path),
+    };
+    let paths: Result<Vec<PathBuf>, _> = arguments.data.iter().map(found).collect();
     let paths = paths.map_err(what("the data files cannot be found"))?;
     let list = |items: &[String]| Value::from(items.to_vec()).to_string();
     let input = match (paths.is_empty(), arguments.purpose) {
