@@ -231,3 +231,24 @@ fn real_bars_are_searched_and_the_best_comes_out_again() {
     assert!(other.is_true(&trial));
     assert!(!other.is_true(&Trial { score: trial.score + 1e-9, ..trial }));
 }
+
+#[test]
+fn nodes_search_over_the_simulated_market_by_its_name() {
+    let scratch = Scratch::new();
+    let more = [
+        "--nodes",
+        "2",
+        "--trials",
+        "20",
+        "--search",
+        "random",
+        "--workers",
+        "1",
+        "--set",
+        "optimise.patience=0",
+        "--set",
+        "simulator.ticks=2000",
+    ];
+    let (report, _) = optimised(&scratch, Path::new("simulator"), &more);
+    assert_eq!(report.nodes.values().sum::<u64>() + report.trials_failed, 20, "{report:?}");
+}
