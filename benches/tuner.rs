@@ -12,6 +12,7 @@
 
 mod rows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,9 +67,8 @@ fn main() {
         );
         println!("  settings: {}", outcome.settings);
         println!(
-            "  tried {}, kept {}; p99 of all orders on the way {:.0} us, bound {:.0}\n",
-            outcome.tried,
-            outcome.kept,
+            "  trials: {:?}; p99 of all orders on the way {:.0} us, bound {:.0}\n",
+            outcome.verdicts,
             outcome.p99_us,
             Config::default().tuner.config.p99_max_us
         );
@@ -113,8 +113,8 @@ async fn fixed(ticks: &Arc<Ticks>, batch: usize, credit: usize, span: Duration) 
 struct Outcome {
     rate: f64,
     settings: Value,
-    tried: usize,
-    kept: usize,
+    /// How trials ended, and how many.
+    verdicts: BTreeMap<String, usize>,
     p99_us: f64,
 }
 
@@ -130,12 +130,14 @@ async fn tune(ticks: &Arc<Ticks>, batch: usize, credit: usize, span: Duration) -
     let tuner = ActorRef::<TunerMessage>::from(node.directory.serving(ROLE).unwrap());
     let report = ractor::call_t!(tuner, TunerMessage::Report, 5_000).unwrap();
     let decisions = report["decisions"].as_array().unwrap();
-    let kept = decisions.iter().filter(|decision| decision["verdict"] == "kept");
+    let mut verdicts = BTreeMap::new();
+    for decision in decisions {
+        *verdicts.entry(decision["verdict"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
     let outcome = Outcome {
         rate,
         settings: report["settings"].clone(),
-        tried: decisions.len(),
-        kept: kept.count(),
+        verdicts,
         p99_us: latency.quantile(990_000) as f64 / 1e3,
     };
     stop(node).await;

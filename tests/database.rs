@@ -663,15 +663,28 @@ fn tools_ask_whichever_node_has_a_database() {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")
     });
-    // What an operator does by any node is a deed, and what is only asked is none. The database will not have it
-    // at first.
+    // What an operator does by any node is a deed, and what is only asked is none. Until the node has its session
+    // it is refused, and a deed all the same.
+    let promote = CtlTask::Promote { node: Some("other-1".into()) };
+    let mut asked = 0;
+    until("the other node has a session", || {
+        asked += 1;
+        nodes[1].ask(&promote, None).is_ok()
+    });
+    until("each of them is a deed", || {
+        let filter = Filter { limit: Some(10_000), ..Filter::default() };
+        let task = CtlTask::Records(Question { topic: Topic::Audit, filter });
+        let found = nodes[1].ask(&task, None).unwrap_or_default();
+        let deeds = found["rows"].as_array().cloned().unwrap_or_default();
+        deeds.iter().filter(|deed| deed[4] == "Promote").count() == asked
+    });
+    // One more, which the database will not have at first.
     let runner = runtime();
     runner.block_on(execute(
         &url,
         "CREATE TRIGGER no_deed BEFORE INSERT ON tickwright_audit WHEN NEW.deed = 'Promote' \
          BEGIN SELECT RAISE(ABORT, 'no such deed'); END",
     ));
-    let promote = CtlTask::Promote { node: Some("other-1".into()) };
     nodes[1].ask(&promote, None).unwrap();
     let standing = |retry| CtlTask::Database { retry, discard: None };
     until("what the database refuses is set aside", || {

@@ -29,6 +29,14 @@ fn why(decision: &Value) -> String {
     let chance = number(&decision["chance"]) * 100.0;
     match decision["verdict"].as_str() {
         Some("kept") => format!("{gain:+.1} %; noise would look so in {chance:.4} % of cases"),
+        Some("relieved") => {
+            let tail = |of: &Value| number(&of["p99_us"]);
+            format!(
+                "{gain:+.1} %; p99, beyond its bound, from {:.0} to {:.0} us",
+                tail(without),
+                tail(with)
+            )
+        }
         Some("not_better") => format!("{gain:+.1} % is not worth it"),
         Some("noise") => format!("{gain:+.1} % may be noise: so in {chance:.3} % of cases"),
         Some("latency") => format!("p99 {:.0} us is beyond its bound", number(&with["p99_us"])),

@@ -274,8 +274,12 @@ impl RecordsState {
         match result {
             Ok(()) => self.buffer.on_spilled(),
             Err(error) => {
-                // Checkpoints wait until the database has the rows; that is slower, and loses nothing.
-                self.arguments.shared.say(format!("rows cannot wait on the disk: {error}"));
+                // The store takes nothing more in this life. Checkpoints wait until the database has the rows; that
+                // is slower, and loses nothing.
+                self.arguments.shared.say(format!(
+                    "rows cannot wait on the disk any more: {error}; until this node is started again they wait in \
+                     memory, and checkpoints wait for the database"
+                ));
             }
         }
     }

@@ -91,7 +91,7 @@ impl Buffer {
     }
 
     /// Rows for the journal, and the number of the last: all that are neither there nor in the database.
-    /// None while others are being written there.
+    /// None while others are being written there, or could not be: after that nothing more may follow.
     pub fn spill(&mut self) -> Option<(Vec<Row>, u64)> {
         let kept_until = self.durable.max(self.written);
         if self.spilling.is_some() || kept_until >= self.taken {
@@ -113,11 +113,6 @@ impl Buffer {
             let excess = self.memory.len() - in_journal.min(self.memory.len());
             self.memory.drain(..excess);
         }
-    }
-
-    /// The journal could not be written: the same rows are to be spilled again.
-    pub fn on_spill_failed(&mut self) {
-        self.spilling = None;
     }
 
     /// The next batch. It must be ended by [`Buffer::on_written`] or [`Buffer::on_failed`] before there is
@@ -326,8 +321,8 @@ mod tests {
                     7 | 255 => {
                         if step == 255 && !finish {
                             finish = true;
+                            // A journal that could not be written once is never written again.
                             spilling = None;
-                            buffer.on_spill_failed();
                         }
                         match buffer.drain() {
                             Drain::Nothing => {}

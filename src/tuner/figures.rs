@@ -49,9 +49,30 @@ impl Figures {
 /// By how much the logarithm of the throughput is larger in each stretch with a change than in those before and
 /// after it, on average: what grows or falls steadily does not show.
 pub(super) fn differences(without: &[Vec<Window>], with: &[Vec<Window>]) -> Vec<f64> {
-    let log = |windows: &[Window]| Figures::of(windows).throughput.ln();
-    let beside = without.windows(2).map(|pair| f64::midpoint(log(&pair[0]), log(&pair[1])));
-    with.iter().zip(beside).map(|(with, beside)| log(with) - beside).collect()
+    compared(without, with, |stretch| stretch.throughput.ln())
+}
+
+/// By how much the logarithm of the tail of the latency is smaller, likewise, in the stretches where orders were
+/// timed.
+pub(super) fn reliefs(without: &[Vec<Window>], with: &[Vec<Window>]) -> Vec<f64> {
+    let mut reliefs = compared(without, with, |stretch| -stretch.p99_us.ln());
+    reliefs.retain(|relief| relief.is_finite());
+    reliefs
+}
+
+fn compared(
+    without: &[Vec<Window>],
+    with: &[Vec<Window>],
+    of: impl Fn(&Figures) -> f64,
+) -> Vec<f64> {
+    let of = |windows: &[Window]| of(&Figures::of(windows));
+    let beside = without.windows(2).map(|pair| f64::midpoint(of(&pair[0]), of(&pair[1])));
+    with.iter().zip(beside).map(|(with, beside)| of(with) - beside).collect()
+}
+
+/// The longest tail of the latency of any of `windows`, microseconds.
+pub(super) fn longest(windows: &[Window]) -> f64 {
+    windows.iter().map(|window| window.p99_us).fold(0.0, f64::max)
 }
 
 /// What `differences` come to as a share.

@@ -18,7 +18,8 @@
 //! 1. Settings stay within their bounds, and at most one change is being tried.
 //! 2. What was tried and not kept is taken back, also when whoever decides changes in between.
 //! 3. Nothing is tried of which the tail of the latency is expected beyond its bound, and what turns out so is
-//!    taken back with the first window that shows it.
+//!    taken back with the first window that shows it. A tail that is beyond its bound already has nothing to
+//!    lose by a trial but what makes it longer still; what brings it down is kept for that alone.
 //! 4. What did not help is tried again ever more rarely, until something else has.
 //! 5. An operator's hand comes first: a setting that somebody else changed is the new beginning.
 
@@ -32,7 +33,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use figures::Figures;
-use figures::{chance_of, differences, gain_of};
+use figures::{chance_of, differences, gain_of, longest, reliefs};
 use moves::{Move, Moves};
 
 /// Decisions that are remembered for whoever asks.
@@ -41,6 +42,9 @@ const DECISIONS_MAX: usize = 256;
 /// A change of the load between two stretches with the same settings that makes what lies between worthless, as
 /// a share.
 const DRIFT_MAX: f64 = 0.2;
+
+/// By how much longer a tail may become under trial that is beyond its bound already: room for its noise.
+const LONGER_MAX: f64 = 1.5;
 
 /// Times that a change is measured, at least and at most.
 const ROUNDS: (usize, usize) = (3, 24);
@@ -90,16 +94,25 @@ pub struct Window {
 pub enum Verdict {
     /// It helps, and stays.
     Kept,
+    /// It brings down a tail of the latency that was beyond its bound, and stays.
+    Relieved,
     /// It does not help by as much as is worth it.
     NotBetter,
     /// It may help, and what was measured may as well be noise.
     Noise,
-    /// The tail of the latency went beyond its bound.
+    /// The tail of the latency went beyond its bound, or further beyond.
     Latency,
     /// The load was another one after than before.
     LoadChanged,
     /// Somebody else changed a setting, took over, or nothing flowed.
     Interrupted,
+}
+
+impl Verdict {
+    /// Whether what was tried is in force from now on.
+    pub const fn stays(self) -> bool {
+        matches!(self, Self::Kept | Self::Relieved)
+    }
 }
 
 /// A trial, and why it ended as it did.
@@ -154,6 +167,8 @@ struct Trial {
     /// One stretch more than with it, once it was measured.
     without: Vec<Vec<Window>>,
     with: Vec<Vec<Window>>,
+    /// Beyond this tail of the latency it is taken back, microseconds.
+    limit_us: f64,
 }
 
 impl Trial {
@@ -273,7 +288,7 @@ impl AutoTuner {
             // Nothing flows: there is nothing to measure, and nothing to gain.
             return self.interrupt();
         }
-        if matches!(self.phase, Phase::With(_)) && window.p99_us > self.config.p99_max_us {
+        if matches!(&self.phase, Phase::With(trial) if window.p99_us > trial.limit_us) {
             return self.end_early(window);
         }
         if self.settling > 0 {
@@ -295,14 +310,18 @@ impl AutoTuner {
     /// Tries what seems worth it.
     fn propose(&mut self, without: Vec<Window>) -> Vec<Effect> {
         let (bound, p99_us) = (self.config.p99_max_us, Figures::of(&without).p99_us);
+        let is_beyond = p99_us > bound;
+        let limit_us = if is_beyond { longest(&without) * LONGER_MAX } else { bound };
         let chosen = self.moves.choose(self.windows, |place, one, factor| {
             let values = values_of(&self.knobs, one, factor);
             let &(_, from, to) = values.first()?;
             let expected = self.moves.expected_p99(place, p99_us, (from, to));
-            (expected <= bound).then_some(values)
+            // Beyond the bound what nothing is known of may as well bring the tail down.
+            let is_safe = expected <= limit_us || is_beyond && !self.moves.is_tail_known(place);
+            is_safe.then_some(values)
         });
         let Some((place, values)) = chosen else { return Vec::new() };
-        self.try_out(Trial { place, values, without: vec![without], with: Vec::new() })
+        self.try_out(Trial { place, values, without: vec![without], with: Vec::new(), limit_us })
     }
 
     fn try_out(&mut self, trial: Trial) -> Vec<Effect> {
@@ -327,23 +346,31 @@ impl AutoTuner {
             .map_or(0.0, |last| Figures::of(&measured).gain_over(&Figures::of(last)));
         trial.without.push(measured);
         let differences = differences(&trial.without, &trial.with);
-        let (chance, gain) = (chance_of(&differences), gain_of(&differences));
+        let (mut chance, gain) = (chance_of(&differences), gain_of(&differences));
+        let relief = (trial.limit_us > self.config.p99_max_us)
+            .then(|| reliefs(&trial.without, &trial.with))
+            .filter(|reliefs| gain_of(reliefs) >= self.config.gain_min && gain > -DRIFT_MAX);
         let rounds = differences.len();
         let verdict = if drift.abs() > DRIFT_MAX {
             Verdict::LoadChanged
         } else if rounds < ROUNDS.0 {
             return self.try_out(trial);
-        } else if gain < self.config.gain_min {
-            Verdict::NotBetter
-        } else if chance <= self.config.chance_max {
+        } else if gain >= self.config.gain_min && chance <= self.config.chance_max {
             Verdict::Kept
+        } else if let Some(relief) = relief.as_ref().map(|it| chance_of(it))
+            && relief <= self.config.chance_max
+        {
+            chance = relief;
+            Verdict::Relieved
+        } else if gain < self.config.gain_min && relief.is_none() {
+            Verdict::NotBetter
         } else if rounds < ROUNDS.1 {
             return self.try_out(trial);
         } else {
             Verdict::Noise
         };
         let mut effects = Vec::new();
-        if verdict == Verdict::Kept {
+        if verdict.stays() {
             effects.push(Effect::Set { values: self.apply(&trial, true), is_trial: false });
             self.settling = self.config.settling_windows;
         }
@@ -427,7 +454,7 @@ impl AutoTuner {
         let decision = Decision { window, changed, without, with, chance, verdict };
         let cool_down = self.config.cool_down_windows;
         match verdict {
-            Verdict::Kept => self.moves.on_success(trial.place),
+            Verdict::Kept | Verdict::Relieved => self.moves.on_success(trial.place),
             Verdict::NotBetter | Verdict::Noise | Verdict::Latency => {
                 let step = trial.values.first().map_or((1, 1), |&(_, from, to)| (from, to));
                 self.moves.on_failure(trial.place, step, self.windows, cool_down);

@@ -106,9 +106,14 @@ impl Moves {
     pub(super) fn expected_p99(&self, place: usize, p99_us: f64, (from, to): (i64, i64)) -> f64 {
         let known = &self.known[place];
         // Unless it is known, as much as if the whole of it came from this setting.
-        let unknown = if known.one.raises() { p99_us / to_f64(from) } else { 0.0 };
+        let unknown = if known.one.raises() { p99_us / to_f64(from.max(1)) } else { 0.0 };
         let growth = known.growth_us.unwrap_or(unknown) * to_f64(to - from);
         p99_us + growth.max(0.0) * MARGIN
+    }
+
+    /// Whether it is known what the move at `place` makes of the tail.
+    pub(super) fn is_tail_known(&self, place: usize) -> bool {
+        self.known[place].growth_us.is_some()
     }
 
     /// What the move at `place` made of the tail.

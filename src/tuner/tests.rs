@@ -57,6 +57,19 @@ fn pipeline(batch: f64, credit: f64) -> (f64, f64) {
     (throughput, 50.0 + 1.5 * batch + credit * 0.05)
 }
 
+/// As [`pipeline`], where orders wait behind four hundred rows that are on their way whatever the settings are
+/// (J. D. C. Little, "A Proof for the Queuing Formula L = lambda W", Operations Research 9, 1961): so what is slow
+/// is late too.
+fn queued(batch: f64, credit: f64) -> (f64, f64) {
+    let (throughput, p99_us) = pipeline(batch, credit);
+    (throughput, p99_us + 400.0 / throughput * 1e6)
+}
+
+/// Rows wait for the more credit the longer, and no more of them come for that.
+fn flooded(_: f64, credit: f64) -> (f64, f64) {
+    (10_000.0, 80.0 + credit)
+}
+
 /// A source that gives so much and no more.
 fn paced(_: f64, _: f64) -> (f64, f64) {
     (10_000.0, 80.0)
@@ -131,6 +144,44 @@ fn from_a_bad_setting_it_comes_near_to_the_best() {
         "of the best: {mean:.3} on average, {worst_share:.3} at worst; tail {worst_tail:.0} us"
     );
     assert!(worst_tail <= config().p99_max_us, "{worst_tail} us");
+}
+
+/// A tail that is beyond its bound to begin with comes within it, and is not made much longer on the way.
+#[test]
+#[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
+fn from_beyond_the_bound_of_the_tail_it_comes_back_and_near_to_the_best() {
+    let bound = config().p99_max_us;
+    let best = best(queued, bound);
+    let (mut worst_share, mut worst_tail): (f64, f64) = (1.0, 0.0);
+    for seed in 0..100 {
+        let mut tuner = tuner(1, 2);
+        let mut surface = Surface::new(queued, 0.05, 0.05, seed);
+        let begun = queued(1.0, 2.0).1;
+        assert!(begun > 10.0 * bound);
+        let tail = work(&mut tuner, &mut surface, 2_000);
+        let (batch, credit) = settled(&mut tuner);
+        let (throughput, p99_us) = queued(batch, credit);
+        let share = throughput / best;
+        (worst_share, worst_tail) = (worst_share.min(share), worst_tail.max(tail / begun));
+        assert!(share >= 0.9, "seed {seed}: {share} of the best with {batch} and {credit}");
+        assert!(p99_us <= bound, "seed {seed}: {p99_us} us with {batch} and {credit}");
+    }
+    println!("of the best {worst_share:.3} at worst; the tail {worst_tail:.2} of that at first");
+    assert!(worst_tail <= LONGER_MAX, "{worst_tail}");
+}
+
+#[test]
+fn what_only_brings_the_tail_back_within_its_bound_is_kept_for_that() {
+    let bound = config().p99_max_us;
+    for seed in 0..50 {
+        let mut tuner = tuner(16, 65_536);
+        let mut surface = Surface::new(flooded, 0.05, 0.0, seed);
+        work(&mut tuner, &mut surface, 2_000);
+        assert!(tuner.decisions().any(|decision| decision.verdict == Verdict::Relieved));
+        let (batch, credit) = settled(&mut tuner);
+        let (_, p99_us) = flooded(batch, credit);
+        assert!(p99_us <= bound, "seed {seed}: {p99_us} us with {credit}");
+    }
 }
 
 #[test]
