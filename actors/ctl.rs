@@ -165,7 +165,7 @@ impl Eq for ParameterSetting {}
 /// How to reach a node, and which one is meant.
 #[derive(Clone, Debug)]
 pub struct CtlTarget {
-    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    /// `http://HOST:PORT` or `https://HOST:PORT`; `HOST:PORT` is the one of them for which there are certificates.
     pub url: String,
     /// The node that is meant, if it is another than the one that is reached.
     pub on: Option<String>,
@@ -179,7 +179,7 @@ pub struct CtlTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     /// Not an address.
-    #[error("{0:?} is no address of a node; write it as http://HOST:PORT")]
+    #[error("{0:?} is no address of a node; write it as HOST:PORT or http://HOST:PORT")]
     Url(String),
     /// HTTPS without certificates.
     #[error(
@@ -294,9 +294,12 @@ fn request(
     body: &str,
 ) -> Result<(u16, Vec<u8>), CtlError> {
     let url = &target.url;
-    let (is_https, host) = match url.trim_end_matches('/').split_once("://") {
+    let whole = url.trim_end_matches('/');
+    let (is_https, host) = match whole.split_once("://") {
         Some(("http", host)) => (false, host),
         Some(("https", host)) => (true, host),
+        // As a node says where it is. Who has certificates has nodes that want them.
+        None if whole.contains(':') => (target.tls.is_some(), whole),
         _ => return Err(CtlError::Url(url.clone())),
     };
     let unreachable =
@@ -397,5 +400,13 @@ mod tests {
         let error = ask(&CtlTask::Status, &target).unwrap_err().to_string();
         assert!(error.contains("no node answers at http://127.0.0.1:1"), "{error}");
         assert!(error.contains("`tickwright node` starts one"), "{error}");
+        let asked = |url: &str| {
+            let target = CtlTarget { url: url.into(), ..target.clone() };
+            ask(&CtlTask::Status, &target).unwrap_err().to_string()
+        };
+        assert!(asked("127.0.0.1:1").contains("no node answers at 127.0.0.1:1"));
+        for url in ["localhost", "ftp://127.0.0.1:1"] {
+            assert!(asked(url).contains("is no address of a node"), "{url}");
+        }
     }
 }

@@ -28,6 +28,7 @@ use tickwright_core::stream::{Merging, SignalBatch};
 use tickwright_core::supervision::{PolicyConfig, Restart, Strategy};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+mod counts;
 mod exchanges;
 mod parameters;
 mod report;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tickwright_core::config::{Chaos as Faults, ChaosKind, ChaosSpec, Config, DatabaseKind, Kinds};
-use tickwright_core::domain::Key;
+use tickwright_core::domain::{Key, NodeId};
 
 use crate::cluster::{AdminError, LoneDoor};
 use crate::ingester::OpenSource;
@@ -21,7 +21,7 @@ use crate::kit::{
 use crate::node::{self, Node, NodeArguments, NodeReport, NodeSource};
 use crate::parameters;
 use crate::records::{Records, RecordsError, RecordsSettings};
-use crate::share::serve_records;
+use crate::share::{self, serve_records};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
@@ -216,6 +216,7 @@ pub async fn run_until(
     let mut node = node;
     if let Some(door) = &door {
         parameters::serve(door.network(), node.parameters());
+        node.serve_counts(door.network(), &share::role(&NodeId(name.clone())));
         if let Some(records) = &records {
             serve_records(door.network(), records.clone());
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! owners ─▶ Share ─▶ Units (trees of actors) ─▶ finished, failed
-//!             └─ serves run/NODE: Progress, Report, Streams, Open ◀─ tools, other nodes
+//!             └─ serves run/NODE: Progress, Counts, Report, Streams, Open ◀─ tools, other nodes
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +90,8 @@ pub enum ShareCall {
     CutOff(u64),
     /// Where do the streams stand whose ends are here?
     Streams,
+    /// What have the units here counted so far?
+    Counts,
 }
 
 /// How far a node has come.
@@ -496,7 +498,8 @@ fn take_call(calls: mpsc::Sender<Call>) -> impl Fn(Request) -> Result<(), String
             "json" => match serde_json::from_slice(&request.body) {
                 Ok(call) => Call::Asked(call, reply),
                 Err(error) => {
-                    let reason = format!("{error}; ask \"Progress\", \"Streams\" or \"Report\"");
+                    let reason =
+                        format!("{error}; ask \"Progress\", \"Counts\", \"Streams\" or \"Report\"");
                     return refuse(reply, reason);
                 }
             },
@@ -698,9 +701,19 @@ impl Worker {
                     reply.answer(json!(ends.await).to_string().into_bytes());
                 });
             }
+            Call::Asked(ShareCall::Counts, Some(reply)) => {
+                let counts = self.units.counts();
+                tokio::spawn(async move {
+                    reply.answer(counts.await.to_string().into_bytes());
+                });
+            }
             // Whoever tells a question awaits nothing.
             Call::Asked(
-                ShareCall::Progress | ShareCall::Report | ShareCall::CutOff(_) | ShareCall::Streams,
+                ShareCall::Progress
+                | ShareCall::Report
+                | ShareCall::CutOff(_)
+                | ShareCall::Streams
+                | ShareCall::Counts,
                 None,
             ) => {}
         }

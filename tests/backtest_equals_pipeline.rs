@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tickwright::kit::DiskFaults;
 use tickwright::outcome;
+use tickwright::records::{Database, DatabaseSettings, DatabaseUrl};
 use tickwright::run::{Input, RunArguments, run};
 use tickwright::source::simulated::SimulatedSource;
 use tickwright::source::{Progress, Source, SourceOptions, open};
@@ -18,6 +19,7 @@ use tickwright_core::backtest::{Backtest, Recorder};
 use tickwright_core::config::{Chaos, Config, Kinds};
 use tickwright_core::domain::SourceId;
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
+use tickwright_core::records::{Row, Table, Value};
 
 mod common;
 
@@ -207,4 +209,167 @@ fn over_recorded_bars() {
     assert!(dollars.total_return.is_some() && dollars.sortino_annualised.is_some(), "{dollars:?}");
     assert!(dollars.exposure.is_some_and(|share| share > 0.0 && share <= 1.0), "{dollars:?}");
     assert_eq!(answer.symbols.len(), 2, "{:?}", answer.symbols);
+}
+
+/// As users call it, over files with a bad row: the report is that of `run`, the bad row in it with its line, and the
+/// page is there.
+#[test]
+fn the_command_says_what_a_run_says() {
+    let scratch = common::Scratch::new();
+    let mut files = common::csv_market(&scratch.path(""), 2, 3_000, 11);
+    let bad = 1_700_000_000_000_000_000_u64;
+    let text = std::fs::read_to_string(&files[1]).unwrap();
+    let text = text.replacen('\n', &format!("\n{bad},F1S1,trade,dear,1,,,,,,,\n"), 1);
+    files[1] = scratch.file("with_a_bad_row.csv", text);
+    let names: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
+    let data = [&["--data"][..], &names].concat();
+
+    let ran = scratch.run(&[&["run"][..], &data].concat());
+    assert_eq!(ran.code(), 0, "{ran:?}");
+    let (told, page) = (scratch.path("told.json"), scratch.path("told.html"));
+    let place = ["--report", told.to_str().unwrap(), "--html", page.to_str().unwrap()];
+    let ended = scratch.run(&[&["backtest"][..], &data, &place].concat());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    ended.civil();
+
+    let (run, backtest) = (scratch.report(), std::fs::read_to_string(told).unwrap());
+    let backtest: serde_json::Value = serde_json::from_str(&backtest).unwrap();
+    assert_eq!(common::json_essence(&backtest), common::json_essence(&run));
+    for of in ["equity", "performance", "sources"] {
+        assert!(!run[of].is_null(), "{of}: {run:#}");
+        assert_eq!(backtest[of], run[of], "{of}");
+    }
+    let malformed = &backtest["sources"][1]["malformed_rows"][0];
+    assert_eq!(
+        (&malformed["line"], &malformed["column"]),
+        (&2.into(), &"price".into()),
+        "{malformed}"
+    );
+    assert!(backtest["fills"].as_u64() > Some(0), "{:#}", backtest["orders"]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(run["order_digest"].as_str().unwrap()) && !page.contains("src=\"http"));
+
+    let strict = scratch.run(&[&["backtest", "--strict"][..], &data].concat());
+    let refused = strict.refused();
+    assert!(refused.contains("with_a_bad_row.csv") && refused.contains("line 2"), "{refused}");
+}
+
+/// What one symbol's fills come to, reckoned from their text by average cost, and by nothing of the program's.
+#[derive(Debug, Default)]
+struct ByHand {
+    held: f64,
+    average: f64,
+    realised: f64,
+    won: Vec<f64>,
+    lost: Vec<f64>,
+    ties: usize,
+    turnover: f64,
+}
+
+impl ByHand {
+    fn fill(&mut self, quantity: f64, price: f64) {
+        self.turnover += quantity.abs() * price;
+        if self.held * quantity >= 0.0 {
+            let cost = self.average * self.held.abs() + price * quantity.abs();
+            self.held += quantity;
+            self.average = cost / self.held.abs();
+            return;
+        }
+        let closed = quantity.abs().min(self.held.abs());
+        let earned = (price - self.average) * closed * self.held.signum();
+        self.realised += earned;
+        match earned {
+            earned if earned.abs() < 1e-9 => self.ties += 1,
+            earned if earned > 0.0 => self.won.push(earned),
+            earned => self.lost.push(-earned),
+        }
+        let before = self.held;
+        self.held += quantity;
+        if before * self.held < 0.0 {
+            self.average = price;
+        }
+    }
+}
+
+/// Whether the report's number is what was reckoned.
+fn is_near(found: &serde_json::Value, expected: f64) -> bool {
+    let found = found.as_f64().or_else(|| found.as_str()?.parse().ok());
+    found.is_some_and(|found| (found - expected).abs() <= 1e-6 * (1.0 + expected.abs()))
+}
+
+/// Win rate, profit factor, turnover and profit in a report are those of the fills that the same run has recorded.
+#[test]
+fn what_a_run_reports_is_what_its_recorded_fills_come_to() {
+    let scratch = common::Scratch::new();
+    let files = common::csv_market(&scratch.path(""), 2, 12_000, 12);
+    let names: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
+    let url = format!("sqlite:{}", scratch.path("records.sqlite").display());
+    let database = format!("database.url={url}");
+    let more = ["--set", "database.kind=sqlite", "--set", &database];
+    let cash = ["--set", "account.main.cash.USD=1000000"];
+    let ended = scratch.run(&[&["run", "--data"][..], &names, &more, &cash].concat());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let report = scratch.report();
+
+    let settings = DatabaseSettings {
+        url: DatabaseUrl::parse(&url).unwrap(),
+        connections_max: 1,
+        timeout: PATIENCE,
+        days_max: 2,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fills = runtime.block_on(async {
+        let database = Database::open(settings).await.unwrap();
+        database.page(Table::Fills, None, 1_000_000).await.unwrap()
+    });
+    assert_eq!(report["fills"].as_u64(), Some(fills.len() as u64));
+    assert!(fills.len() > 100, "{}", fills.len());
+    let columns = Table::Fills.columns();
+    let place = |name: &str| columns.iter().position(|column| column.name == name).unwrap();
+    let text = |row: &Row, name: &str| match &row.values[place(name)] {
+        Value::Text(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        other @ (Value::Null | Value::Float(_)) => panic!("{name}: {other:?}"),
+    };
+    let mut fills = fills;
+    fills.sort_by_key(|row| text(row, "number").parse::<u64>().unwrap());
+    let (mut by_symbol, mut fees) = (BTreeMap::<String, ByHand>::new(), 0.0);
+    for row in &fills {
+        let number = |name: &str| text(row, name).parse::<f64>().unwrap();
+        let sign = if text(row, "side") == "buy" { 1.0 } else { -1.0 };
+        fees += number("fee");
+        let symbol = by_symbol.entry(text(row, "symbol")).or_default();
+        symbol.fill(sign * number("quantity"), number("price"));
+        assert!((symbol.held - number("position")).abs() < 1e-9, "{row:?}: {symbol:?}");
+    }
+
+    assert_eq!(report["performance"].as_array().unwrap().len(), by_symbol.len());
+    for of_symbol in report["performance"].as_array().unwrap() {
+        let hand = &by_symbol[of_symbol["symbol"].as_str().unwrap()];
+        let found = &of_symbol["performance"];
+        let closed = hand.won.len() + hand.lost.len() + hand.ties;
+        let earned: f64 = hand.won.iter().sum();
+        assert_eq!(found["trades_closed"].as_u64(), Some(closed as u64), "{of_symbol} {hand:?}");
+        assert!(
+            is_near(&found["win_rate"], hand.won.len() as f64 / closed as f64),
+            "{of_symbol} {hand:?}"
+        );
+        assert!(
+            is_near(&found["profit_factor"], earned / hand.lost.iter().sum::<f64>()),
+            "{of_symbol} {hand:?}"
+        );
+        assert!(is_near(&found["turnover"], hand.turnover), "{of_symbol} {hand:?}");
+    }
+    let realised = by_symbol.values().map(|hand| hand.realised).sum();
+    assert!(is_near(&report["pnl"]["USD"]["realised"], realised), "{realised}: {}", report["pnl"]);
+    assert!(is_near(&report["fees"]["USD"], fees), "{fees}: {}", report["fees"]);
+    let all = &report["equity"]["USD"]["performance"];
+    let net = all["net"].as_str().unwrap().parse::<f64>().unwrap();
+    assert!(is_near(&all["total_return"], net / 1_000_000.0), "{all}");
+    assert!(is_near(
+        &all["profit_rate"],
+        net / all["exposure_max"].as_str().unwrap().parse::<f64>().unwrap()
+    ));
+    let turnover = by_symbol.values().map(|hand| hand.turnover).sum();
+    assert!(is_near(&all["turnover"], turnover), "{turnover}: {all}");
 }

@@ -234,6 +234,13 @@ fn tools_change_parameters_of_a_run_of_one_process_as_well() {
         why: "a test".into(),
     };
     let done = ctl::ask(&CtlTask::SetParameters(setting), &target).unwrap();
+    // And it says what it has counted.
+    let metrics = processes::metrics_at(port);
+    let of = |series: &str| {
+        metrics.lines().find_map(|line| line.strip_prefix(series)?.parse::<f64>().ok())
+    };
+    assert!(of("tickwright_exec_rows ").is_some_and(|rows| rows > 0.0), "{metrics}");
+    assert!(metrics.contains("tickwright_source_clean_rows{unit=\"source/0\""), "{metrics}");
     let ended = common::finish(process);
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert!(ended.stdout.contains("Parameters changed"), "{ended:?}");

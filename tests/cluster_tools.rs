@@ -161,6 +161,18 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     }
     let shown = tickwright::ctl::text(&CtlTask::Streams, &streams);
     assert!(shown.contains("ingester/0") && shown.contains("waiting_rows"), "{shown}");
+    // As a scraper sees what the units have counted, each where it is.
+    let told = |node: &Node, series: &str| {
+        let metrics = node.metrics();
+        let of = metrics.lines().filter(|line| line.starts_with(series));
+        of.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
+    };
+    until("signals are counted", || told(exec, "tickwright_exec_signals ") > 0.0);
+    assert!(told(exec, "tickwright_exec_rows ") > 2_000.0 && told(calc, "tickwright_exec_") == 0.0);
+    let clean = told(data, "tickwright_source_clean_rows{");
+    let read = told(data, "tickwright_source_rows{");
+    assert!(clean > 0.0 && read >= clean, "{read} {clean}: {}", data.metrics());
+    assert!(told(calc, "tickwright_shard_factor_values{unit=\"shard/") > 0.0, "{}", calc.metrics());
     let one = calc.ask(&CtlTask::Streams, Some("data-1")).unwrap();
     assert!(one.as_array().unwrap().len() < streams.as_array().unwrap().len(), "of one node");
     let load = |name: &str| {

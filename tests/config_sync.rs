@@ -1,12 +1,9 @@
 //! The configuration that all nodes share, by real processes: written anywhere, read everywhere.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "helpers for several test files")]
 
 mod processes;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use processes::{Node, alone, cluster, until};
@@ -75,6 +72,7 @@ fn what_is_written_on_any_of_five_nodes_is_read_on_all() {
         at(50),
         at(99)
     );
+    assert!(at(99) <= 2 * HEARTBEAT, "{spreads:?}");
     let pushed = &status(&nodes[0])["delays"];
     println!("from a write until another node has stored it, by its answer: {pushed}");
     assert!(pushed["count"].as_u64().unwrap() > 0, "pushes are answered");
@@ -270,7 +268,7 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
     let audit = ask(&node, ConfigCall::Audit { count: 100 }).unwrap();
     assert_eq!(audit["first_broken"], Value::Null, "the chain is whole");
     assert_eq!(audit["writes"].as_array().unwrap().len(), 9, "{audit}");
-    let metrics = metrics(&node);
+    let metrics = node.metrics();
     for line in ["tickwright_config_keys 1.0", "tickwright_config_writes_count_total 9"] {
         assert!(metrics.lines().any(|told| told == line), "{line} is not in\n{metrics}");
     }
@@ -318,16 +316,4 @@ fn what_is_set_is_kept_in_a_file_and_brought_back() {
     let refused = by(ConfigFileTask::Restore(file)).unwrap_err().to_string();
     assert!(refused.contains("65536"), "{refused}");
     assert_eq!(by(ConfigFileTask::Export).unwrap()["told"], kept.as_str());
-}
-
-/// What Prometheus would be told.
-fn metrics(node: &Node) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", node.http)).unwrap();
-    stream.set_read_timeout(Some(processes::PATIENCE)).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer
 }

@@ -338,15 +338,35 @@ async fn metrics(State(desk): State<Arc<Desk>>, Query(to): Query<To>) -> Respons
         let answer = desk.network.ask(Some(&node), message, patience).await;
         answer.map(|body| serde_json::from_slice::<Value>(&body).unwrap_or_default())
     };
+    let counts = ask("run", "\"Counts\"").await.unwrap_or_default();
     let status = match ask("node", "\"Status\"").await {
         Ok(status) => status,
+        // A process that is in no cluster has only counted.
+        Err(_) if counts.is_object() => Value::Null,
         Err(error) => return desk.respond(Err(error)),
     };
     // A node that is not in a cluster has no shared configuration yet.
     let config = ask("config", "\"Status\"").await.unwrap_or_default();
     let alerts = ask("alerts", "\"Report\"").await.unwrap_or_default();
     let streams = ask("run", "\"Streams\"").await.unwrap_or_default();
-    let told = Told { status: &status, config: &config, alerts: &alerts, streams: &streams };
+    let mut parts = Vec::new();
+    for (part, question) in
+        [("tuner", "\"Report\""), ("optimise", "\"Status\""), ("adoption", "\"Status\"")]
+    {
+        // Only where settings are tuned, or parameters searched for.
+        let role = format!("{part}/{node}");
+        if desk.network.roles().iter().any(|(it, _)| *it == role) {
+            parts.push((part, ask(part, question).await.unwrap_or_default()));
+        }
+    }
+    let told = Told {
+        status: &status,
+        config: &config,
+        alerts: &alerts,
+        streams: &streams,
+        counts: &counts,
+        parts: &parts,
+    };
     match metrics::text(&told) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -3,6 +3,8 @@
 //! Names are as stable as the status they are taken from: everything there that is a number is one
 //! gauge, told apart by the label `name`. What people make rules of has names of its own.
 
+mod pipeline;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -35,6 +37,10 @@ pub(super) struct Told<'t> {
     pub(super) alerts: &'t Value,
     /// The ends of streams that are there.
     pub(super) streams: &'t Value,
+    /// What the units that are there have counted.
+    pub(super) counts: &'t Value,
+    /// What its tuner, its search and its adopter say, each of which may be missing.
+    pub(super) parts: &'t [(&'static str, Value)],
 }
 
 /// The metrics of a node.
@@ -43,7 +49,7 @@ pub(super) struct Told<'t> {
 ///
 /// When the encoder fails, which it does for no number.
 pub(super) fn text(told: &Told<'_>) -> Result<String, fmt::Error> {
-    let Told { status, config, alerts, streams } = told;
+    let Told { status, config, alerts, streams, counts, parts } = told;
     let mut registry = Registry::with_prefix("tickwright");
     let numbers = Gauges::default();
     let mut left = NUMBERS_MAX;
@@ -53,6 +59,16 @@ pub(super) fn text(told: &Told<'_>) -> Result<String, fmt::Error> {
         configuration(config, &mut registry);
     }
     ends_of_streams(streams, &mut registry);
+    pipeline::register(counts, &mut registry);
+    for (name, said) in parts.iter().filter(|(_, said)| said.is_object()) {
+        let numbers = Gauges::default();
+        flatten("", said, &numbers, &mut left);
+        registry.register(
+            *name,
+            format!("Every number that `{name}/NODE` says, by its path"),
+            numbers,
+        );
+    }
     // Only where this node tells them, so that each is there once.
     if alerts["tells"] == true {
         let raised = Gauges::default();
@@ -186,7 +202,31 @@ mod tests {
             { "from": "cleaner/0", "to": "risk", "epoch": 3, "producer": { "credit": 7, "kept_rows": 1 } },
             { "from": "strategy/0", "to": "risk", "epoch": 1, "consumer": { "waiting_rows": 2 } },
         ]);
-        let all = Told { status: &status, config: &config, alerts: &alerts, streams: &streams };
+        let counts = json!({
+            "sources": [{
+                "unit": "source/0", "name": "a.csv", "rows": 9, "malformed": 1, "gaps": 0, "clean": 6,
+                "rejected": { "crossed": 2 },
+            }],
+            "shards": [{ "unit": "shard/1", "rows": 6, "factors": 40, "signals": { "main": 3 } }],
+            "exec": {
+                "rows": 6, "signals": 3, "approved": 2, "denied": { "rate": 1 }, "open": 1,
+                "brokers": { "primary": { "placed": 2, "failed": 0, "accepted": 2, "fills": 4 }, "backup": null },
+                "failovers": 0, "returns": 0, "fills": 4, "fills_repeated": 0,
+                "latency": { "count": 2, "p50_ns": 1_500, "p99_ns": 2_000_000 }, "equity": { "USD": "-1.25" },
+            },
+        });
+        let parts = [
+            ("tuner", json!({ "decides": true, "settings": { "pipeline.batch_ticks": 64 } })),
+            ("adoption", Value::Null),
+        ];
+        let all = Told {
+            status: &status,
+            config: &config,
+            alerts: &alerts,
+            streams: &streams,
+            counts: &counts,
+            parts: &parts,
+        };
         let told = text(&all).unwrap();
         for line in [
             "tickwright_status{name=\"is_member\"} 1.0",
@@ -201,14 +241,27 @@ mod tests {
             "tickwright_stream_credit_rows{from=\"cleaner/0\",to=\"risk\",end=\"producer\"} 7.0",
             "tickwright_stream_epoch{from=\"cleaner/0\",to=\"risk\",end=\"producer\"} 3.0",
             "tickwright_stream_waiting_rows{from=\"strategy/0\",to=\"risk\",end=\"consumer\"} 2.0",
+            "tickwright_source_rows{unit=\"source/0\",name=\"a.csv\"} 9.0",
+            "tickwright_source_rejected_rows{unit=\"source/0\",reason=\"crossed\"} 2.0",
+            "tickwright_strategy_signals{unit=\"shard/1\",strategy=\"main\"} 3.0",
+            "tickwright_orders_approved 2.0",
+            "tickwright_orders_denied{reason=\"rate\"} 1.0",
+            "tickwright_broker_placed_orders{broker=\"primary\"} 2.0",
+            "tickwright_order_latency_seconds{quantile=\"0.5\"} 0.0000015",
+            "tickwright_equity{currency=\"USD\"} -1.25",
+            "tickwright_tuner{name=\"settings.pipeline.batch_ticks\"} 64.0",
         ] {
             assert!(told.lines().any(|told| told == line), "{line} is not in\n{told}");
         }
         assert!(told.ends_with("# EOF\n"));
         let null = Value::Null;
-        let nothing = Told { config: &null, alerts: &null, streams: &null, ..all };
+        let nothing =
+            Told { config: &null, alerts: &null, streams: &null, counts: &null, parts: &[], ..all };
         let nothing = text(&nothing).unwrap();
-        assert!(!nothing.contains("config_") && !nothing.contains("stream_"), "{nothing}");
+        let others = nothing
+            .lines()
+            .find(|line| !line.contains("tickwright_status") && !line.starts_with("# EOF"));
+        assert_eq!(others, None, "{nothing}");
         let of_another = json!({ "tells": false, "standing": alerts["standing"] });
         let of_another = text(&Told { alerts: &of_another, ..all }).unwrap();
         assert!(!of_another.contains("tickwright_alert"), "{of_another}");

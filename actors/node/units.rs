@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef, SpawnErr};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tickwright_core::cluster::Unit;
 use tickwright_core::config::Subtree;
 use tickwright_core::domain::Key;
@@ -18,6 +19,7 @@ use tickwright_core::stream::Merging;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
+use super::counts::counts;
 use super::parameters::{Controlled, reached_by_exec, reached_by_shard};
 use super::report::{NodeReport, ask, report_of_exec, sample};
 use super::streams::{StreamEnd, ends};
@@ -364,6 +366,12 @@ impl Units {
         }
     }
 
+    /// What the units here have counted so far, as JSON. The future needs nothing of this.
+    pub fn counts(&self) -> impl Future<Output = Value> + Send + use<> {
+        let (wiring, units) = (self.wiring.clone(), self.here().collect::<Vec<Unit>>());
+        async move { counts(&wiring, units.into_iter()).await }
+    }
+
     /// What this process has counted.
     pub fn part(&self) -> NodePart {
         NodePart {
@@ -529,7 +537,7 @@ async fn hand_over(directory: &Directory, unit: Unit) -> Result<Key, String> {
     }
 }
 
-async fn part(directory: &Directory, unit: Unit) -> Result<UnitPart, String> {
+pub(super) async fn part(directory: &Directory, unit: Unit) -> Result<UnitPart, String> {
     let patience = telemetry::PATIENCE;
     match unit {
         Unit::Source(source) => {

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
@@ -210,6 +211,11 @@ impl Node {
         ask(task, &CtlTarget { on, patience, ..own })
     }
 
+    /// What Prometheus would be told.
+    pub(crate) fn metrics(&self) -> String {
+        metrics_at(self.http)
+    }
+
     pub(crate) fn status(&self) -> Result<Value, CtlError> {
         self.ask(&CtlTask::Status, None)
     }
@@ -243,6 +249,18 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// What Prometheus would be told by whoever lets tools in at `port`.
+pub(crate) fn metrics_at(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
 }
 
 /// Runs the program to its end.
