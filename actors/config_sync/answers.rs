@@ -327,7 +327,7 @@ impl ConfigSyncState {
             "conflicts": sync.entries().filter(|(_, entry)| entry.siblings.len() > 1).count(),
             "members": members,
             "delays": delays(sync.delays()),
-            "clock_ahead_ms": sync.clock_ahead(at.wall).as_millis(),
+            "clock_ahead_ms": sync.clock_ahead(at).as_millis(),
             "counts": {
                 "writes": counts.writes, "joined": counts.joined, "conflicts": counts.conflicts,
                 "beats": counts.beats, "mismatches": counts.mismatches,

@@ -309,7 +309,7 @@ impl ConfigSync {
     ) -> Result<(Dot, Vec<ConfigSyncEffect>), WriteRefusal> {
         self.check(&write)?;
         let Write { key, value, priority, rule, author } = write;
-        let stamp = self.clock.stamp(at.wall);
+        let stamp = self.clock.stamp(at);
         Ok(self.put(key, Sibling { value, priority, stamp, author, rule }, at))
     }
 
@@ -499,8 +499,8 @@ impl ConfigSync {
 
     /// How far this node's clock is ahead of what the nodes together take for the present, beyond what is
     /// let pass; stamps are held back by it.
-    pub fn clock_ahead(&self, wall: Timestamp) -> Span {
-        self.clock.ahead(wall)
+    pub fn clock_ahead(&self, at: Moment) -> Span {
+        self.clock.ahead(at)
     }
 
     /// Messages that wait for the disk.

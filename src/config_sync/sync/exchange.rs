@@ -81,7 +81,7 @@ impl ConfigSync {
             self.counts.refused += 1;
             return;
         }
-        self.clock.on_clock(from, header.wall, at.wall);
+        self.clock.on_clock(from, header.wall, at);
         // This disk is older than what it once said: its next writes must not pass for those.
         if header.seen.get(&self.replica) > self.seen.get(&self.replica) {
             self.begin_replica(turn);
@@ -240,7 +240,7 @@ impl ConfigSync {
                 self.begin_replica(turn);
             }
             for sibling in entry.siblings.values() {
-                self.clock.on_stamp(sibling.stamp, at.wall);
+                self.clock.on_stamp(sibling.stamp, at);
             }
             if self.change(turn, &key, at, |own, seen| own.join(&entry, seen)) {
                 self.counts.joined += 1;

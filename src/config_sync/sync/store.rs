@@ -130,7 +130,7 @@ impl ConfigSync {
             }
             StoredRecord::Entry { key, entry, history } => {
                 for sibling in entry.siblings.values() {
-                    self.clock.on_stamp(sibling.stamp, at.wall);
+                    self.clock.on_stamp(sibling.stamp, at);
                 }
                 let (shard, digest) = (shard_of(&key), Digest::of_entry(&key, &entry));
                 let removed_since = entry.is_removed().then_some(at.now);
