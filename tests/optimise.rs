@@ -219,6 +219,25 @@ fn two_nodes_agree_on_the_best_and_a_forged_one_is_refused() {
     assert!(!elsewhere.is_true(&best), "the data is not its own");
 }
 
+/// Rows of more than a day, halves of which are less than one: both are measured like the whole.
+#[test]
+fn sharpe_ratios_of_all_stretches_of_a_search_are_of_the_same() {
+    let scratch = Scratch::new();
+    let ratio = |study: &Study, rows: std::ops::Range<u64>| {
+        let metrics = study.trial(&parameters(20.0), rows, 0).unwrap().metrics;
+        assert!(metrics.sharpe_per_return != 0.0, "{metrics:?}");
+        metrics.sharpe / metrics.sharpe_per_return
+    };
+    let day = study(&[bars(&scratch, 2_000)], "one");
+    let rows = day.recorded.rows();
+    for stretch in [0..rows, 0..rows / 2, rows / 2..rows] {
+        let ratio = ratio(&day, stretch.clone());
+        assert!(ratio > 100.0, "{stretch:?}: {ratio} is not that of a year");
+    }
+    let hours = study(&[bars(&Scratch::new(), 1_000)], "one");
+    assert_eq!(ratio(&hours, 0..hours.recorded.rows()), 1.0);
+}
+
 #[test]
 fn real_bars_are_searched_and_the_best_comes_out_again() {
     let Some(root) = common::market_data() else { return };

@@ -28,7 +28,7 @@ use super::report::MoneyText;
 /// A year of 365 days, in nanoseconds.
 const YEAR_NANOS: f64 = 365.0 * 86_400.0 * 1e9;
 /// The least that is projected to a year.
-const DAY: Span = Span::from_secs(86_400);
+pub const YEARLY_MIN: Span = Span::from_secs(86_400);
 
 /// The measures of one currency, or of one instrument. `None` where there is nothing to divide by.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Performance {
     pub net: MoneyText,
     /// Returns the ratios are made of.
     pub returns: u64,
+    /// As many as a year would have at the rate at which they were observed, for however short a time.
+    #[serde(default)]
+    pub returns_per_year: Option<f64>,
     /// Sharpe ratio per return; 1.0 earns one standard deviation each time.
     pub sharpe: Option<f64>,
     /// Sharpe ratio per year; none for less than a day of data.
@@ -99,13 +102,12 @@ pub fn measure(course: &Course, net: Money, given: Option<Money>) -> Performance
     let (skewness, kurtosis) = shape(course, is_spread);
     let downside = (course.downside / count).sqrt();
     let sortino = has_ratio.then(|| ratio(mean, downside)).flatten();
-    let rate = course.from.zip(course.to).and_then(|(from, to)| {
-        let span = to.since(from);
-        let years = span.as_secs_f64() * 1e9 / YEAR_NANOS;
-        if span < DAY { None } else { ratio(count, years) }
-    });
-    let annualised =
-        |per_return: Option<f64>| per_return.zip(rate).map(|(it, rate)| it * rate.sqrt());
+    let span = course.from.zip(course.to).map_or(Span::ZERO, |(from, to)| to.since(from));
+    let rate = ratio(count, span.as_secs_f64() * 1e9 / YEAR_NANOS);
+    let annualised = |per_return: Option<f64>| {
+        let rate = rate.filter(|_| span >= YEARLY_MIN)?;
+        per_return.map(|it| it * rate.sqrt())
+    };
     // The curve ends at the last sample, and the run with what is held then.
     let drawdown_max = course.drawdown_max.max(course.equity_max - net);
     let (earned, gross_max) = (net.to_f64(), course.gross_max.to_f64());
@@ -114,6 +116,7 @@ pub fn measure(course: &Course, net: Money, given: Option<Money>) -> Performance
     Performance {
         net: net.into(),
         returns: course.returns,
+        returns_per_year: rate,
         sharpe,
         sharpe_annualised: annualised(sharpe),
         drawdown_max: drawdown_max.into(),

@@ -44,7 +44,7 @@ pub use exploration::{Exploration, Lease, Limits, SLOTS, StopReason};
 pub use hub::{Hub, HubConfig, HubEffect, HubMessage};
 pub use live_score::LiveScore;
 pub use random::Random;
-pub use score::{Metrics, Weights};
+pub use score::{Metrics, SharpeScale, Weights};
 pub use search::{Search, SearchKind};
 pub use space::{Constraint, Dimension, Domain, Point, Space, SpaceError};
 pub use study::Study;

@@ -14,18 +14,44 @@
 //! [`performance`](crate::backtest::performance): over the most that was ever held. Where several
 //! currencies were traded, each counts alike: every measure is a ratio, so their mean has a meaning,
 //! where that of money would not. A trial that closed fewer trades than it must has the score -1:
-//! nothing was shown.
+//! nothing was shown. Rows of less than a day say nothing about a year, and there the Sharpe ratio is that of
+//! each return; which of the two is decided once for all rows that are searched ([`SharpeScale`]), so that
+//! trials of one search, and what they came to on the rows after, are measured alike.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backtest::performance::Performance;
+use crate::backtest::performance::{Performance, YEARLY_MIN};
+use crate::domain::Span;
 
 /// A profit rate, or a drawdown rate, that is halfway good or bad.
 const RATE: f64 = 0.05;
 /// A Sharpe ratio a year that is halfway good.
 const SHARPE: f64 = 1.0;
+
+/// What a Sharpe ratio is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharpeScale {
+    /// A year.
+    Year,
+    /// Each return.
+    Return,
+}
+
+impl SharpeScale {
+    /// What makes sense for rows over such a time.
+    pub fn of(span: Span) -> Self {
+        if span < YEARLY_MIN { Self::Return } else { Self::Year }
+    }
+
+    fn sharpe(self, of: &Performance) -> Option<f64> {
+        match self {
+            Self::Year => of.sharpe.zip(of.returns_per_year).map(|(it, rate)| it * rate.sqrt()),
+            Self::Return => of.sharpe,
+        }
+    }
+}
 
 /// What each measure counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +79,7 @@ impl Default for Weights {
 pub struct Metrics {
     /// Net profit over the most that was held.
     pub profit_rate: f64,
-    /// Sharpe ratio a year; that of each return where there is less than a day of data.
+    /// Sharpe ratio a year; that of each return where less than a day of data is searched.
     pub sharpe: f64,
     /// Sharpe ratio of each return.
     pub sharpe_per_return: f64,
@@ -76,7 +102,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// The mean of what was measured in each currency.
-    pub fn of(performances: &BTreeMap<String, Performance>) -> Self {
+    pub fn of(performances: &BTreeMap<String, Performance>, scale: SharpeScale) -> Self {
         let count = performances.len().max(1) as f64;
         let mean = |measure: &dyn Fn(&Performance) -> Option<f64>| -> f64 {
             performances.values().filter_map(measure).sum::<f64>() / count
@@ -87,7 +113,7 @@ impl Metrics {
         let risk_adjusted = profit_rate / drawdown_rate.max(1e-4);
         Self {
             profit_rate,
-            sharpe: mean(&|it| it.sharpe_annualised.or(it.sharpe)),
+            sharpe: mean(&|it| scale.sharpe(it)),
             sharpe_per_return: mean(&|it| it.sharpe),
             drawdown_rate,
             win_rate: mean(&|it| it.win_rate),
@@ -154,11 +180,17 @@ mod tests {
             ..Performance::default()
         };
         let both = [("EUR".to_owned(), of(0.3)), ("USD".to_owned(), of(-0.1))].into();
-        let metrics = Metrics::of(&both);
+        let metrics = Metrics::of(&both, SharpeScale::Year);
         assert!((metrics.profit_rate - 0.1).abs() < 1e-12);
         assert!((metrics.risk_adjusted - 1.0).abs() < 1e-12);
         assert_eq!((metrics.trades, metrics.win_rate), (8, 0.0));
-        assert_eq!(Metrics::of(&BTreeMap::new()).trades, 0);
+        assert_eq!(Metrics::of(&BTreeMap::new(), SharpeScale::Year).trades, 0);
+    }
+
+    #[test]
+    fn a_day_of_data_has_a_year_and_less_has_not() {
+        let hours = |hours: u64| SharpeScale::of(Span::from_secs(hours * 3_600));
+        assert_eq!([hours(23), hours(24)], [SharpeScale::Return, SharpeScale::Year]);
     }
 
     proptest! {

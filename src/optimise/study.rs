@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::backtest::{AccountTerms, Backtest, BacktestConfig, BacktestError, Recorded};
 
-use super::{Metrics, Trial, Weights};
+use super::{Metrics, SharpeScale, Trial, Weights};
+use crate::domain::Span;
 
 /// Everything but the parameters. Cheap to clone where several evaluate at once: the rows are shared.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl Study {
         number: u64,
     ) -> Result<Trial, BacktestError> {
         let backtest = self.run(parameters, rows.clone())?;
-        let metrics = Metrics::of(&backtest.performances(&self.accounts));
+        let metrics = Metrics::of(&backtest.performances(&self.accounts), self.scale());
         Ok(Trial {
             strategy: self.strategy().to_owned(),
             parameters: parameters.to_vec(),
@@ -73,6 +74,14 @@ impl Study {
             number,
             node: self.node.clone(),
         })
+    }
+
+    /// What Sharpe ratios are of, whichever of the rows are looked at.
+    fn scale(&self) -> SharpeScale {
+        let time_of = |row: u64| self.recorded.time_of(row);
+        let last = self.recorded.rows().checked_sub(1).and_then(time_of);
+        let span = time_of(0).zip(last).map_or(Span::ZERO, |(first, last)| last.since(first));
+        SharpeScale::of(span)
     }
 
     /// Whether `claimed` is what it says it is, computed here. Other data, terms or strategies cannot be
