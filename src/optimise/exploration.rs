@@ -165,9 +165,12 @@ impl Exploration {
         }
         self.search.forget(point);
         self.best = self.search.best();
+        // That nothing was better than a lie, or than what was tried beside one, says nothing.
+        self.idle = 0;
         let next = &mut self.next[slot(number)];
         *next = (*next).min(number);
-        if matches!(self.stopped, Some(StopReason::Budget | StopReason::Exhausted)) {
+        // Only what whoever runs it has said stands, whatever was tried.
+        if self.stopped != Some(StopReason::Time) {
             self.stopped = None;
         }
     }
@@ -376,6 +379,34 @@ mod tests {
         it.forget(1, &[7.0, 0.5]);
         assert_eq!((it.stopped(), it.search().best()), (None, Some(0.1)));
         assert_eq!(it.lease(&all(), &none()).unwrap().number, 1);
+    }
+
+    #[test]
+    fn what_was_idle_beside_a_lie_does_not_end_the_search() {
+        let mut it = exploration(Limits { trials_max: 100, patience: 3, gain_min: 0.0 });
+        assert!(it.restore(99, &[7.0, 0.5], 0.9));
+        for score in [0.1, 0.2, 0.3] {
+            let number = it.lease(&all(), &none()).unwrap().number;
+            it.on_finished(number, score);
+        }
+        assert_eq!(it.stopped(), Some(StopReason::Converged));
+        it.forget(99, &[7.0, 0.5]);
+        assert_eq!(it.stopped(), None);
+        // As many as ever are tried without a better one before it is enough.
+        for score in [0.3, 0.2] {
+            let number = it.lease(&all(), &none()).unwrap().number;
+            it.on_finished(number, score);
+        }
+        assert_eq!(it.stopped(), None);
+        let number = it.lease(&all(), &none()).unwrap().number;
+        it.on_finished(number, 0.1);
+        assert_eq!(it.stopped(), Some(StopReason::Converged));
+        // The time is up, whoever lied.
+        let mut it = exploration(Limits::default());
+        assert!(it.restore(99, &[7.0, 0.5], 0.9));
+        it.stop(StopReason::Time);
+        it.forget(99, &[7.0, 0.5]);
+        assert_eq!(it.stopped(), Some(StopReason::Time));
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -283,7 +283,8 @@ impl Hub {
         self.peers.keys().filter(|peer| !self.flagged.contains_key(*peer)).map(tell).collect()
     }
 
-    /// Enough: nothing more is given out, anywhere.
+    /// Enough: nothing more is given out here. When it is enough each node finds out by itself, by what it has
+    /// heard and by its own limits; nobody ends the search of another.
     pub fn stop(&mut self, reason: StopReason) {
         self.exploration.stop(reason);
     }
@@ -315,10 +316,6 @@ impl Hub {
                 let want = HubMessage::Want(self.logs.lengths());
                 effects.push(HubEffect::Send(from.to_owned(), want));
             }
-            // That everything was tried each finds out by itself.
-            if let Some(reason @ (StopReason::Converged | StopReason::Time)) = summary.stopped {
-                self.exploration.stop(reason);
-            }
         } else if self.believed.best().is_some_and(|best| Some(best.id()) != summary.best) {
             let top = HubMessage::Best(self.believed.top().to_vec());
             effects.push(HubEffect::Send(from.to_owned(), top));
@@ -346,7 +343,9 @@ impl Hub {
             if !self.may_say(from, &entry.author) {
                 continue;
             }
-            if let Some(trial) = entry.finished.trial.as_ref().filter(|it| !self.is_sound(it)) {
+            // A true trial of another point would teach the search what is not so.
+            let is_sound = |it: &Trial| self.is_sound(it) && is_of(it, &entry.finished.parameters);
+            if let Some(trial) = entry.finished.trial.as_ref().filter(|it| !is_sound(it)) {
                 effects.extend(self.flag(from, &trial.clone()));
                 break;
             }
@@ -613,6 +612,14 @@ impl Hub {
     pub fn searching(&self) -> Vec<String> {
         self.partners().cloned().collect()
     }
+}
+
+/// Whether `trial` is one of these parameters, to the bit.
+fn is_of(trial: &Trial, parameters: &[(String, f64)]) -> bool {
+    let is_same =
+        |(a, b): (&(String, f64), &(String, f64))| a.0 == b.0 && a.1.to_bits() == b.1.to_bits();
+    trial.parameters.len() == parameters.len()
+        && trial.parameters.iter().zip(parameters).all(is_same)
 }
 
 fn score(finished: &Finished) -> f64 {

@@ -170,6 +170,51 @@ fn what_cannot_be_of_this_search_flags_whoever_says_it() {
     assert_eq!(it.finished(), 0);
 }
 
+#[test]
+fn a_true_trial_under_the_parameters_of_another_flags_whoever_says_it() {
+    let mut it = hub_beside("a", "b");
+    let mut said = entry(&author("b", 1), 0, 1, honest("b", 1, 4.0));
+    said.finished.parameters[0].1 = 9.0;
+    let effects = it.on_message("b", HubMessage::Entries(vec![said]));
+    assert!(matches!(&effects[..], [HubEffect::Flag(peer, _)] if peer == "b"), "{effects:?}");
+    assert_eq!(it.finished(), 0);
+}
+
+#[test]
+fn nobody_ends_the_search_of_another() {
+    let mut it = hub_beside("a", "b");
+    for reason in [StopReason::Converged, StopReason::Time, StopReason::Budget] {
+        let said = Summary { stopped: Some(reason), ..hub("b").summary() };
+        it.on_message("b", HubMessage::Summary(said));
+        assert!(matches!(it.take(), Some(Task::Trial(_))), "{reason:?}");
+    }
+    while let Some(task) = it.take() {
+        carry_out(&mut it, "a", &task);
+    }
+    // Three that were given out above never came back.
+    assert_eq!((it.exploration.stopped(), it.finished()), (None, TRIALS - 3));
+}
+
+#[test]
+fn a_forged_best_does_not_end_the_search_by_patience() {
+    let limits = Limits { trials_max: TRIALS, patience: 3, gain_min: 0.0 };
+    let mut it = hub_of(author("a", 1), limits, Propagation::Hybrid, 2);
+    it.on_peers(["liar".to_owned()].into());
+    it.on_message("liar", HubMessage::Summary(hub("liar").summary()));
+    let lie = vec![entry(&author("liar", 1), 0, TRIALS - 1, forged(3.0))];
+    it.on_message("liar", HubMessage::Entries(lie));
+    let check = it.take().unwrap();
+    assert!(matches!(check, Task::Check(_)));
+    // While it is computed again, others of this node try on.
+    while let Some(task) = it.take() {
+        carry_out(&mut it, "a", &task);
+    }
+    assert_eq!(it.exploration.stopped(), Some(StopReason::Converged));
+    carry_out(&mut it, "a", &check);
+    assert_eq!((it.exploration.stopped(), it.ended()), (None, None));
+    assert!(matches!(it.take(), Some(Task::Trial(_))));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Work(usize),
