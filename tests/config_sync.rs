@@ -268,6 +268,8 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
     let audit = ask(&node, ConfigCall::Audit { count: 100 }).unwrap();
     assert_eq!(audit["first_broken"], Value::Null, "the chain is whole");
     assert_eq!(audit["writes"].as_array().unwrap().len(), 9, "{audit}");
+    let two = ask(&node, ConfigCall::Audit { count: 2 }).unwrap();
+    assert_eq!((two["writes"].as_array().unwrap().len(), &two["verified"]), (2, &9.into()));
     let metrics = node.metrics();
     for line in ["tickwright_config_keys 1.0", "tickwright_config_writes_count_total 9"] {
         assert!(metrics.lines().any(|told| told == line), "{line} is not in\n{metrics}");

@@ -13,11 +13,13 @@ use tickwright_core::config::{
 };
 use tickwright_core::config_sync::{
     AuditEntry, AuditRecord, ConfigSync, ConfigSyncConfig, ConfigSyncEffect,
-    Message as SyncMessage, Moment, StoredRecord, Value, Write, first_broken,
+    Message as SyncMessage, Moment, StoredRecord, Value, Write,
 };
 use tickwright_core::domain::{Incarnation, NodeId, Timestamp};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::audit;
 use super::{ConfigCall, json_of, role, shown, wire};
 use crate::cluster::{Network, PeerQueues, Receipt, Reply, Request};
 use crate::kit::wire as records;
@@ -25,8 +27,6 @@ use crate::kit::{Clock, KeyRing, LiveValues, Secrets, Store, StoreError, monoton
 
 /// Records of keys.
 const ENTRIES: &str = "entries";
-/// The chain of writes that were asked for here, by number.
-const AUDIT: &str = "audit";
 /// The record of the node itself, and marks that follow records.
 const OWN: &str = "own";
 
@@ -39,11 +39,8 @@ const CHANGES_MAX: usize = 1_024;
 /// Who may watch at once.
 const WATCHERS_MAX: usize = 256;
 
-/// Writes of which it is kept who asked for them.
-const AUDIT_MAX: u64 = 65_536;
-
-/// Most of them in one answer.
-const AUDIT_ANSWER_MAX: usize = 1_000;
+/// Checks of the chain of writes that may go on at once.
+const AUDITS_MAX: usize = 4;
 
 /// Calls that may wait until keys are read; each takes the memory that a passphrase does.
 const KEY_READS_MAX: usize = 4;
@@ -137,6 +134,8 @@ pub struct ConfigSyncState {
     audited: Option<AuditRecord>,
     /// Calls that wait until keys are read. At most [`KEY_READS_MAX`].
     key_reads: usize,
+    /// [`AUDITS_MAX`] of them.
+    audits: Arc<Semaphore>,
 }
 
 impl Actor for ConfigSyncActor {
@@ -150,7 +149,7 @@ impl Actor for ConfigSyncActor {
         arguments: ConfigSyncArguments,
     ) -> Result<ConfigSyncState, ActorProcessingErr> {
         let stored = read(&arguments.store)?;
-        let audited = audit_of(&arguments.store, 1)?.pop();
+        let audited = audit::last(&arguments.store)?;
         let config =
             ConfigSyncConfig { heartbeat: arguments.heartbeat, tombstone_min: Duration::ZERO };
         let (node, life) = (arguments.node.clone(), arguments.life);
@@ -170,6 +169,7 @@ impl Actor for ConfigSyncActor {
             wakes_at: None,
             audited,
             key_reads: 0,
+            audits: Arc::new(Semaphore::new(AUDITS_MAX)),
         };
         for spec in live_keys() {
             state.apply(spec.path);
@@ -247,18 +247,6 @@ fn read(store: &Store) -> Result<Vec<StoredRecord>, StoreError> {
         }
     }
     Ok(stored)
-}
-
-/// The last `count` writes that were asked for here, in order.
-fn audit_of(store: &Store, count: usize) -> Result<Vec<AuditRecord>, StoreError> {
-    let keys = store.keys(AUDIT)?;
-    let mut chain = Vec::new();
-    for key in keys.iter().skip(keys.len().saturating_sub(count)) {
-        let Some(bytes) = store.get(AUDIT, key)? else { continue };
-        let record = records::decode(&bytes);
-        chain.push(record.map_err(|error| store.record_error(AUDIT, key, &error.to_string()))?);
-    }
-    Ok(chain)
 }
 
 fn decode(request: &mut Request) -> Result<ConfigSyncMessage, String> {
@@ -355,28 +343,24 @@ impl ConfigSyncState {
     /// Keeps who asked for a write; it is on the disk before the write is answered.
     fn note(&mut self, entry: AuditEntry) {
         let record = AuditRecord::after(self.audited.as_ref(), entry);
-        let store = &self.arguments.store;
-        let key = record.number.to_be_bytes().to_vec();
-        // Whoever cannot write hears of it by the mark behind.
-        store.put(AUDIT, key, records::encode(&record), Box::new(|_| {}));
-        if let Some(old) = record.number.checked_sub(AUDIT_MAX) {
-            store.remove(AUDIT, vec![old.to_be_bytes().to_vec()]);
-        }
+        audit::put(&self.arguments.store, &record);
         self.audited = Some(record);
     }
 
-    /// The last writes that were asked for here, and whether the chain of them is whole.
-    pub(super) fn audit(&self, count: usize) -> Result<Json, StoreError> {
-        let chain = audit_of(&self.arguments.store, count.min(AUDIT_ANSWER_MAX))?;
-        let hex =
-            |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let rows = chain.iter().map(|record| {
-            let mut row = json!(record.entry);
-            row["number"] = record.number.into();
-            row["hash"] = hex(&record.hash).into();
-            row
+    /// Answers with the last writes that were asked for here, and whether the chain of all that are kept is whole.
+    pub(super) fn audit(&self, count: usize, reply: Reply) {
+        let Ok(permit) = Arc::clone(&self.audits).try_acquire_owned() else {
+            return reply.refuse(format!("{AUDITS_MAX} others have the chain checked already"));
+        };
+        let store = self.arguments.store.clone();
+        // It reads tens of thousands of records.
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            match audit::check(&store, count) {
+                Ok(answer) => reply.answer(answer.to_string().into_bytes()),
+                Err(error) => reply.refuse(error.to_string()),
+            }
         });
-        Ok(json!({ "first_broken": first_broken(&chain), "writes": rows.collect::<Json>() }))
     }
 
     fn on_persisted(&mut self, number: u64) {

@@ -87,6 +87,7 @@ impl ConfigSyncState {
                 let wait = Duration::from_millis(wait_ms.min(60_000));
                 return self.watch(prefix, since, wait, reply);
             }
+            ConfigCall::Audit { count } => return self.audit(count, reply),
             ConfigCall::Status => Ok(self.status()),
             ConfigCall::Get { key } => self.get(&key),
             ConfigCall::List { prefix } => Ok(self.list(&prefix)),
@@ -94,7 +95,6 @@ impl ConfigSyncState {
             ConfigCall::Diff => Ok(self.diff()),
             ConfigCall::Conflicts => Ok(self.conflicts()),
             ConfigCall::Vectors => Ok(self.vectors()),
-            ConfigCall::Audit { count } => self.audit(count).map_err(|error| error.to_string()),
             // These have gone another way.
             ConfigCall::Secrets | ConfigCall::RotateSecrets { .. } => return,
         };

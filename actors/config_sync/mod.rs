@@ -13,6 +13,7 @@
 
 mod actor;
 mod answers;
+mod audit;
 mod call;
 mod secrets;
 mod wire;

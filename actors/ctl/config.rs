@@ -112,9 +112,9 @@ fn audit(answer: &Value) -> String {
     let columns = ["number", "at_ms", "author", "key", "value", "dot", "hash"];
     let mut text = table(&columns, &answer["writes"]);
     text.push_str(&match answer["first_broken"].as_u64() {
-        None => "the chain is whole\n".to_owned(),
+        None => format!("the chain is whole: {} writes were checked\n", plain(&answer["verified"])),
         Some(number) => {
-            format!("the chain is BROKEN at {number}: that record, or one before it, was changed\n")
+            format!("the chain is BROKEN at {number}: that record, or one before it, was changed or removed\n")
         }
     });
     text

@@ -58,21 +58,62 @@ fn hash(number: u64, entry: &AuditEntry, previous: &[u8; 32]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// The number of the first of `records`, which follow one another, that is not as it was written; none, if
-/// all are.
-pub fn first_broken<'r>(records: impl IntoIterator<Item = &'r AuditRecord>) -> Option<u64> {
-    let mut last: Option<&AuditRecord> = None;
-    for record in records {
-        let follows = last
+/// What is checked of a chain, record by record, in order.
+#[derive(Clone, Debug)]
+pub struct AuditChain {
+    /// The most that are kept: older ones may be gone.
+    kept_max: u64,
+    /// The number of the first that was checked.
+    first: Option<u64>,
+    last: Option<AuditRecord>,
+    count: u64,
+    broken: Option<u64>,
+}
+
+impl AuditChain {
+    /// Nothing so far of a chain of which the last `kept_max` are kept.
+    pub const fn new(kept_max: u64) -> Self {
+        Self { kept_max, first: None, last: None, count: 0, broken: None }
+    }
+
+    /// The next record that there is.
+    pub fn add(&mut self, record: &AuditRecord) {
+        let follows = self
+            .last
+            .as_ref()
             .is_none_or(|last| record.number == last.number + 1 && record.previous == last.hash);
         let is_first_sound = record.number != 1 || record.previous == [0; 32];
         let is_sound = record.hash == hash(record.number, &record.entry, &record.previous);
         if !(follows && is_first_sound && is_sound) {
-            return Some(record.number);
+            self.broken.get_or_insert(record.number);
         }
-        last = Some(record);
+        self.first.get_or_insert(record.number);
+        self.count += 1;
+        self.last = Some(record.clone());
     }
-    None
+
+    /// All that were checked so far are gone by now, because they were the oldest: what comes next is the first.
+    pub fn begin_anew(&mut self) {
+        *self = Self::new(self.kept_max);
+    }
+
+    /// The last that was checked.
+    pub const fn last(&self) -> Option<&AuditRecord> {
+        self.last.as_ref()
+    }
+
+    /// How many were checked.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The number of the first that is not as it was written, or before which some are missing; none, if all are
+    /// there as they were written.
+    pub fn first_broken(&self) -> Option<u64> {
+        let (first, last) = (self.first?, self.last.as_ref()?.number);
+        let is_cut = first > last.saturating_sub(self.kept_max) + 1;
+        is_cut.then_some(first).or(self.broken)
+    }
 }
 
 #[cfg(test)]
@@ -94,12 +135,25 @@ mod tests {
         records
     }
 
+    fn first_broken_of(kept_max: u64, records: &[AuditRecord]) -> Option<u64> {
+        let mut chain = AuditChain::new(kept_max);
+        records.iter().for_each(|record| chain.add(record));
+        assert_eq!(chain.count(), records.len() as u64);
+        chain.first_broken()
+    }
+
+    fn first_broken(records: &[AuditRecord]) -> Option<u64> {
+        first_broken_of(100, records)
+    }
+
     #[test]
-    fn a_chain_as_it_was_written_is_whole_from_any_place_on() {
+    fn a_chain_as_it_was_written_is_whole_from_where_it_may_begin() {
         let chain = chain();
         assert_eq!(first_broken(&chain), None);
-        assert_eq!(first_broken(&chain[2..]), None);
         assert_eq!(first_broken(&[]), None);
+        assert_eq!(first_broken_of(3, &chain[2..]), None);
+        assert_eq!(first_broken_of(4, &chain[2..]), Some(3), "one more is kept");
+        assert_eq!(first_broken(&chain[1..]), Some(2), "nothing of it may be gone yet");
     }
 
     #[test]

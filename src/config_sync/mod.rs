@@ -25,7 +25,7 @@ mod sync;
 mod value;
 mod version;
 
-pub use audit::{AuditEntry, AuditRecord, first_broken};
+pub use audit::{AuditChain, AuditEntry, AuditRecord};
 pub use clock::{HybridClock, HybridTime, SKEW_MAX};
 pub use digest::{Digest, SHARDS};
 pub use entry::{Entry, Reading, Sibling};
