@@ -148,6 +148,9 @@ impl Actor for ConfigSyncActor {
         myself: ActorRef<ConfigSyncMessage>,
         arguments: ConfigSyncArguments,
     ) -> Result<ConfigSyncState, ActorProcessingErr> {
+        // What a predecessor has put is read, and does not come later: no dot and no number is given twice.
+        let settled = arguments.store.clone();
+        tokio::task::spawn_blocking(move || settled.settle()).await??;
         let stored = read(&arguments.store)?;
         let audited = audit::last(&arguments.store)?;
         let config =
@@ -534,3 +537,6 @@ impl ConfigSyncState {
         self.myself.send_after(wait, || ConfigSyncMessage::Wake);
     }
 }
+
+#[cfg(test)]
+mod tests;

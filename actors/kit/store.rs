@@ -89,6 +89,9 @@ pub enum StoreError {
 /// empty one; this tells the two apart.
 const BEGUN: &str = "begun";
 
+/// The tree of the record that is written to wait for those before it.
+const SETTLED: &str = "settled";
+
 /// Called when a write is on the disk, or failed.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -269,6 +272,19 @@ impl Store {
         match receiver.recv_timeout(Duration::from_secs(30)) {
             Ok(result) => result,
             Err(_) => Err(write_error(&self.path(), "no answer from the disk within 30 s")),
+        }
+    }
+
+    /// Waits until everything that was put and removed before is on the disk: whoever reads from now on reads what an
+    /// actor that has ended had written, and nothing of it comes later.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`].
+    pub fn settle(&self) -> Result<(), StoreError> {
+        match &*self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Sled { .. } => self.put_and_wait(SETTLED, b"settled".to_vec(), Vec::new()),
         }
     }
 

@@ -241,6 +241,9 @@ impl Actor for HubActor {
     ) -> Result<HubState, ActorProcessingErr> {
         let HubArguments { space, kind, seed, limits, journal, .. } = &arguments;
         let (search_hash, family) = arguments.hashes;
+        // What a predecessor has put is read, and does not come later.
+        let settled = journal.clone();
+        tokio::task::spawn_blocking(move || settled.settle()).await??;
         let entries = journal.entries()?;
         // Later than any life of this node that anybody has heard of, even if its disk is lost.
         let ours = entries.iter().filter(|entry| entry.author.node == arguments.node);

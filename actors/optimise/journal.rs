@@ -50,6 +50,12 @@ impl SearchJournal {
         Self { store: Store::in_memory(), search, family }
     }
 
+    /// One in `store`.
+    #[cfg(test)]
+    pub(super) const fn of(store: Store, search: [u8; 32], family: [u8; 32]) -> Self {
+        Self { store, search, family }
+    }
+
     fn key(&self, author: &Author, place: u64) -> Vec<u8> {
         let Author { node, life } = author;
         // No name of a node holds a zero.
@@ -73,6 +79,11 @@ impl SearchJournal {
             };
             self.put(entry, Box::new(done));
         }
+    }
+
+    /// Waits until everything that was put before is on the disk.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        self.store.settle()
     }
 
     /// Everything of this search, each author's in its order.

@@ -34,6 +34,28 @@ fn what_was_stored_is_there_after_reopening() {
 }
 
 #[test]
+fn whoever_lets_the_store_settle_reads_all_that_was_put_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let commit = CommitPolicy { records_max: 1, wait: Duration::ZERO };
+    let options = StoreOptions { commit, ..StoreOptions::default() };
+    let (store, _) = Store::open(directory.path(), options).unwrap();
+    let (release, released) = mpsc::channel::<()>();
+    store.put("a", vec![0], vec![0], Box::new(move |_| drop(released.recv())));
+    for key in 1..4 {
+        store.put("a", vec![key], vec![key], Box::new(|_| {}));
+    }
+    store.remove("a", vec![vec![1]]);
+    assert_eq!(store.get("a", &[3]).unwrap(), None, "it waits for what is before it");
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(release);
+    });
+    store.settle().unwrap();
+    assert_eq!(store.keys("a").unwrap(), [vec![0], vec![2], vec![3]]);
+    Store::in_memory().settle().unwrap();
+}
+
+#[test]
 fn a_directory_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let _store = open(directory.path());
