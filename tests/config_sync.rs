@@ -301,6 +301,18 @@ fn what_is_set_is_kept_in_a_file_and_brought_back() {
     let again = by(ConfigFileTask::Backup(file.clone())).unwrap_err().to_string();
     assert!(again.contains("kept.toml"), "nothing is written over: {again}");
 
+    // What the tuner is trying is in no file, and one that has it brings it back to nobody.
+    let trying = "[[\"pipeline.batch_ticks\", 64]]";
+    set(&node, "user.tuner.trial", &Value::from(trying).to_string()).unwrap();
+    set(&node, "pipeline.batch_ticks", "96").unwrap();
+    assert_eq!(by(ConfigFileTask::Export).unwrap()["told"], kept.as_str());
+    let old = directory.path().join("old.toml");
+    let trial = "\"user.tuner.trial\" = \"[[\\\"pipeline.batch_ticks\\\", 9]]\"\n";
+    std::fs::write(&old, kept.replacen("[all]\n", &format!("[all]\n{trial}"), 1)).unwrap();
+    assert_eq!(by(ConfigFileTask::Restore(old)).unwrap()["changed"], 1);
+    assert_eq!(get(&node, "pipeline.batch_ticks"), 64);
+    assert_eq!(get(&node, "user.tuner.trial"), trying);
+
     set(&node, "pipeline.batch_ticks", "128").unwrap();
     set(&node, "user.more", "1").unwrap();
     let imported = by(ConfigFileTask::Import(file.clone())).unwrap();

@@ -27,6 +27,10 @@ pub use actor::{
 };
 pub use call::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask, SecretTask};
 
+/// Where the tuner keeps what it is trying: the names of the settings that it has changed, each with its value before,
+/// as JSON in text. It is of one moment, and no backup holds it.
+pub const TRIAL_KEY: &str = "user.tuner.trial";
+
 /// The role of the manager on `node`.
 pub fn role(node: &str) -> String {
     format!("config/{node}")

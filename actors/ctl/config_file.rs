@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Bringing it back is writing it again: what others write meanwhile is as concurrent as ever, and the history goes
-//! on.
+//! on. What the tuner is trying at the moment is not written down, but what was set before it.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -24,7 +24,7 @@ use tickwright_core::config_sync::MergeRule;
 
 use super::config::ask;
 use super::{CtlError, CtlTarget};
-use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace};
+use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, TRIAL_KEY};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -45,9 +45,11 @@ pub(super) fn carry_out(
     target: &CtlTarget,
 ) -> Result<Value, CtlError> {
     match task {
-        ConfigFileTask::Export => Ok(json!({ "told": written(&lines_of(&listed(target)?)?) })),
+        ConfigFileTask::Export => {
+            Ok(json!({ "told": written(&untried(lines_of(&listed(target)?)?)) }))
+        }
         ConfigFileTask::Backup(path) => {
-            let lines = lines_of(&listed(target)?)?;
+            let lines = untried(lines_of(&listed(target)?)?);
             store(path, &written(&lines)).map_err(|error| refused(path, &error.to_string()))?;
             Ok(json!({ "told": format!("{} keys are in {}\n", lines.len(), path.display()) }))
         }
@@ -80,8 +82,12 @@ fn bring(path: &Path, is_all: bool, author: &str, target: &CtlTarget) -> Result<
         }
         parse(&std::fs::read_to_string(path).map_err(|error| error.to_string())?)
     };
-    let wanted = read().map_err(|reason| refused(path, &reason))?;
-    let there = lines_of(&listed(target)?)?;
+    let mut wanted = read().map_err(|reason| refused(path, &reason))?;
+    let mut there = lines_of(&listed(target)?)?;
+    // That is the tuner's, and of the moment in which it wrote it.
+    for lines in [&mut wanted, &mut there] {
+        lines.retain(|line| line.place.key != TRIAL_KEY);
+    }
     let mut done = Vec::new();
     for line in wanted.iter().filter(|line| !there.contains(line)) {
         let Line { place, value, merge, priority } = line.clone();
@@ -120,6 +126,21 @@ fn lines_of(listed: &Value) -> Result<Vec<Line>, CtlError> {
         lines.ok_or_else(|| CtlError::Refused(format!("a list that is none: {listed}")))?;
     lines.sort_by_key(|line| (heading(&line.place), line.place.key.clone()));
     Ok(lines)
+}
+
+/// The same without what the tuner is trying: as it was set before.
+fn untried(mut lines: Vec<Line>) -> Vec<Line> {
+    let trial = lines.iter().find(|line| line.place.key == TRIAL_KEY);
+    let text = trial.and_then(|line| serde_json::from_str::<String>(&line.value).ok());
+    let before = text.and_then(|text| serde_json::from_str::<Vec<(String, i64)>>(&text).ok());
+    lines.retain(|line| line.place.key != TRIAL_KEY);
+    for (key, value) in before.unwrap_or_default() {
+        let place = ConfigPlace::base(&key);
+        if let Some(line) = lines.iter_mut().find(|line| line.place == place) {
+            line.value = value.to_string();
+        }
+    }
+    lines
 }
 
 /// For whom, as the heading of a table.
@@ -239,6 +260,29 @@ mod tests {
         let text = written(&lines);
         assert!(text.starts_with("[all]\n\"pipeline.batch_ticks\" = 64\n"), "{text}");
         assert_eq!(parse(&text).unwrap(), lines, "{text}");
+    }
+
+    #[test]
+    fn what_the_tuner_tries_is_left_out_with_what_was_before_it() {
+        let set = |key: &str, value: &str, node: Option<&str>| Line {
+            place: ConfigPlace { node: node.map(str::to_owned), ..ConfigPlace::base(key) },
+            value: value.to_owned(),
+            merge: "latest".to_owned(),
+            priority: 0,
+        };
+        let trying = json!(json!([("pipeline.batch_ticks", 64)]).to_string()).to_string();
+        let lines = vec![
+            set("pipeline.batch_ticks", "128", None),
+            set("stream.credit_ticks", "4096", None),
+            set(TRIAL_KEY, &trying, None),
+            set("pipeline.batch_ticks", "7", Some("a")),
+        ];
+        let kept = untried(lines);
+        let values: Vec<&str> = kept.iter().map(|line| line.value.as_str()).collect();
+        assert_eq!(values, ["64", "4096", "7"]);
+        // Nothing is being tried.
+        let lines = vec![set(TRIAL_KEY, "\"[]\"", None), set("user.model", "1", None)];
+        assert_eq!(untried(lines), [set("user.model", "1", None)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tickwright_core::config::{Config, Subtree};
 use tickwright_core::domain::Histogram;
 
 use crate::cluster::{Message, Network, Request};
-use crate::config_sync::{self, ConfigCall, ConfigPlace};
+use crate::config_sync::{self, ConfigCall, ConfigPlace, TRIAL_KEY};
 use crate::kit::{
     Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
@@ -20,9 +20,6 @@ use crate::kit::{
 use crate::ledger::LedgerClient;
 use crate::risk;
 use crate::tuner::{self, Asked, Measure, Measured, Settings, TunerArguments, TunerMessage};
-
-/// Where it is kept what is being tried: a key of the shared configuration.
-const TRIAL: &str = "user.tuner.trial";
 
 /// Who writes it.
 const AUTHOR: &str = "tuner";
@@ -60,7 +57,7 @@ impl Shared {
     /// Says what is being tried, as it was without it.
     async fn write_trial(&self, unfinished: &[(String, i64)]) -> Result<(), String> {
         // Text within TOML.
-        self.write(TRIAL, json!(json!(unfinished).to_string()).to_string()).await?;
+        self.write(TRIAL_KEY, json!(json!(unfinished).to_string()).to_string()).await?;
         self.is_trying.store(!unfinished.is_empty(), Ordering::Relaxed);
         Ok(())
     }
@@ -74,7 +71,7 @@ impl Settings for Shared {
     fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
         let shared = self.clone();
         Box::pin(async move {
-            let answer = shared.ask(&ConfigCall::Get { key: TRIAL.to_owned() }).await;
+            let answer = shared.ask(&ConfigCall::Get { key: TRIAL_KEY.to_owned() }).await;
             let text = answer.ok().and_then(|answer| Some(answer["value"].as_str()?.to_owned()));
             text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
         })
