@@ -53,7 +53,10 @@ impl Desk {
     /// The disk takes nothing until what is returned is dropped.
     fn block(&self) -> crossbeam::channel::Sender<()> {
         let (release, released) = crossbeam::channel::bounded::<()>(0);
-        let wait = move |_| drop(released.recv_timeout(PATIENCE));
+        let wait = move |_| {
+            // It ends with the other side.
+            let _ = released.recv_timeout(PATIENCE);
+        };
         self.store.put("block", b"block".to_vec(), Vec::new(), Box::new(wait));
         self.store.hurry();
         release

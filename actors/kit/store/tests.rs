@@ -40,7 +40,11 @@ fn whoever_lets_the_store_settle_reads_all_that_was_put_before() {
     let options = StoreOptions { commit, ..StoreOptions::default() };
     let (store, _) = Store::open(directory.path(), options).unwrap();
     let (release, released) = mpsc::channel::<()>();
-    store.put("a", vec![0], vec![0], Box::new(move |_| drop(released.recv())));
+    let wait = move |_| {
+        // It ends with the other side.
+        let _ = released.recv();
+    };
+    store.put("a", vec![0], vec![0], Box::new(wait));
     for key in 1..4 {
         store.put("a", vec![key], vec![key], Box::new(|_| {}));
     }
