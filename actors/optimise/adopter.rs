@@ -10,9 +10,10 @@
 //!
 //! What is decided is in `src/optimise/adoption.rs`. Of the nodes that search together the first by name adopts.
 //!
-//! *Failover.* It keeps nothing: what was proposed is proposed again once a search ends. What was adopted is in the
-//! record of changes that all nodes agree on, with what was in force before and what that earned; whoever is told
-//! what was found after it, on another node or here, reads it there and goes on watching.
+//! *Failover.* It keeps nothing, and tells the hub that it has begun: once the search is over the hub tells it anew what
+//! was found, so what was proposed is proposed again. What was adopted is in the record of changes that all nodes
+//! agree on, with what was in force before and what that earned, and so is what was taken back; whoever is told what was
+//! found after it, on another node or here, reads it there, goes on watching the one and does not try the other again.
 //!
 //! *Delivery.* Each change is asked for once; whether it was made is said by whoever makes it.
 
@@ -31,6 +32,7 @@ use tickwright_core::optimise::adoption::{AdoptionEffect, Candidate};
 use tickwright_core::optimise::live_score::Sample;
 use tickwright_core::optimise::{Adoption, AdoptionConfig, LiveScore, Trial};
 
+use super::hub::adopter_began;
 use super::judge::Judging;
 use crate::cluster::{Message, Network, Reply, Request};
 use crate::kit::Directory;
@@ -43,6 +45,9 @@ const PARAMETERS: &str = "parameters";
 
 /// Whom it asks what was earned.
 const EXEC: &str = "risk";
+
+/// What the reason of a change begins with that puts back what was before.
+const TAKEN_BACK: &str = "taken back";
 
 /// How long a question about parameters may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,16 +83,27 @@ pub(super) enum AdopterMessage {
     Found(Vec<Trial>),
     /// What is in force was adopted by somebody who may be gone.
     TakenOver(Vec<(String, f64)>, AdoptedRecord),
+    /// These were adopted by somebody, and taken back for this reason.
+    TakenBack(Vec<(String, f64)>, String),
     /// What that comes to beside what is in force.
     Judged(Result<Option<Box<Candidate>>, String>),
     /// The change was made, or could not be.
     Applied(Result<(), String>),
     /// It is time to look at the run.
     Look,
-    /// What was seen.
-    Looked(Option<BTreeMap<String, Sample>>),
+    /// What was seen, after so many changes.
+    Looked(u64, Seen),
     /// From a tool.
     Call(AdoptionCall, Option<Reply>),
+}
+
+/// What was seen of the run; of each what could be asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// What it has earned.
+    earned: Option<BTreeMap<String, Sample>>,
+    /// What is in force, if that was asked.
+    in_force: Option<Vec<(String, f64)>>,
 }
 
 impl fmt::Debug for AdopterMessage {
@@ -95,10 +111,11 @@ impl fmt::Debug for AdopterMessage {
         f.write_str(match self {
             Self::Found(_) => "Found",
             Self::TakenOver(..) => "TakenOver",
+            Self::TakenBack(..) => "TakenBack",
             Self::Judged(_) => "Judged",
             Self::Applied(_) => "Applied",
             Self::Look => "Look",
-            Self::Looked(_) => "Looked",
+            Self::Looked(..) => "Looked",
             Self::Call(..) => "Call",
         })
     }
@@ -135,6 +152,8 @@ pub(super) struct AdopterState {
     /// The hold under which the next change is made.
     hold: Option<u64>,
     is_looking: bool,
+    /// Changes so far of what is looked at: what was seen before one says nothing of what came after it.
+    changes: u64,
 }
 
 impl Actor for AdopterActor {
@@ -154,7 +173,8 @@ impl Actor for AdopterActor {
             myself.send_interval(arguments.look, || AdopterMessage::Look);
         }
         let live = LiveScore::default();
-        Ok(AdopterState { arguments, adoption, live, hold: None, is_looking: false })
+        adopter_began(&arguments.directory);
+        Ok(AdopterState { arguments, adoption, live, hold: None, is_looking: false, changes: 0 })
     }
 
     async fn handle(
@@ -168,6 +188,7 @@ impl Actor for AdopterActor {
             AdopterMessage::TakenOver(parameters, record) => {
                 state.take_over(parameters, record);
             }
+            AdopterMessage::TakenBack(parameters, why) => state.adoption.on_known(parameters, why),
             AdopterMessage::Judged(Ok(None)) => {}
             AdopterMessage::Judged(Ok(Some(candidate))) => {
                 let effects = state.adoption.on_found(*candidate);
@@ -177,17 +198,18 @@ impl Actor for AdopterActor {
                 tracing::warn!(reason, "what was found cannot be judged beside what is in force");
             }
             AdopterMessage::Applied(outcome) => {
-                // What was seen before was seen of other parameters.
-                state.live.clear();
+                state.forget_seen();
                 state.hold = None;
                 let effects = state.adoption.on_applied(outcome);
                 state.carry_out(&myself, effects);
             }
             AdopterMessage::Look => state.look(&myself),
-            AdopterMessage::Looked(seen) => {
+            AdopterMessage::Looked(changes, seen) => {
                 state.is_looking = false;
-                let effects = state.on_looked(seen);
-                state.carry_out(&myself, effects);
+                if changes == state.changes {
+                    let effects = state.on_looked(seen);
+                    state.carry_out(&myself, effects);
+                }
             }
             AdopterMessage::Call(call, Some(reply)) => state.on_call(&myself, call, reply),
             // Whoever tells a question awaits nothing.
@@ -220,6 +242,8 @@ struct InForce {
     parameters: Vec<(String, f64)>,
     /// What was changed last, if that was adopted.
     adopted: Option<(Vec<(String, f64)>, AdoptedRecord)>,
+    /// What was adopted and taken back, and why.
+    taken_back: Vec<(Vec<(String, f64)>, String)>,
 }
 
 impl InForce {
@@ -234,17 +258,24 @@ impl InForce {
                 .map_err(|error| error.to_string())?;
             Ok(values.into_iter().collect())
         };
-        let of = |rows: &Json| {
-            let mut rows = rows.as_array().into_iter().flatten();
-            rows.rfind(|row| row["strategy"] == name).cloned()
-        };
-        let found = of(&answer["strategies"]);
+        let mut strategies = answer["strategies"].as_array().into_iter().flatten();
+        let found = strategies.rfind(|row| row["strategy"] == name);
         let found = found.ok_or_else(|| format!("no strategy called {name} runs"))?;
-        let adopted = of(&answer["changes"]).and_then(|change| {
+        let adopted = |change: &Json| {
             let record = AdoptedRecord::parse(change["why"].as_str()?)?;
-            Some((values(&change).ok()?, record))
+            Some((values(change).ok()?, record))
+        };
+        let changes = answer["changes"].as_array().into_iter().flatten();
+        let changes: Vec<&Json> = changes.filter(|change| change["strategy"] == name).collect();
+        let taken_back = changes.windows(2).filter_map(|pair| {
+            let why = pair[1]["why"].as_str().filter(|why| why.starts_with(TAKEN_BACK))?;
+            Some((adopted(pair[0])?.0, why.to_owned()))
         });
-        Ok(Self { parameters: values(&found)?, adopted })
+        Ok(Self {
+            parameters: values(found)?,
+            adopted: changes.last().and_then(|change| adopted(change)),
+            taken_back: taken_back.collect(),
+        })
     }
 }
 
@@ -259,7 +290,12 @@ impl AdopterState {
         let myself = myself.clone();
         tokio::spawn(async move {
             let judged = async {
-                let InForce { parameters, adopted } = InForce::ask(&network, &judging.name).await?;
+                let in_force = InForce::ask(&network, &judging.name).await?;
+                let InForce { parameters, adopted, taken_back } = in_force;
+                for (parameters, why) in taken_back {
+                    // It may have ended.
+                    let _ = myself.cast(AdopterMessage::TakenBack(parameters, why));
+                }
                 // What an earlier search has found gives way to this one.
                 if let Some((in_force, record)) = adopted
                     && let Some(trial) = trials.iter().find(|trial| is_same(trial, &in_force))
@@ -283,10 +319,15 @@ impl AdopterState {
         let stage = self.adoption.stage();
         self.adoption.on_taken_over(parameters, record.clone());
         if self.adoption.stage() != stage {
-            // What was seen may be of other parameters.
-            self.live.clear();
+            self.forget_seen();
             tracing::info!(%record, "what was adopted is watched from here on");
         }
+    }
+
+    /// What was seen before was seen of other parameters.
+    fn forget_seen(&mut self) {
+        self.live.clear();
+        self.changes += 1;
     }
 
     fn carry_out(&mut self, myself: &ActorRef<AdopterMessage>, effects: Vec<AdoptionEffect>) {
@@ -299,6 +340,7 @@ impl AdopterState {
                     "found better parameters: `tickwright ctl adopt` takes them over"
                 ),
                 AdoptionEffect::Apply { parameters, why } => self.apply(myself, &parameters, why),
+                AdoptionEffect::Judge(trial) => self.judge(myself, vec![*trial]),
                 AdoptionEffect::Ended(end) => tracing::info!(
                     parameters = ?end.parameters,
                     score = end.score,
@@ -342,21 +384,39 @@ impl AdopterState {
         self.is_looking = true;
         let (network, myself) = (self.arguments.network.clone(), myself.clone());
         let patience = self.arguments.look.min(PATIENCE);
+        let (changes, is_watched) = (self.changes, self.adoption.watched().is_some());
+        let name = self.arguments.judging.name.clone();
         tokio::spawn(async move {
             let asked = network.ask(None, Message::json(EXEC, "\"Earned\""), patience).await;
             let earned = asked.ok().and_then(|body| {
                 serde_json::from_slice::<BTreeMap<String, Performance>>(&body).ok()
             });
-            let sampled = earned.map(|earned| {
+            let earned = earned.map(|earned| {
                 earned.iter().map(|(currency, it)| (currency.clone(), Sample::of(it))).collect()
             });
+            let in_force = match is_watched {
+                true => InForce::ask(&network, &name).await.ok().map(|it| it.parameters),
+                false => None,
+            };
             // It may have ended.
-            let _ = myself.cast(AdopterMessage::Looked(sampled));
+            let _ = myself.cast(AdopterMessage::Looked(changes, Seen { earned, in_force }));
         });
     }
 
-    fn on_looked(&mut self, seen: Option<BTreeMap<String, Sample>>) -> Vec<AdoptionEffect> {
-        let Some(sample) = seen else { return Vec::new() };
+    fn on_looked(&mut self, seen: Seen) -> Vec<AdoptionEffect> {
+        if let (Some(in_force), Some(watched)) = (&seen.in_force, self.adoption.watched()) {
+            let is_in_force = |(name, value): &(String, f64)| {
+                in_force.iter().any(|(it, held)| it == name && held.to_bits() == value.to_bits())
+            };
+            if !watched.iter().all(is_in_force) {
+                let effects = self.adoption.on_changed();
+                if self.adoption.watched().is_none() {
+                    self.forget_seen();
+                }
+                return effects;
+            }
+        }
+        let Some(sample) = seen.earned else { return Vec::new() };
         self.live.add(sample);
         let weights = &self.arguments.judging.config.optimise.weights;
         let score = self.live.score(self.adoption.config().looks, weights);

@@ -107,6 +107,8 @@ pub(super) enum HubActorMessage {
     Beat,
     /// What was found, judged, and how many trials that was.
     Judged(u64, Result<String, String>),
+    /// The adopter has begun anew, and knows nothing of what was found.
+    AdopterBegan,
 }
 
 impl fmt::Debug for HubActorMessage {
@@ -121,6 +123,7 @@ impl fmt::Debug for HubActorMessage {
             Self::Call(call, _) => f.debug_tuple("Call").field(call).finish(),
             Self::Beat => f.write_str("Beat"),
             Self::Judged(finished, _) => f.debug_tuple("Judged").field(finished).finish(),
+            Self::AdopterBegan => f.write_str("AdopterBegan"),
         }
     }
 }
@@ -189,9 +192,12 @@ pub(super) struct HubArguments {
     pub directory: Directory,
     pub progress: Outlet<SearchProgress>,
     pub ended: Outlet<SearchOutcome>,
-    /// Takes the best of a search that has ended, best first, on the first of the nodes that search.
+    /// Takes the best of a search that has ended, best first, on the first of the nodes that search; again, when
+    /// that was found to be another.
     pub found: Outlet<Vec<Trial>>,
     pub clock: Clock,
+    /// When its time is up, if it is ever.
+    pub until: Option<tokio::time::Instant>,
     pub peers: Option<Peers>,
 }
 
@@ -222,8 +228,8 @@ pub(super) struct HubState {
     took: Option<f64>,
     /// Beats since then.
     ended_for: u32,
-    /// Whether the adopter was told what was found.
-    is_told: bool,
+    /// The best that the adopter was told of.
+    told: Option<[u8; 32]>,
     /// What was judged last, and how many trials that was; nothing while it is being judged.
     judged: Option<(u64, Option<Result<String, String>>)>,
     recent: Recent,
@@ -261,6 +267,10 @@ impl Actor for HubActor {
         };
         let mut hub = Hub::new(config, arguments.adopted.as_ref(), journal.best()?.as_ref());
         hub.restore(entries);
+        // A predecessor was told, and nobody tells it again.
+        if arguments.until.is_some_and(|until| tokio::time::Instant::now() >= until) {
+            hub.stop(StopReason::Time);
+        }
         let resumed = hub.finished();
         arguments.directory.register(ROLE, &myself);
         let queues = arguments.peers.as_ref().map(|peers| {
@@ -279,7 +289,7 @@ impl Actor for HubActor {
             began: tokio::time::Instant::now(),
             took: None,
             ended_for: 0,
-            is_told: false,
+            told: None,
             judged: None,
             recent,
         };
@@ -325,6 +335,7 @@ impl Actor for HubActor {
             HubActorMessage::Judged(finished, report) => {
                 state.judged = Some((finished, Some(report)));
             }
+            HubActorMessage::AdopterBegan => state.told = None,
         }
         state.offer();
         state.end_if_over();
@@ -440,10 +451,12 @@ impl HubState {
         let is_first = self.hub.searching().iter().all(|other| self.arguments.node < *other);
         self.ended_for = if self.took.is_some() { self.ended_for.saturating_add(1) } else { 0 };
         // By then the others have been heard of.
-        if self.ended_for >= ENDED_BEATS && is_first && !self.is_told {
-            self.is_told = true;
-            // It may be starting anew; the next search finds another.
-            let _ = self.arguments.found.send(self.hub.best().top().to_vec());
+        let best = self.hub.best().best().map(Trial::id);
+        if self.ended_for >= ENDED_BEATS && is_first && best.is_some() && best != self.told {
+            // While it is being started anew, it is told with a later beat.
+            if self.arguments.found.send(self.hub.best().top().to_vec()).is_ok() {
+                self.told = best;
+            }
         }
         let mut effects = self.hub.on_peers(there);
         effects.extend(self.hub.on_time());
@@ -571,6 +584,12 @@ impl HubState {
 /// An outlet to the hub, looked up each time.
 pub(super) fn heard_by(directory: &Directory) -> Outlet<Heard> {
     Outlet::to_role(directory, ROLE, HubActorMessage::Heard)
+}
+
+/// Tells the hub that the adopter has begun: what it was told before is gone.
+pub(super) fn adopter_began(directory: &Directory) {
+    // A hub that is being started anew knows nothing of an adopter, and tells this one.
+    let _ = directory.tell(ROLE, HubActorMessage::AdopterBegan);
 }
 
 /// Tells the hub that the time is up.

@@ -213,6 +213,7 @@ impl Running {
             let judging = Arc::clone(&judging);
             Arc::new(move |outcome| judging.report(&outcome).map_err(|error| error.to_string()))
         };
+        let until = config.optimise.time_max.map(|span| Instant::now() + span);
         let hub = HubArguments {
             node: config.node.name.clone(),
             space: judging.space.clone(),
@@ -230,6 +231,7 @@ impl Running {
             progress: told,
             ended: outcomes,
             clock: Clock::system(),
+            until,
             found: Outlet::to_role(&directory, adopter::ROLE, AdopterMessage::Found),
             peers: network.clone().map(|network| Peers { network, judge }),
         };
@@ -283,7 +285,6 @@ impl Running {
         };
         let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
         let (supervisor, gave_up) = spawned.map_err(|error| start(&error))?;
-        let until = config.optimise.time_max.map(|span| Instant::now() + span);
         Ok(Self { judging, directory, supervisor, gave_up, statistics, progress, ended, until })
     }
 
@@ -344,3 +345,6 @@ async fn adopt(
     lines.push("the best of an earlier search does not come out again: refused".into());
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,13 @@ use tickwright_core::optimise::{Constraint, Dimension, Domain, Metrics};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::cluster::LoneDoor;
+use crate::kit::{CommitPolicy, Store, StoreOptions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many trials stand for a search whose time is up.
+const LATE: u64 = 77;
 
 /// An explorer that hands on what it is given.
 struct Probe;
@@ -47,6 +52,15 @@ struct Desk {
 }
 
 async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
+    desk_with(journal, trials_max, Outlet::to_channel().0, None).await
+}
+
+async fn desk_with(
+    journal: &SearchJournal,
+    trials_max: u64,
+    found: Outlet<Vec<Trial>>,
+    peers: Option<Peers>,
+) -> Desk {
     let domain = |name: &str| Dimension { name: name.into(), domain: Domain::Integer(1, 30) };
     let constraint = Constraint::parse("fast < slow").unwrap();
     let space = Space::new(vec![domain("fast"), domain("slow")], vec![constraint]).unwrap();
@@ -68,9 +82,10 @@ async fn desk(journal: &SearchJournal, trials_max: u64) -> Desk {
         directory: directory.clone(),
         progress: Outlet::to_channel().0,
         ended,
-        found: Outlet::to_channel().0,
+        found,
         clock: Clock::system(),
-        peers: None,
+        until: (trials_max == LATE).then(tokio::time::Instant::now),
+        peers,
     };
     let (hub, _) = Actor::spawn(None, HubActor, arguments).await.unwrap();
     let (outlet, leases) = Outlet::to_channel();
@@ -184,6 +199,93 @@ async fn a_successor_knows_what_its_predecessor_knew_and_counts_nothing_twice() 
     };
     let outcome = tokio::time::timeout(PATIENCE, searching).await.expect("in time");
     assert_eq!((outcome.resumed, outcome.trials.len(), ran.len()), (2, 4, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_counts_what_was_on_its_way_to_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let commit = CommitPolicy { records_max: 1, wait: Duration::ZERO };
+    let options = StoreOptions { commit, ..StoreOptions::default() };
+    let store = Store::open(directory.path(), options).unwrap().0;
+    let journal = SearchJournal::of(store.clone(), [5; 32], [6; 32]);
+    let mut before = desk(&journal, 2).await;
+    before.begin();
+    let lease = before.lease().await;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let wait = move |_| {
+        // It ends with the other side.
+        let _ = released.recv();
+    };
+    store.put("block", vec![0], vec![0], Box::new(wait));
+    store.put("block", vec![1], vec![1], Box::new(|_| {}));
+    before.evaluated(&lease);
+    before.hub.drain_and_wait(Some(PATIENCE)).await.unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(release);
+    });
+    let mut after = desk(&journal, 2).await;
+    after.begin();
+    let outcome = loop {
+        tokio::select! {
+            Some(lease) = after.leases.recv() => after.evaluated(&lease),
+            Some(outcome) = after.outcomes.recv() => break outcome,
+        }
+    };
+    assert_eq!((outcome.resumed, outcome.trials.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_hub_that_begins_anew_after_its_time_tries_nothing_more() {
+    let mut desk = desk(&journal(), LATE).await;
+    assert_eq!(desk.outcome().await.stopped, StopReason::Time);
+}
+
+/// Beside a network of its own, as the one node of a cluster.
+async fn desk_in_a_cluster(found: Outlet<Vec<Trial>>) -> (Desk, LoneDoor) {
+    let door = LoneDoor::open(&tickwright_core::config::Config::default(), "127.0.0.1:0").await;
+    let door = door.unwrap();
+    let judge: Judge = Arc::new(|_| Err("nobody asks".into()));
+    let peers = Peers { network: door.network().clone(), judge };
+    (desk_with(&journal(), 2, found, Some(peers)).await, door)
+}
+
+async fn ends(desk: &mut Desk) {
+    desk.begin();
+    for _ in 0..2 {
+        let lease = desk.lease().await;
+        desk.evaluated(&lease);
+    }
+    desk.outcome().await;
+}
+
+#[tokio::test]
+async fn an_adopter_that_begins_anew_is_told_again_what_was_found() {
+    let (found, mut told) = Outlet::to_channel();
+    let (mut desk, _door) = desk_in_a_cluster(found).await;
+    ends(&mut desk).await;
+    let first = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+    assert_eq!(first.len(), 2);
+    tokio::time::sleep(3 * BEAT).await;
+    assert!(told.try_recv().is_err(), "once");
+    adopter_began(&desk.directory);
+    assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap(), first);
+}
+
+#[tokio::test]
+async fn an_adopter_that_was_not_there_is_told_later() {
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let found = Outlet::to_function("adopter", move |trials: Vec<Trial>| {
+        if tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            return Err(crate::kit::Undelivered { role: "adopter".into() });
+        }
+        sender.send(trials.len()).unwrap();
+        Ok(())
+    });
+    let (mut desk, _door) = desk_in_a_cluster(found).await;
+    ends(&mut desk).await;
+    assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.unwrap(), Some(2));
 }
 
 #[tokio::test]
