@@ -10,7 +10,8 @@
 //! Several points may be out at once: whoever asks need not wait for what was asked before. No point
 //! is given out twice. Whoever asks names the number of the trial, and what is drawn for it is drawn from
 //! a stream of its own: a search that is begun anew, and told what was found before, goes on as one that
-//! never ended would with the same knowledge, and nodes that take other numbers draw other points.
+//! never ended would with the same knowledge. Nodes that search together have one seed, which is part of what
+//! makes it the same search; as each takes other numbers, each draws other points, as by a seed of its own.
 
 mod genetic;
 mod grid;
