@@ -3,14 +3,18 @@
 #![allow(dead_code, reason = "helpers for several test files")]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
 mod processes;
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use common::draw;
 use processes::{Node, PROGRAM, alone, text, until};
 use serde_json::Value;
 use tickwright::ctl::CtlTask;
@@ -49,9 +53,7 @@ fn metrics(node: &Node) -> String {
 fn a_node_that_is_killed_is_an_alert_once_and_is_none_when_it_is_back() {
     let _turn = alone();
     let directory = tempfile::tempdir().unwrap();
-    let (program, heard) = (directory.path().join("page"), directory.path().join("heard"));
-    fs::write(&program, format!("#!/bin/sh\ncat >> {}\n", heard.display())).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (program, heard) = pager(directory.path());
     let mut nodes: Vec<Node> = ["a", "b", "c"].iter().map(|name| Node::new(name)).collect();
     let seed = nodes[0].address();
     for node in &mut nodes {
@@ -164,4 +166,162 @@ fn the_loss_of_the_node_that_tells_is_told_by_its_successor() {
         let text = format!("node {told_by} has not been heard of for");
         nodes.iter().any(|node| node.all_logs().contains(&text))
     });
+}
+
+/// A program that keeps what it is told in a file.
+fn pager(directory: &Path) -> (PathBuf, PathBuf) {
+    let (program, heard) = (directory.join("page"), directory.join("heard"));
+    fs::write(&program, format!("#!/bin/sh\ncat >> {}\n", heard.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (program, heard)
+}
+
+fn heard_of(heard: &Path, kind: &str) -> Vec<String> {
+    let lines = fs::read_to_string(heard).unwrap_or_default();
+    let told = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_kind = told.filter(|it| it["kind"] == kind && it["cleared_ms"].is_null());
+    of_kind.map(|it| it["about"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Bars of a wave that quick averages earn by, and from one on of noise by which they lose.
+fn bars(path: &Path, count: u32, noise_from: u32) {
+    let mut text = "ts_ns,symbol,open,high,low,close,volume\n".to_owned();
+    let (mut before, mut chance) = (1_000.0_f64, 5);
+    for minute in 1..=count {
+        let phase = f64::from(minute) * std::f64::consts::TAU / 12.0;
+        let random = (draw(&mut chance) % 1_000) as f64 / 1_000.0 - 0.5;
+        let move_by = if minute < noise_from { phase.sin() } else { random };
+        let close = 1_000.0 + 20.0 * move_by;
+        let (high, low) = (before.max(close) + 0.1, before.min(close) - 0.1);
+        let end = 1_640_991_600_000_000_000 + u64::from(minute) * 60_000_000_000;
+        writeln!(text, "{end},ABC-USD.TEST,{before:.2},{high:.2},{low:.2},{close:.2},900").unwrap();
+        before = close;
+    }
+    fs::write(path, text).unwrap();
+}
+
+/// Waits longer than for what a cluster does by itself: until a run has come so far.
+fn comes(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(150), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_run_that_traded_well_and_does_not_any_more_is_an_alert_on_every_node_and_told_once() {
+    let _turn = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let (program, heard) = pager(directory.path());
+    let data = directory.path().join("bars.csv");
+    bars(&data, 20_000, 2_000);
+    let roles =
+        [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
+    let mut nodes: Vec<Node> = roles.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    for (node, (_, roles)) in nodes.iter_mut().zip(roles) {
+        for (key, value) in [
+            ("cluster.seeds", seeds.join(",").as_str()),
+            ("cluster.heartbeat_ms", "500"),
+            ("node.roles", roles),
+            ("allocation.nodes_min", "3"),
+            ("pipeline.input", "files"),
+            ("pipeline.data", data.to_str().unwrap()),
+            // A bar of a minute in a fiftieth of a second.
+            ("pipeline.speed", "3000x"),
+            ("strategy.crossing.parameters.fast", "2"),
+            ("strategy.crossing.parameters.slow", "4"),
+            ("strategy.crossing.parameters.window_s", "0"),
+            ("strategy.reversion.symbols", "NONE"),
+            ("alerts.look_ms", "200"),
+            ("alerts.command", program.to_str().unwrap()),
+            ("optimise.looks", "8"),
+            ("optimise.look_ms", "300"),
+            // Only how many trades earned counts.
+            ("optimise.weight_profit_rate", "0"),
+            ("optimise.weight_sharpe", "0"),
+            ("optimise.weight_drawdown", "0"),
+            ("optimise.trades_min", "3"),
+        ] {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    for node in &mut nodes {
+        node.is_member();
+    }
+    let earned = || {
+        let task = CtlTask::Ask { role: "risk".into(), body: "\"Earned\"".into() };
+        nodes[0].ask(&task, None).unwrap_or_default()["USD"].clone()
+    };
+    comes("the run trades well", || {
+        let earned = earned();
+        let trades = earned["trades_closed"].as_u64().unwrap_or(0);
+        trades > 60 && earned["win_rate"].as_f64().is_some_and(|rate| rate > 0.9)
+    });
+    assert_eq!(heard_of(&heard, "quality_decline"), Vec::<String>::new(), "it does well");
+    comes("every node says that it does worse", || {
+        nodes.iter().all(|node| {
+            let standing = standing(node, "main");
+            standing.len() == 1 && standing[0]["kind"] == "quality_decline"
+        })
+    });
+    println!("{} when {}", standing(&nodes[0], "main")[0]["text"], earned()["win_rate"]);
+    let output = std::process::Command::new(PROGRAM)
+        .args(["ctl", "--node", &format!("http://127.0.0.1:{}", nodes[2].http), "alerts"])
+        .output()
+        .unwrap();
+    let (code, told) = text(&output);
+    assert!(code == 0 && told.contains("the live score of main has fallen by"), "{told}");
+    comes("the program hears of it", || !heard_of(&heard, "quality_decline").is_empty());
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(heard_of(&heard, "quality_decline"), ["main"], "once");
+    let logs = nodes.iter().map(|node| node.all_logs().matches("the live score of main").count());
+    assert_eq!(logs.sum::<usize>(), 1, "in one log, once");
+}
+
+#[test]
+fn trials_that_fail_on_a_node_are_an_alert_about_it_on_every_node_and_told_once() {
+    let _turn = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let (program, heard) = pager(directory.path());
+    let data = directory.path().join("bars.csv");
+    bars(&data, 1_000, 1_000);
+    let mut nodes: Vec<Node> = ["a", "b"].iter().map(|name| Node::new(name)).collect();
+    let seed = nodes[0].address();
+    for node in &mut nodes {
+        for (key, value) in [
+            ("cluster.seeds", seed.as_str()),
+            ("pipeline.input", "none"),
+            ("optimise.data", &format!("[{data:?}]")),
+            ("optimise.strategy", "crossing"),
+            ("optimise.search", "random"),
+            // The strategy refuses a fast average that is slower than the slow one.
+            ("optimise.space", "[\"fast = int 100..900\", \"slow = int 2..50\"]"),
+            ("optimise.max_explorations", "200"),
+            ("optimise.patience", "0"),
+            ("optimise.workers", "1"),
+            ("alerts.look_ms", "200"),
+            ("alerts.command", program.to_str().unwrap()),
+        ] {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    for node in &mut nodes {
+        node.is_member();
+    }
+    let is_told = |node: &Node, about: &str| {
+        let standing = standing(node, about);
+        standing.len() == 1 && standing[0]["kind"] == "trial_failures"
+    };
+    until("both nodes say so of both", || {
+        nodes.iter().all(|node| is_told(node, "a") && is_told(node, "b"))
+    });
+    until("the program hears of both", || heard_of(&heard, "trial_failures").len() >= 2);
+    std::thread::sleep(Duration::from_secs(2));
+    let mut told = heard_of(&heard, "trial_failures");
+    told.sort_unstable();
+    assert_eq!(told, ["a", "b"], "each once");
 }
