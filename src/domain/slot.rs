@@ -172,6 +172,13 @@ impl ClientOrderId {
         Some(SignalTag(tag))
     }
 
+    /// What stands for the slot and its generation in a name that an exchange gave out: whatever was sent for one
+    /// generation has the same. None, if it is not one of ours.
+    pub fn slot_part_in(name: &str) -> Option<&str> {
+        Self::tag_in(name)?;
+        name.get(..Self::PREFIX.len() + Self::HASH_DIGITS)
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -504,6 +511,27 @@ mod tests {
         others.sort();
         others.dedup();
         assert_eq!(others.len(), count);
+    }
+
+    #[test]
+    fn a_generation_of_a_slot_has_one_part_of_the_name_whatever_the_signal() {
+        let name = |generation, ordinal| {
+            let id = OrderId { ordinal, ..signal().id };
+            let tag = SignalIdentity { id, strategy: format!("s{ordinal}"), ..signal() }.tag();
+            ClientOrderId::new(1, &slot(), generation, tag)
+        };
+        let part =
+            |name: &ClientOrderId| ClientOrderId::slot_part_in(name.as_str()).unwrap().to_owned();
+        let first = name(0, 0);
+        for ordinal in 1..100 {
+            let other = name(0, ordinal);
+            assert_ne!(first, other);
+            assert_eq!(part(&first), part(&other));
+            assert_ne!(part(&first), part(&name(u64::from(ordinal), 0)));
+        }
+        let (before, tag) = first.as_str().rsplit_once('-').unwrap();
+        assert_eq!((part(&first).as_str(), tag.len()), (before, SignalTag::DIGITS));
+        assert_eq!(ClientOrderId::slot_part_in("web_1"), None);
     }
 
     #[test]

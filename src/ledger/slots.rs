@@ -102,8 +102,10 @@ impl Slots {
 
     /// Which use of which slot of an account was refused for good, if that was an order of this signal.
     pub fn refused(&self, venue: &VenueAccount, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
-        let of_venue = self.free.iter().filter(|(key, _)| key.venue == *venue);
-        let mut refused = of_venue.filter_map(|(key, (slot, _))| Some((key, slot.last.as_ref()?)));
+        let free = self.free.iter().map(|(key, (slot, _))| (key, slot));
+        // The next order may have its slot already.
+        let of_venue = free.chain(&self.open).filter(|(key, _)| key.venue == *venue);
+        let mut refused = of_venue.filter_map(|(key, slot)| Some((key, slot.last.as_ref()?)));
         let (key, last) = refused.find(|(_, last)| {
             last.signal == *signal && last.outcome == SlotOutcome::Refused && !last.is_passed_on
         })?;
@@ -221,7 +223,9 @@ impl Slots {
                 self.used.insert(lane, signal.id);
             }
             SlotRight::RefusedBy { slot: other, generation } => {
-                let refused = self.free.get_mut(other).and_then(|(slot, _)| slot.last.as_mut());
+                let free = self.free.get_mut(other).map(|(slot, _)| slot);
+                let slot = free.or_else(|| self.open.get_mut(other));
+                let refused = slot.and_then(|slot| slot.last.as_mut());
                 let refused = refused.filter(|last| {
                     other.venue.account == *account
                         && last.generation == *generation

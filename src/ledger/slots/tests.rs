@@ -98,6 +98,21 @@ fn a_signal_once_used_opens_nothing_more_nor_does_an_earlier_one() {
 }
 
 #[test]
+fn a_refusal_is_on_record_also_while_the_next_order_has_the_slot() {
+    let (first, second) = (slot("x", 0), slot("y", 0));
+    let mut slots = reconciled();
+    slots.apply(&new(&first, 0, 1)).unwrap();
+    slots.apply(&end(&first, 0, SlotOutcome::Refused)).unwrap();
+    slots.apply(&new(&first, 1, 2)).unwrap();
+    let refused = slots.refused(&venue("x"), &signal(1)).unwrap();
+    assert_eq!(refused, (first.clone(), 0));
+    let right = SlotRight::RefusedBy { slot: first, generation: 0 };
+    assert_eq!(slots.apply(&open(&second, 0, 1, right.clone())), Ok(SlotDone::Done));
+    assert_eq!(slots.refused(&venue("x"), &signal(1)), None, "it was passed on");
+    assert_eq!(slots.apply(&open(&slot("y", 1), 0, 1, right)), Err(SlotRefusal::NotRefused));
+}
+
+#[test]
 fn another_exchange_is_given_an_order_once_after_a_refusal_on_record_and_not_otherwise() {
     let (first, second) = (slot("x", 0), slot("y", 0));
     let after = |generation| SlotRight::RefusedBy { slot: first.clone(), generation };
