@@ -84,6 +84,7 @@ fn happened(number: u64) -> Numbered {
         quantity: Quantity(100_000_000),
         limit_price: Price(6_183_763_000_000),
         reduce_only: false,
+        reduces: false,
     };
     Numbered { number, happening: Happening::Order(order, Arc::new(instrument)) }
 }

@@ -145,6 +145,9 @@ pub struct Order {
     pub limit_price: Price,
     /// Whether it may only bring a position nearer to zero.
     pub reduce_only: bool,
+    /// Whether it could do nothing else when it passed risk, asked for or not: with all that was open before
+    /// it. What holds orders back that open a position does not hold it back.
+    pub reduces: bool,
 }
 
 /// Proof that an order passed risk. Only risk's approved order has it, so whoever asks for an

@@ -283,6 +283,7 @@ mod tests {
             quantity: Quantity(150_000_000),
             limit_price: Price(110_000_000),
             reduce_only: true,
+            reduces: true,
         };
         let names = Names { run: "r".into(), strategies: vec!["s".into()], ..Names::default() };
         let happening = Happening::Order(order, instrument());

@@ -40,6 +40,7 @@ fn order(n: u64, instrument: u32, side: Side, quantity: i64) -> Order {
         quantity: Quantity(quantity),
         limit_price: Price(10_000),
         reduce_only: false,
+        reduces: false,
     }
 }
 
@@ -241,6 +242,8 @@ fn every_field_of_an_order_and_a_fill_changes_the_digest() {
     let digest = of_order(base, &ibm);
     // The index is exec's own, and another in another run.
     assert_eq!(of_order(Order { instrument: InstrumentIndex(9), ..base }, &ibm), digest);
+    // It follows from what was held.
+    assert_eq!(of_order(Order { reduces: true, ..base }, &ibm), digest);
     assert_ne!(of_order(base, &bac), digest);
     for other in [
         Order { id: order_id(2), ..base },

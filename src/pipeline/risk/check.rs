@@ -96,8 +96,9 @@ impl RiskChecker {
         let account_id = self.limits.account_of(signal.strategy);
         let account = &self.state.accounts[usize::from(account_id.0)];
         let holding = &account.holdings[place];
-        let order = order(signal, account_id, index, instrument, limit_price);
+        let mut order = order(signal, account_id, index, instrument, limit_price);
         let reduces = holding.is_reduced_by(order.side, order.quantity);
+        order.reduces = reduces;
         Ok(Candidate { now, order, instrument, terms, account, holding, top, priced_at, reduces })
     }
 
@@ -442,5 +443,6 @@ fn order(
         quantity: Quantity(i64::from(signal.lots).saturating_mul(instrument.lot.0)),
         limit_price,
         reduce_only: signal.reduce_only,
+        reduces: false,
     }
 }

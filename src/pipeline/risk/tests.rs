@@ -198,6 +198,7 @@ impl Desk {
             quantity: Quantity(lots.abs()),
             limit_price: Price(10_000),
             reduce_only: false,
+            reduces: false,
         };
         self.fill(&order, lots.abs(), 10_000);
     }
@@ -330,6 +331,16 @@ fn open_orders_count_before_they_fill_and_not_after_they_end() {
     assert_eq!(desk.checker.open_orders().len(), 0);
     desk.event(&sold, BrokerEventKind::Closed { remaining: Quantity(3) });
     assert_eq!(desk.exposure(A), (2, 2, 2), "the end of an order that is over is nothing new");
+}
+
+#[test]
+fn an_order_that_can_only_reduce_says_so_though_that_was_not_asked_for() {
+    let mut desk = Desk::new(unlimited());
+    desk.hold(A, 5);
+    assert!(!desk.buy(1).unwrap().reduces);
+    let closing = desk.sell(5).unwrap();
+    assert!(closing.reduces && !closing.reduce_only);
+    assert!(!desk.sell(1).unwrap().reduces, "with the one before it would turn the position");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn order(at: u64) -> Order {
         quantity: Quantity(7),
         limit_price: Price(100),
         reduce_only: false,
+        reduces: false,
     }
 }
 

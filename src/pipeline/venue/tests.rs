@@ -57,6 +57,7 @@ fn order(at: Key, side: Side, quantity: i64, limit: i64) -> Order {
         quantity: Quantity(quantity),
         limit_price: Price(limit),
         reduce_only: false,
+        reduces: false,
     }
 }
 
