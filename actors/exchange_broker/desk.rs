@@ -62,6 +62,8 @@ pub(super) async fn open(
             );
             unreadable.push(format!("{venue}: {reason}"));
         }
+        // What whoever runs this relies on.
+        tracing::info!("{venue}: {}", orders.capabilities.resolution());
         let client = Arc::new(Client::new(base.clone(), venue.to_string(), credentials));
         if let Some(url) = address.stream_url.clone().filter(|_| is_readable) {
             let (client, actor, account) = (Arc::clone(&client), myself.clone(), *account);
@@ -153,8 +155,13 @@ impl ExchangeBrokerState {
                 let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
                 core.on_trades(&symbol, trades, now)
             }),
-            Back::TradesOf(client_id, trades) => self
-                .with(account, |core, now| core.on_trades_of(&client_id, trades.as_deref(), now)),
+            Back::Refusal(signal, refused) => {
+                self.with(account, |core, now| core.on_refusal(&signal, refused, now));
+            }
+            Back::TradesOf(client_id, trades) => self.with(account, |core, now| {
+                let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
+                core.on_trades_of(&client_id, trades, now)
+            }),
             Back::History(symbol, orders) => self.with(account, |core, now| {
                 let orders = orders.as_ref().map(|(orders, is_last)| (&orders[..], *is_last));
                 core.on_history(&symbol, orders, now)
@@ -199,7 +206,7 @@ impl ExchangeBrokerState {
                 OrdersEffect::Rebuilt(symbol, orders) => {
                     let venue = self.venue(account);
                     tracing::warn!(
-                        "{venue} has {orders} orders of ours in {symbol} that exec does not know, being newer than \
+                        "{venue} has {orders} more orders of ours in {symbol} that exec does not know, being newer than \
                          its checkpoint: rebuilt from the exchange, their signals are used up and what they traded \
                          is held"
                     );
@@ -211,6 +218,7 @@ impl ExchangeBrokerState {
                 }
                 asked @ (OrdersEffect::Commit(_)
                 | OrdersEffect::ReadSlots
+                | OrdersEffect::ReadRefusal(_)
                 | OrdersEffect::Send(_)
                 | OrdersEffect::Query { .. }
                 | OrdersEffect::Cancel { .. }
@@ -291,7 +299,7 @@ mod tests {
                 side: Side::Buy,
                 quantity: Quantity(1),
                 limit_price: Price(1),
-                refused_by: None,
+                was_refused: false,
             },
             Timestamp::default(),
         );

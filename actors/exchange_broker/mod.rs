@@ -108,8 +108,10 @@ pub enum Back {
     Time(Timestamp, Option<Timestamp>),
     /// Of a symbol, and whether there are no more.
     Trades(Symbol, Option<(Vec<TradeReport>, bool)>),
-    /// Of one order.
-    TradesOf(ClientOrderId, Option<Vec<TradeReport>>),
+    /// From the ledger: where an order was refused, see [`Orders::on_refusal`].
+    Refusal(SignalIdentity, Option<Option<(SlotKey, u64)>>),
+    /// Of one order, and whether there are no more.
+    TradesOf(ClientOrderId, Option<(Vec<TradeReport>, bool)>),
     /// Of a symbol, and whether there are no more.
     History(Symbol, Option<(Vec<OrderReport>, bool)>),
     /// Whether a session has begun.
@@ -372,16 +374,15 @@ impl ExchangeBrokerState {
         let instrument = self.instruments.get(&order.instrument);
         let instrument = instrument.ok_or("an order for an instrument that was never listed")?;
         let signal = self.signal_of(&order, instrument);
-        let Some(desk) = self.desks.get(&order.account) else {
+        if !self.desks.contains_key(&order.account) {
             return Err("an order of an account whose keys are not here".into());
-        };
-        let refused_by = (placement.attempt > 0).then(|| self.refused_by(desk, &signal)).flatten();
+        }
         let new = NewOrder {
             symbol: instrument.symbol.clone(),
             side: order.side,
             quantity: order.quantity,
             limit_price: order.limit_price,
-            refused_by,
+            was_refused: placement.attempt > 0 && self.arguments.other.is_some(),
             signal,
         };
         self.counters.placed += 1;
@@ -420,14 +421,6 @@ impl ExchangeBrokerState {
             symbol: instrument.symbol.clone(),
             id: order.id,
         }
-    }
-
-    /// The other broker's refusal of an account's signal that is on record.
-    fn refused_by(&self, desk: &Desk, signal: &SignalIdentity) -> Option<(SlotKey, u64)> {
-        let (exchange, account) =
-            (self.arguments.other.clone()?, desk.config.venue.account.clone());
-        let venue = VenueAccount { exchange, account };
-        self.arguments.ledger.local(|ledger| ledger.slots().refused(&venue, signal))
     }
 
     fn on_heard(&mut self, event: &BrokerEvent) {

@@ -252,6 +252,7 @@ impl ExchangeBrokerState {
             .collect();
         json!({
             "account": config.venue.to_string(),
+            "guarantee": config.capabilities.resolution().to_string(),
             "is_complete": is_complete,
             "trouble": client.trouble(),
             "counters": core.counters(),

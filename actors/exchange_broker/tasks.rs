@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hyper::Method;
 use tickwright_core::domain::{
-    AccountId, Instrument, OrderId, Side, SlotCommand, Symbol, Timestamp, decimal,
+    AccountId, Instrument, Order, OrderId, Side, SlotCommand, Symbol, Timestamp, VenueAccount,
+    decimal,
 };
 use tickwright_core::ledger::{Operation, Outcome, Refusal};
 use tickwright_core::pipeline::orders::{Found, OrdersEffect, Request, SlotsFound};
@@ -52,6 +53,17 @@ impl ExchangeBrokerState {
                         }
                     });
                     Back::Slots(slots.await.ok())
+                });
+            }
+            OrdersEffect::ReadRefusal(signal) => {
+                let exchange = self.arguments.other.clone().unwrap_or_default();
+                let venue = VenueAccount { exchange, ..desk.config.venue.clone() };
+                let of = signal.clone();
+                self.spawn(account, async move {
+                    // A node's own view may lack what was agreed on by way of another.
+                    let refused =
+                        ledger.read(READ_PATIENCE, |ledger| ledger.slots().refused(&venue, &of));
+                    Back::Refusal(signal, refused.await.ok())
                 });
             }
             OrdersEffect::Send(request) => {
@@ -111,16 +123,18 @@ impl ExchangeBrokerState {
                     Back::Trades(symbol, trades.map(|(is_last, trades)| (trades, is_last)))
                 });
             }
-            OrdersEffect::TradesOf { client_id, symbol, order } => {
+            OrdersEffect::TradesOf { client_id, symbol, order, after } => {
                 let Some(instrument) = self.instrument(&symbol) else {
                     return self.later(account, Back::TradesOf(client_id, None));
                 };
-                let query =
-                    self.stamped(desk, &instrument, &format!("orderId={order}&limit={PAGE}"));
+                let query = format!("orderId={order}&fromId={}&limit={PAGE}", after + 1);
+                let query = self.stamped(desk, &instrument, &query);
                 self.spawn(account, async move {
                     let path = "/api/v3/myTrades";
                     let result = client.signed(Method::GET, path, &query, patience).await;
-                    Back::TradesOf(client_id, answers::trades(&result, &instrument))
+                    let trades = answers::trades(&result, &instrument);
+                    let trades = trades.map(|trades| (trades.len() < PAGE, trades));
+                    Back::TradesOf(client_id, trades.map(|(is_last, trades)| (trades, is_last)))
                 });
             }
             OrdersEffect::History { symbol, after } => {
@@ -154,10 +168,9 @@ impl ExchangeBrokerState {
         }
     }
 
-    /// Orders of an account that bring a position nearer to zero.
+    /// Orders of an account that bring a position nearer to zero, as risk had it when it let them pass.
     fn reducing(&self, account: AccountId) -> BTreeSet<OrderId> {
-        let of = self.orders.values().filter(|order| order.account == account);
-        of.filter(|order| order.reduce_only).map(|order| order.id).collect()
+        reducing(self.orders.values(), account)
     }
 
     fn spawn(&self, account: AccountId, work: impl Future<Output = Back> + Send + 'static) {
@@ -194,6 +207,11 @@ impl ExchangeBrokerState {
     }
 }
 
+fn reducing<'o>(orders: impl Iterator<Item = &'o Order>, account: AccountId) -> BTreeSet<OrderId> {
+    let of = orders.filter(|order| order.account == account && order.reduces);
+    of.map(|order| order.id).collect()
+}
+
 async fn commit(ledger: LedgerClient, commands: Vec<SlotCommand>) -> Back {
     match ledger.submit_until_answered(Operation::Slots(commands)).await {
         Ok(Outcome::Slots(results)) => Back::Committed(results),
@@ -220,4 +238,29 @@ fn query_of(request: &Request, instrument: &Instrument) -> String {
         request.made.as_nanos() / 1_000_000,
         request.window.as_millis(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tickwright_core::domain::{InstrumentIndex, Key, Price, Quantity, StrategyId};
+
+    use super::*;
+
+    #[test]
+    fn an_order_that_can_only_reduce_does_without_locks_though_nobody_asked_for_that() {
+        let order = |number, account, reduces| Order {
+            id: OrderId { key: Key::of(number, 0, number), ordinal: 0 },
+            strategy: StrategyId(0),
+            account: AccountId(account),
+            instrument: InstrumentIndex(0),
+            side: Side::Sell,
+            quantity: Quantity(1),
+            limit_price: Price(1),
+            reduce_only: false,
+            reduces,
+        };
+        let orders = [order(1, 0, true), order(2, 0, false), order(3, 1, true)];
+        let reducing = reducing(orders.iter(), AccountId(0));
+        assert_eq!(reducing, BTreeSet::from([orders[0].id]));
+    }
 }

@@ -64,6 +64,7 @@ impl Orders {
         now: Timestamp,
     ) -> Vec<OrdersEffect> {
         let Some(signal) = self.by_client_id.get(client_id).cloned() else {
+            self.on_stray_cancelled(client_id, found);
             return self.go_on(now);
         };
         match found {
@@ -79,11 +80,14 @@ impl Orders {
     /// The exchange tells by itself how an order stands. That may come late or never, so nothing relies on
     /// it.
     pub fn on_told(&mut self, report: &OrderReport, now: Timestamp) -> Vec<OrdersEffect> {
-        let signal = ClientOrderId::parse(&report.client_id)
-            .and_then(|client_id| self.by_client_id.get(&client_id).cloned());
-        if let Some(signal) = signal {
+        let Some(client_id) = ClientOrderId::parse(&report.client_id) else {
+            return self.go_on(now);
+        };
+        if let Some(signal) = self.by_client_id.get(&client_id).cloned() {
             self.counters.told += 1;
             self.on_seen(&signal, report, now);
+        } else {
+            self.on_stray_seen(&client_id, report);
         }
         self.go_on(now)
     }

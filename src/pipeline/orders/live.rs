@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{NewOrder, Said};
-use crate::domain::{ClientOrderId, Quantity, Refusal, SlotKey, SlotOutcome, Symbol, Timestamp};
+use crate::domain::{
+    ClientOrderId, Quantity, Refusal, SlotKey, SlotOutcome, SlotRight, Symbol, Timestamp,
+};
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub(super) struct Live {
     pub(super) attempt: u32,
     pub(super) deadline: Timestamp,
     pub(super) conflicts: u32,
+    /// By what right its slot is asked for.
+    pub(super) right: SlotRight,
     /// Whether its name at the exchange is the one that was committed.
     pub(super) is_named: bool,
     pub(super) stage: Stage,
@@ -88,6 +92,7 @@ impl Live {
             attempt: 1,
             deadline: Timestamp::from_nanos(0),
             conflicts: 0,
+            right: SlotRight::NewSignal,
             is_named: false,
             stage,
             exchange_order: None,

@@ -31,7 +31,14 @@ impl Orders {
     pub(super) fn adopt_orphans(&mut self, open: &[(SlotKey, Slot)]) {
         for (key, slot) in open {
             let Some(intent) = slot.intent() else { continue };
-            if self.live.contains_key(&intent.signal) || self.changed.contains(&intent.signal) {
+            if self.changed.contains(&intent.signal) {
+                continue;
+            }
+            if let Some(live) = self.live.get_mut(&intent.signal) {
+                // One that was known from the exchange alone.
+                if live.slot.is_none() && live.is_named && live.client_id == intent.client_id {
+                    live.slot = Some((key.clone(), slot.generation));
+                }
                 continue;
             }
             self.counters.orphans += 1;
@@ -42,6 +49,7 @@ impl Orders {
             live.is_named = true;
             self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
             self.live.insert(intent.signal.clone(), live);
+            self.take_in_stray(&intent.signal, &intent.client_id);
         }
     }
 

@@ -28,6 +28,7 @@
 //! 6. An order that was lost is gone only if answers to what was asked after that say so: no slot holds it,
 //!    and the exchange does not have it.
 //! 7. Nothing more is said of an order whose last word was heard in an earlier life, nor is it sent again.
+//! 8. Nothing is opened in a symbol while an order of ours may be open there that is in no slot.
 
 mod adoption;
 mod cancel;
@@ -36,7 +37,9 @@ mod clock;
 mod live;
 mod lost;
 mod recovery;
+mod refusal;
 mod standing;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod trades;
@@ -54,6 +57,8 @@ use adoption::Adoptions;
 use clock::ExchangeClock;
 use live::{Live, Stage};
 use recovery::Recovery;
+use refusal::Refused;
+use strays::Stray;
 
 pub use adoption::Adoption;
 pub use capability::{Capabilities, Deduplication, Resolution};
@@ -175,7 +180,8 @@ impl Orders {
 
     /// Whether nothing is under way, nor waits.
     pub fn is_idle(&self) -> bool {
-        self.live.is_empty() && self.recovery.pending.is_empty()
+        let recovery = &self.recovery;
+        self.live.is_empty() && recovery.pending.is_empty() && recovery.strays.is_empty()
     }
 
     /// What the exchange's clock shows, as far as is known.
@@ -194,6 +200,7 @@ impl Orders {
     fn open(&mut self, order: NewOrder, now: Timestamp) {
         let signal = order.signal.clone();
         let is_unwanted = self.recovery.unwanted.remove(&signal);
+        let refused = self.recovery.refusals.remove(&signal);
         if let Some(said) = self.over.get(&signal) {
             let again = said.iter().map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
             self.effects.extend(again);
@@ -234,15 +241,23 @@ impl Orders {
             level: self.config.levels.of(order.limit_price),
         };
         let generation = self.generations.get(&slot).copied().unwrap_or(0);
-        self.open_at(order, slot, generation, 0, now);
+        let right = match refused {
+            Some(Refused::Known(Some((slot, generation)))) => {
+                SlotRight::RefusedBy { slot, generation }
+            }
+            Some(Refused::Known(None) | Refused::Asked | Refused::Failed { .. }) | None => {
+                SlotRight::NewSignal
+            }
+        };
+        self.open_at(order, (slot, generation), right, 0, now);
     }
 
     /// Asks for the slot at a generation. The first guess may be wrong: the ledger says which it is.
     fn open_at(
         &mut self,
         order: NewOrder,
-        slot: SlotKey,
-        generation: u64,
+        (slot, generation): (SlotKey, u64),
+        right: SlotRight,
         conflicts: u32,
         now: Timestamp,
     ) {
@@ -261,9 +276,7 @@ impl Orders {
             deadline: live.deadline,
             request: request.hash(),
         };
-        let right = order.refused_by.clone().map_or(SlotRight::NewSignal, |(slot, generation)| {
-            SlotRight::RefusedBy { slot, generation }
-        });
+        live.right = right.clone();
         live.order = Some(order);
         self.by_client_id.insert(live.client_id.clone(), signal.clone());
         self.live.insert(signal.clone(), live);
@@ -388,9 +401,9 @@ impl Orders {
                 if live.conflicts < CONFLICTS_MAX && live.slot.is_some() =>
             {
                 let conflicts = live.conflicts + 1;
-                let Some(live) = self.remove(signal) else { return };
-                if let (Some(order), Some((slot, _))) = (live.order, live.slot) {
-                    self.open_at(order, slot, *generation, conflicts, now);
+                let Some(Live { order, slot, right, .. }) = self.remove(signal) else { return };
+                if let (Some(order), Some((slot, _))) = (order, slot) {
+                    self.open_at(order, (slot, *generation), right, conflicts, now);
                 }
             }
             SlotRefusal::Conflict { .. } => {
@@ -499,6 +512,9 @@ impl Orders {
     fn last_word(&mut self, signal: &SignalIdentity, said: Said) {
         let Some(mut live) = self.remove(signal) else { return };
         self.note_changed(signal);
+        if let Some(order) = live.exchange_order {
+            self.note_over(&live.symbol, order);
+        }
         live.said.push(said.clone());
         if live.order.is_some() {
             self.effects.push(OrdersEffect::Tell(signal.clone(), said));

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adoptions, Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Resolution, Said,
-    SlotsFound, Stage, TradeReport, TradedStanding,
+    Adoptions, Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Refused, Resolution,
+    Said, SlotsFound, Stage, Stray, TradeReport, TradedStanding,
 };
 use crate::domain::{
     ClientOrderId, SignalIdentity, SignalTag, SlotCommand, SlotDone, SlotRefusal, Span, Symbol,
@@ -23,6 +23,9 @@ const AHEAD: Span = Span::from_secs(1);
 
 /// Orders of an account that are looked through.
 const SPENT_MAX: usize = 1 << 20;
+
+/// Orders of a symbol that were placed and have ended here, before its history is looked through again.
+const ENDED_MAX: usize = 256;
 
 /// What survives of [`Orders`] in exec's checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,8 @@ enum History {
         at: Timestamp,
     },
     Known,
+    /// Known, and asked for what has come since, which nothing waits for.
+    Following,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +97,13 @@ pub(super) struct Recovery {
     spent_orders: BTreeMap<u64, SignalTag>,
     /// Their trades. Bounded as they are.
     unclaimed: BTreeMap<u64, Vec<TradeReport>>,
+    /// Those of them that were open and are in no slot. Bounded by what an account may have open.
+    pub(super) strays: BTreeMap<ClientOrderId, Stray>,
+    /// How many were found of each symbol whose orders are being looked through.
+    found: BTreeMap<Symbol, usize>,
+    /// Orders that were placed and have ended here, and were not looked at yet: they are not unknown. Of
+    /// each symbol about [`ENDED_MAX`].
+    ended: BTreeSet<(Symbol, u64)>,
     histories: BTreeMap<Symbol, History>,
     /// What is to be looked through besides what orders need.
     pub(super) to_look: Vec<Symbol>,
@@ -99,6 +111,8 @@ pub(super) struct Recovery {
     last_order: BTreeMap<Symbol, u64>,
     /// The last order of each symbol that was looked at.
     looked_at: BTreeMap<Symbol, u64>,
+    /// What is known of the refusals elsewhere of those that wait and were offered there. Bounded as they are.
+    pub(super) refusals: BTreeMap<SignalIdentity, Refused>,
     pub(super) wants_seal: bool,
     pub(super) is_sealing: bool,
     /// Whether what is found under way is brought to an end, besides at a start.
@@ -115,16 +129,21 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Whether all orders of a symbol are known.
     pub(super) fn is_known(&self, symbol: &Symbol) -> bool {
-        self.histories.get(symbol) == Some(&History::Known)
+        matches!(self.histories.get(symbol), Some(History::Known | History::Following))
     }
 
     /// All orders of a symbol are to be looked through again.
     pub(super) fn look_again(&mut self, symbol: &Symbol) {
         if let Some(history) = self.histories.remove(symbol)
-            && matches!(history, History::Asked | History::Outdated)
+            && matches!(history, History::Asked | History::Outdated | History::Following)
         {
             self.histories.insert(symbol.clone(), History::Outdated);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn ended_count(&self) -> usize {
+        self.ended.len()
     }
 
     /// Whether an order waits to be opened.
@@ -136,6 +155,7 @@ impl Recovery {
     pub(super) fn on_reading(&mut self) {
         self.is_adopting = std::mem::take(&mut self.adopts);
         self.is_outdated = false;
+        self.strays.values_mut().for_each(Stray::on_reading);
     }
 
     /// When nothing older can arrive any more, by the exchange's clock.
@@ -179,6 +199,12 @@ impl Orders {
         });
         pending.sort_by_key(|order| order.signal.id);
         pending.extend(self.recovery.pending.iter().cloned());
+        let mut last_order = self.recovery.last_order.clone();
+        for stray in self.recovery.strays.values() {
+            // It is to be found again.
+            let last = last_order.entry(stray.symbol.clone()).or_default();
+            *last = (*last).min(stray.order.saturating_sub(1));
+        }
         OrdersSnapshot {
             live,
             over: self.over.clone(),
@@ -189,7 +215,7 @@ impl Orders {
             ahead: self.ahead.clone(),
             traded: self.traded.clone(),
             adoptions: self.adoptions.clone(),
-            last_order: self.recovery.last_order.clone(),
+            last_order,
         }
     }
 
@@ -266,6 +292,7 @@ impl Orders {
             self.cluster = cluster;
             if is_first || adopts {
                 self.adopt_orphans(&open);
+                self.check_strays(now);
             }
             self.find_released(&open);
             self.find_lost(&open);
@@ -390,13 +417,20 @@ impl Orders {
     ) -> Vec<OrdersEffect> {
         let Some((orders, is_last)) = orders else {
             let at = now.after(self.config.poll);
-            self.recovery.histories.insert(symbol.clone(), History::Failed { at });
+            let was = self.recovery.histories.insert(symbol.clone(), History::Failed { at });
+            if was == Some(History::Following) {
+                // The next order that ends has it asked for again.
+                self.recovery.histories.insert(symbol.clone(), History::Known);
+            }
             return self.go_on(now);
         };
         for report in orders {
             self.recovery.looked_at.insert(symbol.clone(), report.order);
-            let Some(tag) = ClientOrderId::tag_in(&report.client_id) else { continue };
-            if self.by_client_id.keys().any(|id| id.as_str() == report.client_id) {
+            let has_ended_here = self.recovery.ended.remove(&(symbol.clone(), report.order));
+            let name = &report.client_id;
+            let named = ClientOrderId::parse(name).zip(ClientOrderId::tag_in(name));
+            let Some((client_id, tag)) = named else { continue };
+            if has_ended_here || self.by_client_id.contains_key(&client_id) {
                 continue;
             }
             if self.recovery.spent.len() >= SPENT_MAX {
@@ -410,6 +444,10 @@ impl Orders {
             }
             self.recovery.spent_orders.insert(report.order, tag);
             self.recovery.spent.insert(tag, report.clone());
+            *self.recovery.found.entry(symbol.clone()).or_default() += 1;
+            if !report.is_over {
+                self.on_stray_found((client_id, tag), report, now);
+            }
         }
         if !is_last {
             self.ask_more_history(symbol);
@@ -420,14 +458,26 @@ impl Orders {
             self.ask_history(symbol);
             return self.go_on(now);
         }
-        let unknown =
-            self.recovery.spent.values().filter(|report| report.symbol == *symbol).count();
-        if unknown > 0 {
-            self.effects.push(OrdersEffect::Rebuilt(symbol.clone(), unknown));
+        if let Some(found) = self.recovery.found.remove(symbol) {
+            self.effects.push(OrdersEffect::Rebuilt(symbol.clone(), found));
         }
         self.end_search(symbol, now);
         self.page(symbol);
         self.go_on(now)
+    }
+
+    /// An order of ours is over that the exchange had: its history says nothing new of it.
+    pub(super) fn note_over(&mut self, symbol: &Symbol, order: u64) {
+        if order <= self.recovery.looked_at.get(symbol).copied().unwrap_or(0) {
+            return;
+        }
+        self.recovery.ended.insert((symbol.clone(), order));
+        let of_symbol = (symbol.clone(), 0)..=(symbol.clone(), u64::MAX);
+        let count = self.recovery.ended.range(of_symbol).count();
+        if count > ENDED_MAX && self.recovery.histories.get(symbol) == Some(&History::Known) {
+            self.recovery.histories.insert(symbol.clone(), History::Following);
+            self.ask_more_history(symbol);
+        }
     }
 
     pub(super) fn note_order(&mut self, symbol: &Symbol, order: u64) {
@@ -457,13 +507,19 @@ impl Orders {
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);
-        self.recovery.spent_orders.remove(&report.order);
-        for trade in self.recovery.unclaimed.remove(&report.order).unwrap_or_default() {
+        self.claim(&signal, report.order);
+        self.on_seen(&signal, &report, now);
+    }
+
+    /// An order that the account had without our knowing is that of a signal: so are its trades.
+    pub(super) fn claim(&mut self, signal: &SignalIdentity, order: u64) {
+        self.recovery.spent_orders.remove(&order);
+        self.recovery.strays.retain(|_, stray| stray.order != order);
+        for trade in self.recovery.unclaimed.remove(&order).unwrap_or_default() {
             // It was another's until now.
             self.count_traded(&trade, -1, 0);
-            self.on_fill(&signal, &trade);
+            self.on_fill(signal, &trade);
         }
-        self.on_seen(&signal, &report, now);
     }
 
     /// A trade of an order that is not under way here.
@@ -482,7 +538,7 @@ impl Orders {
     /// Whether what the exchange has of a symbol is known; otherwise it is asked for.
     pub(super) fn knows_history(&mut self, symbol: &Symbol, now: Timestamp) -> bool {
         match self.recovery.histories.get(symbol) {
-            Some(History::Known) => true,
+            Some(History::Known | History::Following) => true,
             Some(History::Failed { at }) if *at > now => false,
             Some(History::Asked | History::Outdated) => false,
             Some(History::Failed { .. }) | None => {
@@ -530,10 +586,14 @@ impl Orders {
         if self.is_held {
             return;
         }
+        self.cancel_strays(now);
         let mut waiting = VecDeque::new();
         while let Some(order) = self.recovery.pending.pop_front() {
             // In their order, symbol by symbol.
-            if self.knows_history(&order.symbol.clone(), now) {
+            let is_known = self.knows_history(&order.symbol.clone(), now);
+            let may_open = !self.needs_slot(&order)
+                || self.knows_right(&order, now) && !self.has_slotless(&order.symbol);
+            if is_known && may_open {
                 self.open(order, now);
             } else {
                 waiting.push_back(order);

@@ -84,7 +84,17 @@ impl Orders {
             executed: live.executed,
             told: live.filled,
         });
-        live.chain(self.recovery.pending.iter().map(waiting)).collect()
+        let strays = self.recovery.strays.iter().map(|(client_id, stray)| OrderStanding {
+            symbol: stray.symbol.clone(),
+            client_id: client_id.as_str().to_owned(),
+            slot: None,
+            doing: stray.doing().into(),
+            is_ours: false,
+            exchange_order: Some(stray.order),
+            executed: stray.executed,
+            told: Quantity::ZERO,
+        });
+        live.chain(strays).chain(self.recovery.pending.iter().map(waiting)).collect()
     }
 
     /// What the account has traded, as far as it was looked at.

@@ -26,7 +26,7 @@ fn order(number: u64) -> NewOrder {
         side: Side::Buy,
         quantity: Quantity(10),
         limit_price: Price(100),
-        refused_by: None,
+        was_refused: false,
     }
 }
 
@@ -371,4 +371,252 @@ fn an_order_that_the_exchange_has_under_another_name_is_not_placed_again() {
     let effects = orders.on_history(&symbol, Some((&[there], true)), at(0));
     assert_eq!(told(&effects), [Said::Accepted, Said::Closed { remaining: Quantity(10) }]);
     assert!(!is_committed(&effects, |_| true), "{effects:?}");
+}
+
+/// An order of ours at the exchange that this core has not placed.
+fn of_ours(number: u64, exchange_order: u64, is_over: bool) -> OrderReport {
+    let slot = SlotKey { venue: venue(), symbol: order(1).symbol, side: Side::Buy, level: 0 };
+    let name = ClientOrderId::new(1, &slot, exchange_order, order(number).signal.tag());
+    OrderReport {
+        client_id: name.as_str().to_owned(),
+        order: exchange_order,
+        symbol: order(1).symbol,
+        executed: Quantity::ZERO,
+        is_over,
+    }
+}
+
+fn is_history(effect: &OrdersEffect) -> bool {
+    matches!(effect, OrdersEffect::History { .. })
+}
+
+fn rebuilt(effects: &[OrdersEffect]) -> Option<usize> {
+    effects.iter().find_map(|effect| {
+        let OrdersEffect::Rebuilt(_, count) = effect else { return None };
+        Some(*count)
+    })
+}
+
+/// Has the account looked through again, and the ledger hold nothing.
+fn reconcile(orders: &mut Orders, now: u64) -> Vec<OrdersEffect> {
+    orders.reconcile_again(vec![order(1).symbol], at(now));
+    orders.on_slots(slots(Vec::new()), at(now))
+}
+
+#[test]
+fn what_was_placed_and_has_ended_here_is_not_unknown_however_often_that_is_looked_at() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    let mut request = send(&mut orders, order(1), 0);
+    let mut there = Vec::new();
+    for number in 1..=600 {
+        let mut report = report(&request, 0, true);
+        report.order = number;
+        there.push(report.clone());
+        let id = request.client_id.clone();
+        let effects = orders.on_answer(&id, 1, Answer::Accepted(report), at(0));
+        assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
+        let mut effects = orders.on_committed(&[DONE], at(0));
+        orders.on_heard(&order(number).signal);
+        if effects.iter().any(is_history) {
+            // It lists them, and others wait for nothing.
+            assert!(orders.recovery.is_known(&symbol));
+            effects = orders.on_history(&symbol, Some((&there, true)), at(0));
+            assert_eq!(rebuilt(&effects), None);
+            there.clear();
+        }
+        assert!(orders.recovery.ended_count() <= 257, "{}", orders.recovery.ended_count());
+        let effects = orders.place(order(number + 1), at(0));
+        assert!(is_committed(&effects, |command| matches!(command, SlotCommand::Open { .. })));
+        request = sent(&orders.on_committed(&[DONE], at(0)));
+    }
+    assert!(there.len() < 600, "its history was looked through on the way");
+    there.push(of_ours(900, 700, true));
+    reconcile(&mut orders, 10);
+    let effects = orders.on_history(&symbol, Some((&there, true)), at(20));
+    assert_eq!((rebuilt(&effects), orders.recovery.spent.len()), (Some(1), 1), "the other's");
+    reconcile(&mut orders, 30);
+    let effects = orders.on_history(&symbol, Some((&[], true)), at(40));
+    assert_eq!(rebuilt(&effects), None, "told once");
+}
+
+#[test]
+fn a_history_that_cannot_be_had_holds_up_nobody_whose_symbol_was_known() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    orders.place(order(1), at(0));
+    orders.on_history(&symbol, Some((&[], true)), at(0));
+    (1..=300).for_each(|number| orders.note_over(&symbol, number));
+    orders.on_history(&symbol, None, at(0));
+    assert!(orders.recovery.is_known(&symbol));
+    orders.note_over(&symbol, 301);
+    assert!(orders.on_wake(at(10)).iter().any(is_history), "asked for again");
+}
+
+/// A core that finds an open order of ours for signal 5 in the account, and has read the slots again.
+fn with_stray(open: Vec<(SlotKey, Slot)>) -> (Orders, OrderReport, Vec<OrdersEffect>) {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    orders.place(order(1), at(0));
+    let stray = match open.first() {
+        Some(_) => OrderReport { client_id: opened_id(5).to_string(), ..of_ours(5, 3, false) },
+        None => of_ours(5, 3, false),
+    };
+    let found = orders.on_history(&symbol, Some((&[stray.clone()], true)), at(0));
+    assert!(found.contains(&OrdersEffect::ReadSlots), "somebody may have opened it meanwhile");
+    assert!(!is_committed(&found, |_| true), "{found:?}");
+    let effects = orders.on_slots(slots(open), at(10));
+    (orders, stray, effects)
+}
+
+fn cancelled(effects: &[OrdersEffect]) -> Vec<&str> {
+    let cancelled = effects.iter().filter_map(|effect| {
+        let OrdersEffect::Cancel { client_id, .. } = effect else { return None };
+        Some(client_id.as_str())
+    });
+    cancelled.collect()
+}
+
+fn is_opened(effects: &[OrdersEffect]) -> bool {
+    is_committed(effects, |command| matches!(command, SlotCommand::Open { .. }))
+}
+
+#[test]
+fn an_open_order_in_no_slot_is_cancelled_and_over_before_anything_is_opened_beside_it() {
+    let (mut orders, stray, effects) = with_stray(Vec::new());
+    assert_eq!(cancelled(&effects), [&stray.client_id]);
+    assert!(!is_opened(&effects), "{effects:?}");
+    let shown = orders.standing();
+    assert!(shown.iter().any(|it| it.client_id == stray.client_id && !it.is_ours), "{shown:?}");
+    let name = ClientOrderId::parse(&stray.client_id).unwrap();
+    assert!(!is_opened(&orders.on_cancelled(&name, &Found::Failed, at(20))));
+    assert_eq!(cancelled(&orders.on_wake(at(600))), [&stray.client_id], "again");
+    orders.on_trades(&order(1).symbol, Some((&[], true)), at(605));
+    // What it traded meanwhile is asked for, and is others' as long as nobody asks for the order.
+    let over = OrderReport { is_over: true, executed: Quantity(4), ..stray };
+    let effects = orders.on_cancelled(&name, &Found::Order(over), at(610));
+    assert!(is_opened(&effects), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, OrdersEffect::Trades { .. })));
+    assert_eq!(orders.standing().len(), 1);
+}
+
+#[test]
+fn an_open_order_in_no_slot_that_is_asked_for_again_is_awaited() {
+    let (mut orders, stray, _) = with_stray(Vec::new());
+    let effects = orders.place(order(5), at(20));
+    assert_eq!(told(&effects), [Said::Accepted]);
+    assert!(!is_opened(&effects));
+    assert_eq!(cancelled(&orders.on_wake(at(1_000))), [] as [&str; 0]);
+    let over = OrderReport { is_over: true, ..stray };
+    let name = ClientOrderId::parse(&over.client_id).unwrap();
+    let effects = orders.on_found(&name, &Found::Order(over), at(1_010));
+    assert_eq!(told(&effects), [Said::Closed { remaining: Quantity(10) }]);
+    assert!(is_opened(&effects), "{effects:?}");
+}
+
+#[test]
+fn an_open_order_that_a_slot_holds_by_now_is_under_way_as_any_other() {
+    let (mut orders, stray, effects) = with_stray(opened(5));
+    assert_eq!(cancelled(&effects), [] as [&str; 0]);
+    assert_eq!((orders.live.len(), orders.counters().orphans), (2, 1));
+    assert!(is_opened(&effects), "the slot keeps others out: {effects:?}");
+    assert!(orders.recovery.strays.is_empty());
+    let name = ClientOrderId::parse(&stray.client_id).unwrap();
+    orders.on_committed(&[DONE], at(20));
+    let over = OrderReport { is_over: true, ..stray };
+    let effects = orders.on_told(&over, at(30));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
+    assert!(orders.by_client_id.contains_key(&name));
+}
+
+#[test]
+fn whoever_goes_on_from_a_checkpoint_finds_the_open_orders_in_no_slot_again() {
+    let (mut orders, stray, _) = with_stray(Vec::new());
+    orders.note_order(&order(1).symbol, 9);
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    again.start(at(30));
+    again.on_time(at(30), Some(at(30)), at(30));
+    let effects = again.on_slots(slots(Vec::new()), at(40));
+    let asked = effects.iter().find_map(|effect| {
+        let OrdersEffect::History { after, .. } = effect else { return None };
+        Some(*after)
+    });
+    assert!(asked.is_some_and(|after| after < stray.order), "{effects:?}");
+}
+
+#[test]
+fn an_order_that_has_lost_its_ledger_is_over_before_another_is_opened_beside_it() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let request = send(&mut orders, order(1), 0);
+    let open = report(&request, 0, false);
+    orders.on_answer(&request.client_id, 1, Answer::Accepted(open.clone()), at(10));
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    again.start(at(30));
+    again.on_time(at(30), Some(at(30)), at(30));
+    again.on_slots(slots(Vec::new()), at(40));
+    again.place(order(2), at(50));
+    again.on_history(&order(1).symbol, Some((&[], true)), at(60));
+    let found = Found::Order(open.clone());
+    assert!(!is_opened(&again.on_found(&request.client_id, &found, at(70))));
+    let over = Found::Order(OrderReport { is_over: true, ..open });
+    assert!(is_opened(&again.on_found(&request.client_id, &over, at(80))));
+}
+
+#[test]
+fn an_order_that_was_refused_elsewhere_is_opened_by_right_of_the_refusal_however_late_it_is_known()
+{
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let (symbol, signal) = (order(1).symbol, order(1).signal);
+    let effects = orders.place(NewOrder { was_refused: true, ..order(1) }, at(0));
+    assert!(effects.contains(&OrdersEffect::ReadRefusal(signal.clone())), "{effects:?}");
+    assert!(!is_opened(&orders.on_history(&symbol, Some((&[], true)), at(0))));
+    let effects = orders.on_refusal(&signal, None, at(10));
+    assert!(!is_opened(&effects) && !effects.contains(&OrdersEffect::ReadRefusal(signal.clone())));
+    assert!(orders.on_wake(at(600)).contains(&OrdersEffect::ReadRefusal(signal.clone())));
+    let there = VenueAccount { exchange: "y".into(), ..venue() };
+    let slot = SlotKey { venue: there, symbol, side: Side::Buy, level: 0 };
+    let by = SlotRight::RefusedBy { slot: slot.clone(), generation: 4 };
+    let is_right =
+        |command: &SlotCommand| matches!(command, SlotCommand::Open { right, .. } if *right == by);
+    let effects = orders.on_refusal(&signal, Some(Some((slot, 4))), at(610));
+    assert!(is_committed(&effects, is_right), "{effects:?}");
+    // Also when the slot was guessed wrong.
+    let conflict = SlotRefusal::Conflict { generation: 5, attempt: 0 };
+    assert!(is_committed(&orders.on_committed(&[Err(conflict)], at(620)), is_right));
+}
+
+#[test]
+fn the_trades_of_one_order_are_asked_for_until_there_are_no_more() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    let trade = |number| TradeReport {
+        trade: number,
+        order: 5,
+        symbol: symbol.clone(),
+        side: Side::Buy,
+        quantity: Quantity(2),
+        price: Price(100),
+        fee: crate::domain::Money::ZERO,
+        fee_elsewhere: None,
+    };
+    let request = send(&mut orders, order(1), 0);
+    // Its trades were looked at when nobody knew whose they were.
+    orders.on_trades(&symbol, Some((&[], true)), at(5));
+    orders.last_trade.insert(symbol.clone(), 9);
+    let id = &request.client_id;
+    let effects = orders.on_answer(id, 1, Answer::Accepted(report(&request, 10, true)), at(10));
+    assert!(effects.iter().any(|effect| matches!(effect, OrdersEffect::Trades { .. })));
+    let asks = |after| OrdersEffect::TradesOf {
+        client_id: id.clone(),
+        symbol: symbol.clone(),
+        order: 5,
+        after,
+    };
+    assert!(orders.on_trades(&symbol, Some((&[], true)), at(20)).contains(&asks(0)));
+    let all: Vec<TradeReport> = (1..=5).map(trade).collect();
+    let effects = orders.on_trades_of(id, Some((&all[..3], false)), at(30));
+    assert!(effects.contains(&asks(3)), "{effects:?}");
+    let effects = orders.on_trades_of(id, Some((&all[3..], true)), at(40));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
+    assert_eq!(told(&effects).len(), 2);
 }

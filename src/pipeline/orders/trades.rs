@@ -97,23 +97,29 @@ impl Orders {
             {
                 live.is_asking_trades = true;
                 let (client_id, symbol) = (live.client_id.clone(), symbol.clone());
-                self.effects.push(OrdersEffect::TradesOf { client_id, symbol, order });
+                self.effects.push(OrdersEffect::TradesOf { client_id, symbol, order, after: 0 });
             }
         }
     }
 
-    /// The trades of one order, oldest first; none, if there was no answer.
+    /// The trades of one order, oldest first, and whether there are no more; none, if there was no answer.
     pub fn on_trades_of(
         &mut self,
         client_id: &ClientOrderId,
-        trades: Option<&[TradeReport]>,
+        trades: Option<(&[TradeReport], bool)>,
         now: Timestamp,
     ) -> Vec<OrdersEffect> {
         if let Some(signal) = self.by_client_id.get(client_id).cloned() {
+            let (all, is_last) = trades.unwrap_or((&[], true));
             if let Some(live) = self.live.get_mut(&signal) {
-                live.is_asking_trades = false;
+                let more = all.last().map(|last| last.trade).filter(|_| !is_last);
+                live.is_asking_trades = more.is_some();
+                if let (Some(after), Some(order)) = (more, live.exchange_order) {
+                    let (client_id, symbol) = (client_id.clone(), live.symbol.clone());
+                    self.effects.push(OrdersEffect::TradesOf { client_id, symbol, order, after });
+                }
             }
-            for trade in trades.unwrap_or_default() {
+            for trade in all {
                 let symbol = &trade.symbol;
                 let last = self.last_trade.get(symbol).copied().unwrap_or(0);
                 if !self.on_fill(&signal, trade) {

@@ -125,6 +125,7 @@ impl Orders {
         now: Timestamp,
     ) -> Vec<OrdersEffect> {
         let Some(signal) = self.by_client_id.get(client_id).cloned() else {
+            self.on_stray_asked(client_id, found);
             return self.go_on(now);
         };
         let Some(live) = self.live.get_mut(&signal) else { return self.go_on(now) };

@@ -67,8 +67,8 @@ pub struct NewOrder {
     pub quantity: Quantity,
     /// The worst price acceptable.
     pub limit_price: Price,
-    /// Which use of a slot elsewhere was refused for good, if the order was offered there first.
-    pub refused_by: Option<(SlotKey, u64)>,
+    /// Whether the order was offered elsewhere first. Then it is opened by right of the refusal there.
+    pub was_refused: bool,
 }
 
 /// A request, to the letter. It is written down before it is sent, and is sent once.
@@ -198,6 +198,9 @@ pub enum OrdersEffect {
     Commit(Vec<SlotCommand>),
     /// Read the ledger's slots, and call [`super::Orders::on_slots`].
     ReadSlots,
+    /// Read, of what most voters have agreed on, where the order of this signal was refused for good, and call
+    /// [`super::Orders::on_refusal`].
+    ReadRefusal(SignalIdentity),
     /// Send this once.
     Send(Request),
     /// Ask for the order of this name.
@@ -223,7 +226,7 @@ pub enum OrdersEffect {
         /// After which; 0, from the first.
         after: u64,
     },
-    /// Ask for the trades of one order.
+    /// Ask for the trades of one order after this one.
     TradesOf {
         /// Its name.
         client_id: ClientOrderId,
@@ -231,6 +234,8 @@ pub enum OrdersEffect {
         symbol: Symbol,
         /// The exchange's number of it.
         order: u64,
+        /// After which; 0, from the first.
+        after: u64,
     },
     /// Ask for the account's orders of a symbol after this one, open or not.
     History {
@@ -245,8 +250,8 @@ pub enum OrdersEffect {
     Tell(SignalIdentity, Said),
     /// The account traded, and nobody here asked for it.
     Stray(TradeReport),
-    /// The exchange has so many orders of ours in a symbol that are not known here: they were placed after what
-    /// this goes on from, or that is lost. Their signals are used up, and what they traded is taken over.
+    /// So many orders of ours were found at the exchange, in a symbol, that are not known here: they were placed
+    /// after what this goes on from, or that is lost. Their signals are used up, and what they traded is taken over.
     Rebuilt(Symbol, usize),
     /// Tell exec again what it is to take over, see [`super::Orders::adopt`].
     Adopt(Adoption),
@@ -307,6 +312,8 @@ pub struct OrdersCounters {
     pub slot_busy: u64,
     /// Orders of others that were found under way and brought to their end.
     pub orphans: u64,
+    /// Orders of ours that were open at the exchange and in no slot; cancelled, unless somebody asked for them.
+    pub strays: u64,
     /// Slots closed until a person looks.
     pub quarantined: u64,
     /// Orders that were to be cancelled.

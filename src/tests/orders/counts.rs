@@ -33,6 +33,7 @@ impl Counts {
         a.orphans += b.orphans;
         a.cancelled += b.cancelled;
         a.told += b.told;
+        a.strays += b.strays;
     }
 
     /// That everything there is to be seen was.
@@ -48,6 +49,7 @@ impl Counts {
             core.orphans,
             core.cancelled,
             core.told,
+            core.strays,
         ];
         assert!(
             self.accepted > 0 && self.beside > 0 && seen.iter().all(|&seen| seen > 0),

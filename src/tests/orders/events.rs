@@ -88,11 +88,12 @@ pub(crate) enum Event {
         from: (usize, u64),
         client_id: ClientOrderId,
         order: u64,
+        after: u64,
     },
     TradedOf {
         to: (usize, u64),
         client_id: ClientOrderId,
-        trades: Option<Vec<TradeReport>>,
+        trades: Option<(Vec<TradeReport>, bool)>,
     },
     History {
         from: (usize, u64),

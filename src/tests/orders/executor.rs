@@ -103,6 +103,6 @@ pub(crate) fn order(number: usize) -> NewOrder {
         side: if number.is_multiple_of(3) { Side::Sell } else { Side::Buy },
         quantity: Quantity(10),
         limit_price: Price(100 + i64::try_from(number % 5).unwrap()),
-        refused_by: None,
+        was_refused: false,
     }
 }

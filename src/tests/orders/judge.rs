@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tickwright_core::domain::{
     ClientOrderId, Quantity, SlotCommand, SlotDone, SlotKey, SlotRefusal, SlotRight,
 };
-use tickwright_core::pipeline::orders::{NewOrder, Said, TradeReport};
+use tickwright_core::pipeline::orders::{NewOrder, Request, Said, TradeReport};
 
 use crate::counts::add;
 use crate::executor::order;
@@ -15,11 +15,20 @@ impl World {
     /// What must hold at every moment.
     pub(crate) fn judge(&self) -> Result<(), String> {
         let all = self.exchanges.iter().flat_map(|exchange| &exchange.taken);
-        let mut ids = BTreeSet::new();
-        if let Some(twice) = all.map(|it| &it.request.client_id).find(|id| !ids.insert(*id)) {
-            return Err(format!("(1) {twice} was accepted twice, in one account or in two"));
+        let mut generations = BTreeSet::new();
+        let mut ids = all.map(|it| it.request.client_id.as_str());
+        let twice = ids.find(|id| !generations.insert(ClientOrderId::slot_part_in(id)));
+        if let Some(twice) = twice {
+            return Err(format!("(1) the generation of {twice} has two orders that were accepted"));
         }
         for exchange in &self.exchanges {
+            let mut slots = BTreeSet::new();
+            let open = exchange.taken.iter().filter(|taken| taken.over_at > self.now);
+            for Request { symbol, side, limit_price, client_id, .. } in open.map(|it| &it.request) {
+                if !slots.insert((symbol, *side, self.scenario.levels.of(*limit_price))) {
+                    return Err(format!("(7) beside {client_id} another is open in its slot"));
+                }
+            }
             let tag = |id: &ClientOrderId| ClientOrderId::tag_in(id.as_str());
             let signals = exchange.count(|taken| tag(&taken.request.client_id));
             if let Some((_, count)) = signals.iter().find(|(_, count)| **count > 1) {

@@ -8,7 +8,8 @@
 //!
 //! In some of them others have the same orders to place for a second account, before the same ledger.
 //!
-//! 1. The exchange has accepted no client order id twice, in whatever account: no generation of a slot.
+//! 1. The exchange has accepted no two orders for a generation of a slot, whatever their signals, and no client
+//!    order id twice, in whatever account.
 //! 2. It has accepted no two orders for one signal in one account.
 //! 3. What every executor was told of an order is what the exchange did: its trades, once each, and
 //!    then what remained.
@@ -19,6 +20,8 @@
 //!    has looked at everything again.
 //!
 //! 6. The ledger refuses no signal as used that was not used for that account.
+//!
+//! 7. At most one order is open in a slot at the exchange, also of a ledger that was lost and the one after it.
 //!
 //! A failure prints its seed. `TICKWRIGHT_SEED=17 cargo test -p tickwright-core --test orders` runs that
 //! one alone and tells what happened; `TICKWRIGHT_SEEDS=10000` runs so many, from `TICKWRIGHT_SEEDS_FROM` on.

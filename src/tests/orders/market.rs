@@ -42,6 +42,9 @@ pub(crate) struct Exchange {
 /// How many orders or trades an answer holds at most.
 const PAGE: usize = 3;
 
+/// The same of the trades of one order.
+const PAGE_OF_ORDER: usize = 2;
+
 impl Exchange {
     pub(crate) fn new(capabilities: Capabilities, offset: u64) -> Self {
         Self { capabilities, offset, taken: Vec::new(), session: 0, trades: 0 }
@@ -152,9 +155,14 @@ impl Exchange {
         (all, is_last)
     }
 
-    pub(crate) fn trades_of(&self, order: u64) -> Vec<TradeReport> {
+    /// The trades of one order, fewer at once than it may have.
+    pub(crate) fn trades_of(&self, order: u64, after: u64) -> (Vec<TradeReport>, bool) {
         let of = self.taken.iter().find(|taken| taken.order == order);
-        of.map(|taken| taken.trades.clone()).unwrap_or_default()
+        let trades = of.into_iter().flat_map(|taken| &taken.trades);
+        let mut trades: Vec<TradeReport> = trades.filter(|it| it.trade > after).cloned().collect();
+        let is_last = trades.len() < PAGE_OF_ORDER;
+        trades.truncate(PAGE_OF_ORDER);
+        (trades, is_last)
     }
 
     pub(crate) fn history(

@@ -31,7 +31,7 @@ pub(crate) struct Scenario {
     accounts: usize,
     pub(crate) orders: usize,
     capabilities: Capabilities,
-    levels: PriceLevels,
+    pub(crate) levels: PriceLevels,
     /// How long the exchange may take to take a request, in seconds.
     window: u64,
     /// When faults end.
@@ -85,7 +85,7 @@ pub(crate) struct World {
     pub(crate) log: Vec<String>,
     is_told: bool,
     random: Random,
-    now: u64,
+    pub(crate) now: u64,
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     handled: u64,
@@ -339,14 +339,15 @@ impl World {
                 self.reply(trades, None, |trades| Event::Traded { to: from, symbol, trades });
                 Ok(())
             }
-            Event::TradesOf { from, client_id, order } => {
-                let trades = Some(self.of(from.0).trades_of(order));
+            Event::TradesOf { from, client_id, order, after } => {
+                let trades = Some(self.of(from.0).trades_of(order, after));
                 self.reply(trades, None, |trades| Event::TradedOf { to: from, client_id, trades });
                 Ok(())
             }
-            Event::TradedOf { to, client_id, trades } => {
-                self.deliver(to, |core, now| core.on_trades_of(&client_id, trades.as_deref(), now))
-            }
+            Event::TradedOf { to, client_id, trades } => self.deliver(to, |core, now| {
+                let trades = trades.as_ref().map(|(trades, is_last)| (&trades[..], *is_last));
+                core.on_trades_of(&client_id, trades, now)
+            }),
             Event::History { from, symbol, after } => {
                 let orders = Some(self.of(from.0).history(&symbol, after, self.now));
                 self.reply(orders, None, |orders| Event::Past { to: from, symbol, orders });
@@ -645,10 +646,10 @@ impl World {
                 let failed = Event::Traded { to: from, symbol: symbol.clone(), trades: None };
                 self.ask(Event::Trades { from, symbol, after }, failed);
             }
-            OrdersEffect::TradesOf { client_id, order, .. } => {
+            OrdersEffect::TradesOf { client_id, order, after, .. } => {
                 let (to, id) = (from, client_id.clone());
                 let failed = Event::TradedOf { to, client_id: id, trades: None };
-                self.ask(Event::TradesOf { from, client_id, order }, failed);
+                self.ask(Event::TradesOf { from, client_id, order, after }, failed);
             }
             OrdersEffect::History { symbol, after } => {
                 let failed = Event::Past { to: from, symbol: symbol.clone(), orders: None };
@@ -670,7 +671,11 @@ impl World {
                 // Only where nothing older can be under way: see `loses_ledger`.
                 self.after(5 * SECOND, Event::Release { executor: from.0 });
             }
-            OrdersEffect::Stray(_) | OrdersEffect::Rebuilt(..) | OrdersEffect::Adopt(_) => {}
+            // There is no other exchange here.
+            OrdersEffect::ReadRefusal(_)
+            | OrdersEffect::Stray(_)
+            | OrdersEffect::Rebuilt(..)
+            | OrdersEffect::Adopt(_) => {}
         }
         Ok(())
     }
