@@ -149,6 +149,9 @@ fn reconciled(answer: &Value) -> String {
             continue;
         }
         let doubt = if is_complete { "" } else { "; not everything was answered in time" };
+        if let Some(guarantee) = account.get("guarantee").and_then(Value::as_str) {
+            text.push_str(&format!("{name}: {guarantee}\n"));
+        }
         text.push_str(&format!("{name}: orders under way{doubt}\n"));
         if let Some(trouble) = account.get("trouble").and_then(Value::as_str) {
             text.push_str(&format!("the exchange: {trouble}\n"));
@@ -345,6 +348,18 @@ mod tests {
         assert!(text.starts_with("id      status  address"), "{text}");
         assert!(text.contains("calc-1  up      -        -     -          -       0.25"), "{text}");
         assert!(text.contains("a,b"), "{text}");
+    }
+
+    #[test]
+    fn of_each_account_it_is_shown_what_is_guaranteed_there() {
+        let account = |name: &str, guarantee: &str| json!({ "account": name, "guarantee": guarantee, "is_complete": true, "orders": [], "traded": [] });
+        let answer =
+            json!({ "accounts": [account("x/a", "by deadline"), account("y/b", "by a person")] });
+        let text = text(&CtlTask::Reconcile { adopt: false }, &answer);
+        assert!(
+            text.contains("x/a: by deadline\n") && text.contains("y/b: by a person\n"),
+            "{text}"
+        );
     }
 
     #[test]
