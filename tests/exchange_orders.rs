@@ -9,24 +9,28 @@ mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 
-use market::{Market, events_of, faults};
+use market::{Market, begin_faults, events_of, faults, stand_still};
 use serde_json::{Value, json};
+
+use common::PATIENCE;
+use exchanges::Exchange;
 
 /// Fifteen seconds of rows at the speed they are read at.
 const ROWS: usize = 1_500;
+
+/// The best bid and ask of the market outside.
+const BOOK: (&str, &str) = ("9999.99", "10000.01");
 
 /// What befalls the nodes, in turn.
 const CHAOS: [&str; 4] = ["", "kill:exec-1@50%", "pause:exec-1@40%:5s", "restart:exec-1@60%:2s"];
 
 async fn one(number: u64) {
     let mut chance = number.wrapping_mul(0x9e37_79b9).wrapping_add(7);
-    let market = Market::open(number + 1, ROWS, ("9999.99", "10000.01"), "").await;
-    let faults = if number == 0 { Vec::new() } else { faults(&mut chance) };
+    let market = Market::open(number + 1, ROWS, BOOK, "").await;
+    let faults = if number == 0 { Vec::new() } else { faults(number, &mut chance) };
     let chaos = CHAOS[usize::try_from(number).unwrap() % CHAOS.len()];
     println!("schedule {number}: {chaos:?} {}", Value::from(faults.clone()));
-    for fault in faults {
-        market.exchange.fault(fault).await;
-    }
+    begin_faults(&market.exchange, &faults).await;
     let report = market.run(chaos);
     market.judge(&report);
 }
@@ -47,7 +51,8 @@ async fn the_exchange_accepts_nothing_twice_whatever_it_and_execs_node_do() {
 /// does not.
 #[tokio::test]
 async fn a_backup_gets_what_the_primary_has_refused_and_nothing_else() {
-    let market = Market::open_with_backup(7, ROWS, ("9999.99", "10000.01")).await;
+    let router = "failover_threshold = 1000000";
+    let market = Market::open_with_backup(7, ROWS, BOOK, router).await;
     let order = "POST /api/v3/order";
     for fault in [
         json!({ "kind": "rate_limit", "endpoint": order, "probability": 0.4, "seed": 1 }),
@@ -63,4 +68,66 @@ async fn a_backup_gets_what_the_primary_has_refused_and_nothing_else() {
     let (first, second) = (accepted(&market.exchange), accepted(market.backup.as_ref().unwrap()));
     println!("{first} at the primary, {second} at the backup");
     assert!(first > 0 && second > 0, "{first} at the primary, {second} at the backup");
+}
+
+/// When an exchange has accepted orders, in milliseconds, in order.
+fn accepted_at(exchange: &Exchange) -> Vec<u64> {
+    let text = std::fs::read_to_string(exchange.log()).unwrap();
+    let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let accepted = entries.filter(|entry| {
+        entry["events"].as_array().unwrap().iter().any(|event| event["event"] == "order")
+    });
+    accepted.map(|entry| entry["time"].as_u64().unwrap()).collect()
+}
+
+/// Three orders in a row that the primary would not have, and were offered to the backup; from then on orders go
+/// there at once, and none to the primary until its time is over; then they do again.
+#[tokio::test]
+async fn orders_turn_to_the_backup_at_the_threshold_and_return_when_it_is_time() {
+    let router = "failover_threshold = 3\nreturn_to_primary_ms = 4000";
+    let market = Market::open_with_backup(11, 2 * ROWS, BOOK, router).await;
+    let refuses = json!({
+        "kind": "rate_limit", "endpoint": "POST /api/v3/order", "skip": 3, "count": 3,
+    });
+    market.exchange.fault(refuses).await;
+    let report = market.run("");
+    market.judge(&report);
+    let at_primary = accepted_at(&market.exchange);
+    let at_backup = accepted_at(market.backup.as_ref().unwrap());
+    println!("at the primary {at_primary:?}, at the backup {at_backup:?}");
+    let third = at_backup[2];
+    assert!(at_primary[2] <= at_backup[0], "the first three");
+    // Less a second: the third refusal comes before the third order arrives at the backup.
+    let back = at_primary.iter().find(|&&at| at > third).expect("orders return to the primary");
+    assert!(*back >= third + 3_000, "{back} is too early after {third}");
+    let at_once = at_backup.iter().filter(|&&at| third < at && at < *back).count();
+    assert!(at_once > 0, "no order went to the backup at once");
+    assert!(!at_backup.iter().any(|at| at > back), "the primary has them again");
+}
+
+/// The primary ends in mid-run, and comes back. Nothing that it has accepted is accepted at the backup.
+#[tokio::test]
+async fn orders_turn_to_the_backup_while_the_primary_is_away() {
+    let router = "failover_threshold = 3\nreturn_to_primary_ms = 3000";
+    let mut market = Market::open_with_backup(12, 3 * ROWS, BOOK, router).await;
+    let mut process = market.start("");
+    let since = std::time::Instant::now();
+    let mut until = |what: &str, is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            let ended = process.ends_within(std::time::Duration::from_millis(20));
+            assert!(ended.is_none(), "it has ended before {what}: {:?}", process.said());
+            assert!(since.elapsed() < PATIENCE, "never: {what}");
+        }
+    };
+    until("the primary accepts orders", &|| accepted_at(&market.exchange).len() >= 3);
+    market.exchange.kill();
+    let before = accepted_at(&market.exchange).len();
+    until("the backup accepts orders", &|| accepted_at(market.backup.as_ref().unwrap()).len() >= 5);
+    market.exchange.come_back();
+    stand_still(&market.exchange, BOOK).await;
+    until("the primary accepts orders again", &|| {
+        accepted_at(&market.exchange).len() >= before + 2
+    });
+    let report = market.end(process);
+    market.judge(&report);
 }

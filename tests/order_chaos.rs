@@ -1,5 +1,5 @@
 //! Orders at an exchange while everything goes wrong at once: nodes that may have exec are killed, lose their
-//! disks, stand still for longer than any lease and are cut off, their clocks are up to half a minute apart,
+//! disks, stand still for longer than any lease or lock and are cut off, their clocks are half a minute apart,
 //! and the exchange answers late, never, with errors, and drops connections. In every third schedule locks are
 //! in Redis, whose replica takes over in mid-lock, and which is killed and comes back empty; in every third,
 //! orders are recorded in PostgreSQL, which goes down. The exchange is the judge.
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use common::draw;
 use databases::{Kind, Server};
 use desk::{ask_risk, assert_positions, nodes};
-use market::{Market, faults};
+use market::{Market, assert_no_secret, begin_faults, faults};
 use processes::{Node, until};
 use redis_server::RedisServer;
 use serde_json::{Value, json};
@@ -50,6 +50,13 @@ const RESOLVED_WITHIN: Duration = Duration::from_secs(12);
 
 /// For how long a node may be cut off, in milliseconds.
 const CUT_MS: u64 = 5_000;
+
+/// How far the clocks of the two extreme nodes are from the right time, to either side, in milliseconds.
+const CLOCK_OFFSET_MS: i64 = 15_000;
+
+/// How long the lock of an order lives, in milliseconds: shorter than a node stands still, so that whoever wakes
+/// up may believe to have what is another's by then.
+const LOCK_TTL_MS: u64 = 1_500;
 
 /// Two candidates for exec, or three; whoever is left over stands in for anything.
 const CANDIDATES: [&[(&str, &str)]; 2] = [
@@ -246,22 +253,26 @@ async fn one(number: u64) -> u32 {
     let names = CANDIDATES[usize::try_from(number % 2).unwrap()];
     let rest = if below(chance, 2) == 0 { "" } else { "rest_ms = 2000\n" };
     let market = Market::open(number + 1, ROWS, ("9999.99", "10000.01"), rest).await;
-    let picked: Vec<Value> = faults(chance);
+    let picked: Vec<Value> = faults(number, chance);
     println!("schedule {number}: {rest:?} {}", Value::from(picked.clone()));
-    let mut passing = Vec::new();
-    for fault in picked {
-        // A clock that is set back by half a minute makes what was sent before wait for as long, and rightly so.
-        let is_clock = fault["kind"] == "clock";
-        let added = market.exchange.command("/exchange/faults", fault).await;
-        passing.extend(added["ids"][0].as_u64().filter(|_| !is_clock));
-    }
+    let ids = begin_faults(&market.exchange, &picked).await;
+    // A clock that is set back by half a minute makes what was sent before wait for as long, and rightly so.
+    let passing = picked.iter().zip(ids).filter(|(fault, _)| fault["kind"] != "clock");
+    let passing: Vec<u64> = passing.map(|(_, id)| id).collect();
     let mut servers = Servers::of(number);
     let settings = servers.settings(&market);
     let mut nodes = nodes(&market, names, |name| {
-        let offset = i64::try_from(below(chance, 30_000)).unwrap() - 15_000;
+        // The first and the last are as far apart as can be.
+        let offset = match names.iter().position(|(of, _)| *of == name) {
+            Some(0) => -CLOCK_OFFSET_MS,
+            Some(place) if place + 1 == names.len() => CLOCK_OFFSET_MS,
+            _ => i64::try_from(below(chance, 30_000)).unwrap() - CLOCK_OFFSET_MS,
+        };
         let own = [
             "--set".to_owned(),
             format!("node.clock_offset_ms={offset}"),
+            "--set".to_owned(),
+            format!("locks.ttl_ms={LOCK_TTL_MS}"),
             "--chaos".to_owned(),
             // Ordered so late that sources never wait for it; it is given by hand.
             format!("cut:{name}@99%:{CUT_MS}ms"),
@@ -295,6 +306,7 @@ async fn one(number: u64) -> u32 {
     let accepted = market.judge_twice().len();
     assert_positions(&nodes[0], &market);
     println!("  {accepted} orders, all resolved {took:?} after exec was stopped");
+    nodes.iter().for_each(|node| assert_no_secret(&node.all_logs()));
     if let Some((_, url)) = &servers.database {
         let recorded = records::assert_recorded(url, &market).await;
         println!("  {recorded} orders are in the database with what became of them");

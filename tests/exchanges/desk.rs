@@ -108,6 +108,8 @@ pub(crate) fn assert_positions(node: &Node, market: &Market) {
         );
         thread::sleep(Duration::from_millis(100));
     };
+    let guarantee = last["accounts"][0]["guarantee"].as_str().unwrap();
+    assert!(guarantee.starts_with("no order twice"), "{guarantee}");
     for row in last["accounts"][0]["traded"].as_array().unwrap() {
         let missing: f64 = row["missing"].as_str().unwrap().parse().unwrap();
         assert_eq!(missing, 0.0, "{row}");

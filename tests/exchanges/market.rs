@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::{Scratch, csv_market, draw};
-use crate::exchanges::{Exchange, KEY, SECRET};
+use crate::common::{Process, Scratch, csv_market, draw, finish};
+use crate::exchanges::{Exchange, KEY, OTHER_SECRET, SECRET};
 
 const SYMBOLS: [(&str, &str); 4] = [("SHA", "RED"), ("F0", "S1"), ("F0", "S2"), ("F0", "S3")];
 
@@ -20,7 +20,7 @@ pub(crate) struct Market {
 }
 
 /// An exchange with a market outside that stands still.
-async fn exchange((bid, ask): (&str, &str)) -> Exchange {
+async fn exchange(book: (&str, &str)) -> Exchange {
     let symbols = SYMBOLS
         .map(|(base, quote)| format!("{base}/{quote}:price=10000:tick=0.01:step=1:notional_min=2"));
     let symbols = symbols.join(",");
@@ -28,6 +28,12 @@ async fn exchange((bid, ask): (&str, &str)) -> Exchange {
     let mut options = vec!["--symbols", &symbols];
     rich.iter().for_each(|balance| options.extend(["--balance", balance]));
     let exchange = Exchange::start(&options);
+    stand_still(&exchange, book).await;
+    exchange
+}
+
+/// From now on this is the best bid and ask outside.
+pub(crate) async fn stand_still(exchange: &Exchange, (bid, ask): (&str, &str)) {
     for (base, quote) in SYMBOLS {
         let symbol = format!("{base}{quote}");
         let book = json!({
@@ -36,7 +42,6 @@ async fn exchange((bid, ask): (&str, &str)) -> Exchange {
         });
         exchange.command("/exchange/market", book).await;
     }
-    exchange
 }
 
 impl Market {
@@ -50,14 +55,19 @@ impl Market {
         market
     }
 
-    /// The same, with another exchange to fall back on.
-    pub(crate) async fn open_with_backup(seed: u64, rows: usize, book: (&str, &str)) -> Self {
+    /// The same, with another exchange to fall back on, as `router` says.
+    pub(crate) async fn open_with_backup(
+        seed: u64,
+        rows: usize,
+        book: (&str, &str),
+        router: &str,
+    ) -> Self {
         let (first, second) = (exchange(book).await, exchange(book).await);
         let market = Self::new(seed, rows, first, Some(second));
         let backup = market.backup.as_ref().unwrap();
         let brokers =
             market.broker("primary", &market.exchange, "") + &market.broker("backup", backup, "");
-        market.configure("has_backup = true\nfailover_threshold = 1000000", &brokers);
+        market.configure(&format!("has_backup = true\n{router}"), &brokers);
         market
     }
 
@@ -111,6 +121,11 @@ impl Market {
     }
 
     pub(crate) fn run(&self, chaos: &str) -> Value {
+        self.end(self.start(chaos))
+    }
+
+    /// Starts three nodes that trade.
+    pub(crate) fn start(&self, chaos: &str) -> Process {
         let config = self.scratch.path("cluster.toml");
         let mut arguments =
             vec!["run", "--nodes", "3", "--data", self.data.to_str().unwrap(), "--config"];
@@ -118,18 +133,32 @@ impl Market {
         if !chaos.is_empty() {
             arguments.extend(["--chaos", chaos]);
         }
-        let ended = self.scratch.run(&arguments);
+        self.scratch.start(self.scratch.command(&arguments))
+    }
+
+    /// Waits until they have ended well. Returns their report.
+    pub(crate) fn end(&self, process: Process) -> Value {
+        let ended = finish(process);
         assert_eq!(ended.code(), 0, "{ended:?}\n{}", self.logs());
-        assert!(!self.logs().contains(SECRET), "a secret is in a log");
+        let mut count = 0;
+        for text in self.texts() {
+            assert_no_secret(&text);
+            count += text.len();
+        }
+        assert!(count > 0, "nothing is in the logs");
         self.scratch.report()
+    }
+
+    /// All that each node has said.
+    fn texts(&self) -> impl Iterator<Item = String> {
+        let files = std::fs::read_dir(self.scratch.path("data/logs")).into_iter().flatten();
+        files.flatten().filter_map(|file| std::fs::read_to_string(file.path()).ok())
     }
 
     /// What the nodes said last.
     fn logs(&self) -> String {
-        let files = std::fs::read_dir(self.scratch.path("data/logs")).into_iter().flatten();
-        let texts = files.flatten().filter_map(|file| std::fs::read_to_string(file.path()).ok());
         let mut last = String::new();
-        for text in texts {
+        for text in self.texts() {
             let lines: Vec<&str> = text.lines().collect();
             last += &lines[lines.len().saturating_sub(40)..].join("\n");
         }
@@ -148,18 +177,22 @@ impl Market {
         self.events().into_iter().filter(is_of).collect()
     }
 
-    /// That it has accepted nothing twice: no name, and no signal. Returns the names.
+    /// That nothing was accepted twice, at all exchanges together: no generation of a slot, and no signal. Returns
+    /// the names.
     pub(crate) fn judge_twice(&self) -> BTreeSet<String> {
         let events = self.events();
-        let (mut ids, mut signals) = (BTreeSet::new(), BTreeSet::new());
+        let mut ids = BTreeSet::new();
+        let (mut generations, mut signals) = (BTreeSet::new(), BTreeSet::new());
         for order in events.iter().filter(|event| event["event"] == "order") {
             let id = order["client_id"].as_str().unwrap().to_owned();
             if !id.starts_with("tw-") {
                 continue;
             }
-            let signal = id.rsplit('-').next().unwrap().to_owned();
-            assert!(signals.insert(signal), "two orders of one signal: {id}");
-            assert!(ids.insert(id.clone()), "{id} was accepted twice");
+            let (generation, signal) = id.rsplit_once('-').unwrap();
+            assert!(signals.insert(signal.to_owned()), "two orders of one signal: {id}");
+            let is_first = generations.insert(generation.to_owned());
+            assert!(is_first, "two orders of one generation of a slot: {id}");
+            ids.insert(id);
         }
         ids
     }
@@ -176,8 +209,17 @@ impl Market {
     }
 }
 
-/// Faults that the exchange may have while it takes orders.
-pub(crate) fn faults(chance: &mut u64) -> Vec<Value> {
+/// That neither account's secret is in what somebody has said.
+pub(crate) fn assert_no_secret(text: &str) {
+    for secret in [SECRET, OTHER_SECRET] {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "a secret is in a log: {line:?}");
+    }
+}
+
+/// Faults that the exchange has while it takes orders: two in their turn, so that all of them come about in as many
+/// schedules as half of them are, and up to two more.
+pub(crate) fn faults(turn: u64, chance: &mut u64) -> Vec<Value> {
     let order = "POST /api/v3/order";
     let seed = draw(chance);
     let all = [
@@ -194,14 +236,34 @@ pub(crate) fn faults(chance: &mut u64) -> Vec<Value> {
         json!({ "kind": "clock", "ms": -30_000 }),
         json!({ "kind": "drop_after", "endpoint": "GET /api/v3/order", "probability": 0.3, "seed": seed }),
         json!({ "kind": "silence_before", "endpoint": "GET /api/v3/myTrades", "probability": 0.3, "seed": seed }),
+        json!({ "kind": "repeat", "endpoint": order, "times": 2, "ms": 200, "probability": 0.5, "seed": seed }),
+        json!({ "kind": "refuse", "endpoint": order, "probability": 0.3, "seed": seed }),
+        // One that jumps back by more than `settle_ms` may take what has expired.
+        json!({ "kind": "clock_jump", "endpoint": order, "ms": 4_000, "count": 3, "skip": 3 }),
+        json!({ "kind": "clock_jump", "endpoint": order, "ms": -400, "count": 1, "skip": 4 }),
+        json!({ "kind": "stream_lose", "probability": 0.4, "seed": seed }),
+        json!({ "kind": "stream_duplicate", "probability": 0.5, "seed": seed }),
+        json!({ "kind": "stream_delay", "ms": 700, "probability": 0.3, "seed": seed }),
+        json!({ "kind": "stream_drop", "probability": 0.2, "seed": seed }),
     ];
-    let count = 1 + usize::try_from(draw(chance) % 3).unwrap();
-    let mut picked = Vec::new();
-    for _ in 0..count {
-        let at = usize::try_from(draw(chance) % all.len() as u64).unwrap();
-        picked.push(all[at].clone());
+    let count = all.len() as u64;
+    let mut at = vec![turn * 2 % count, (turn * 2 + 1) % count];
+    at.extend((0..draw(chance) % 3).map(|_| draw(chance) % count));
+    at.into_iter().map(|at| all[usize::try_from(at).unwrap()].clone()).collect()
+}
+
+/// Has the exchange have these faults; returns the number of each. What arrives twice is taken once only by an
+/// exchange that remembers every id.
+pub(crate) async fn begin_faults(exchange: &Exchange, faults: &[Value]) -> Vec<u64> {
+    if faults.iter().any(|fault| fault["kind"] == "repeat") {
+        exchange.command("/exchange/capabilities", json!({ "dedup": "all" })).await;
     }
-    picked
+    let mut ids = Vec::new();
+    for fault in faults {
+        let added = exchange.command("/exchange/faults", fault.clone()).await;
+        ids.push(added["ids"][0].as_u64().unwrap());
+    }
+    ids
 }
 
 /// Everything that an exchange has written down.

@@ -62,6 +62,12 @@ impl Exchange {
         exchange
     }
 
+    /// Starts it where it was, with what its log says.
+    pub(crate) fn come_back(&mut self) {
+        self.options.extend(["--listen".to_owned(), self.address.to_string()]);
+        self.start_again();
+    }
+
     /// Starts it with what its log says.
     pub(crate) fn start_again(&mut self) {
         let keys = self.path("keys");
