@@ -407,7 +407,6 @@ impl LinksState {
         let before = self.links.on_established(number, &peer);
         let fence = Fence::default();
         let link = self.arguments.network.add_link(LinkParts {
-            number,
             peer: peer.clone(),
             fence: fence.clone(),
             pass: established.pass,

@@ -17,7 +17,7 @@ mod counts;
 mod delivery;
 mod link;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,7 +58,8 @@ macro_rules! count {
 }
 
 struct PendingAsk {
-    peer: Peer,
+    /// The serial of the link it went by, and by which its answer comes.
+    link: u64,
     role: String,
     answer: oneshot::Sender<Result<Vec<u8>, DeliveryError>>,
 }
@@ -300,6 +301,10 @@ impl Network {
         let _ = link.gateway.set(gateway);
         link.credit.notify_waiters();
         let before = write(&self.0.links).insert(link.peer.id.clone(), Arc::clone(link));
+        // What the peer sent before now was worked off, and its credit could not be returned.
+        for is_urgent in [false, true] {
+            self.return_credit(link, 0, is_urgent);
+        }
         if let Some(before) = before.filter(|before| before.serial != link.serial) {
             self.cut(&before);
         }
@@ -310,7 +315,7 @@ impl Network {
     pub(super) fn close_link(&self, link: &Link) {
         {
             let mut links = write(&self.0.links);
-            if links.get(&link.peer.id).is_some_and(|found| found.number == link.number) {
+            if links.get(&link.peer.id).is_some_and(|found| found.serial == link.serial) {
                 links.remove(&link.peer.id);
             }
         }
@@ -337,7 +342,7 @@ impl Network {
         let mut asks = lock(&self.0.asks);
         let lost: Vec<u64> = asks
             .iter()
-            .filter(|(_, ask)| ask.peer == link.peer)
+            .filter(|(_, ask)| ask.link == link.serial)
             .map(|(&message, _)| message)
             .collect();
         for message in lost {
@@ -402,8 +407,8 @@ impl Network {
             if asks.len() >= ASKS_MAX {
                 return Err(DeliveryError::TooMany);
             }
-            let peer = link.peer.clone();
-            asks.insert(number, PendingAsk { peer, role: role.clone(), answer: sender });
+            let (link, role) = (link.serial, role.clone());
+            asks.insert(number, PendingAsk { link, role, answer: sender });
         }
         let header = message.header(Purpose::Ask, number, patience);
         let answered = async {
@@ -568,13 +573,19 @@ impl Network {
         let _ = self.try_send(&link, envelope::encode(link.pass, &header, &body), None);
     }
 
+    /// `bytes` from the peer have been worked off. Before the peer's gateway is known nothing can be
+    /// returned: then [`Network::open_link`] does it.
     fn return_credit(&self, link: &Arc<Link>, bytes: u64, is_urgent: bool) {
-        let due = lock(&link.receive).credit(is_urgent).on_worked_off(bytes);
-        if let Some(bytes) = due {
+        let mut due = lock(&link.receive).credit(is_urgent).on_worked_off(bytes);
+        while let Some(bytes) = due.take() {
             let header = Header { is_urgent, ..Header::new(Purpose::Credit, bytes) };
             let frame = envelope::encode(link.pass, &header, &[]);
             if let Err(Some(_)) = self.try_send(link, frame, None) {
                 lock(&link.receive).credit(is_urgent).put_back(bytes);
+                // The gateway may have become known since, and whoever opened the link have found nothing.
+                if link.gateway.get().is_some() {
+                    due = lock(&link.receive).credit(is_urgent).on_worked_off(0);
+                }
             }
         }
     }
@@ -687,7 +698,7 @@ impl Network {
         };
         let mut asks = lock(&self.0.asks);
         // Only the one that was asked may answer.
-        if asks.get(&header.message).is_some_and(|ask| ask.peer == from)
+        if asks.get(&header.message).is_some_and(|ask| ask.link == link.serial)
             && let Some(ask) = asks.remove(&header.message)
         {
             let _ = ask.answer.send(answer);

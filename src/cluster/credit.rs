@@ -66,7 +66,7 @@ impl ReceiveCredit {
         Some(std::mem::take(&mut self.unreturned))
     }
 
-    /// What was to be given back could not be: it is due with the next.
+    /// What was to be given back could not be: it is due with the next, be that of no bytes.
     pub fn put_back(&mut self, bytes: u64) {
         self.unreturned = self.unreturned.saturating_add(bytes);
     }
@@ -95,6 +95,9 @@ mod tests {
         assert_eq!([10, 10, 10].map(|bytes| credit.on_worked_off(bytes)), [None, None, Some(30)]);
         credit.put_back(30);
         assert_eq!(credit.on_worked_off(1), Some(31));
+        credit.put_back(31);
+        assert_eq!(credit.on_worked_off(0), Some(31));
+        assert_eq!(credit.on_worked_off(0), None);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use ractor::ActorRef;
-use tickwright_core::cluster::{Assembly, LinkNumber, Peer, ReceiveCredit, SendCredit};
+use tickwright_core::cluster::{Assembly, Peer, ReceiveCredit, SendCredit};
 use tokio::sync::Notify;
 
 use crate::cluster::hello::Pass;
@@ -12,7 +12,6 @@ use crate::cluster::stream::Fence;
 
 /// One connection to one peer.
 pub(in crate::cluster) struct Link {
-    pub(in crate::cluster) number: LinkNumber,
     /// Tells the link from every other of this node, also from those before its links started anew.
     pub(super) serial: u64,
     /// When it began.
@@ -62,7 +61,6 @@ impl Receiving {
 
 /// What it takes to use a connection.
 pub(in crate::cluster) struct LinkParts {
-    pub(in crate::cluster) number: LinkNumber,
     pub(in crate::cluster) peer: Peer,
     pub(in crate::cluster) fence: Fence,
     pub(in crate::cluster) pass: Pass,
@@ -76,9 +74,8 @@ impl Link {
         credit_bytes: u64,
         message_bytes_max: u64,
     ) -> Arc<Self> {
-        let LinkParts { number, peer, fence, pass, peer_pass } = parts;
+        let LinkParts { peer, fence, pass, peer_pass } = parts;
         Arc::new(Self {
-            number,
             serial,
             since: Instant::now(),
             peer,

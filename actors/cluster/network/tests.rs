@@ -21,8 +21,8 @@ const WINDOW: u64 = 64 << 10;
 static B: LazyLock<NodeId> = LazyLock::new(|| "b".into());
 
 /// One node, its gateway, and its side of the only link.
-pub(in crate::cluster) struct End {
-    pub(in crate::cluster) network: Network,
+pub(crate) struct End {
+    pub(crate) network: Network,
     gateway: ActorRef<Vec<u8>>,
     pub(in crate::cluster) link: Arc<Link>,
 }
@@ -44,12 +44,12 @@ async fn end(own: &str, other: &str, pass: Pass, peer_pass: Pass) -> End {
         GatewayArguments { network: network.clone(), beats, directory: Roles::default() };
     let (gateway, _) = Actor::spawn(None, GatewayActor, arguments).await.unwrap();
     let fence = Fence::default();
-    let link = network.add_link(LinkParts { number: 1, peer: peer(other), fence, pass, peer_pass });
+    let link = network.add_link(LinkParts { peer: peer(other), fence, pass, peer_pass });
     End { network, gateway, link }
 }
 
 /// Nodes a and b, linked.
-pub(in crate::cluster) async fn pair() -> (End, End) {
+pub(crate) async fn pair() -> (End, End) {
     let (a, b) = (end("a", "b", 1, 2).await, end("b", "a", 2, 1).await);
     a.network.open_link(&a.link, b.gateway.clone());
     b.network.open_link(&b.link, a.gateway.clone());
@@ -57,13 +57,12 @@ pub(in crate::cluster) async fn pair() -> (End, End) {
 }
 
 /// The link between the two breaks, and they have another.
-pub(in crate::cluster) fn link_anew(a: &mut End, b: &mut End) {
+pub(crate) fn link_anew(a: &mut End, b: &mut End) {
     for end in [&*a, &*b] {
         end.network.close_link(&end.link);
     }
     for (end, other, pass, peer_pass) in [(&mut *a, "b", 3, 4), (&mut *b, "a", 4, 3)] {
-        let parts =
-            LinkParts { number: 2, peer: peer(other), fence: Fence::default(), pass, peer_pass };
+        let parts = LinkParts { peer: peer(other), fence: Fence::default(), pass, peer_pass };
         end.link = end.network.add_link(parts);
     }
     a.network.open_link(&a.link, b.gateway.clone());
@@ -283,7 +282,7 @@ async fn only_the_one_that_was_asked_may_answer() {
         Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
     );
     let fence = Fence::default();
-    let other = LinkParts { number: 2, peer: peer("c"), fence, pass: 3, peer_pass: 4 };
+    let other = LinkParts { peer: peer("c"), fence, pass: 3, peer_pass: 4 };
     a.network.add_link(other);
     let asking = a.network.ask(Some(&B), message("slow", b""), PATIENCE);
     let answering = async {
@@ -316,4 +315,62 @@ async fn messages_before_the_session_is_ready_are_taken_in_and_answered_after() 
     };
     let (answer, ()) = tokio::join!(asking, opening);
     assert_eq!(answer.unwrap(), b"a:early");
+}
+
+/// Messages of the peer may come before its gateway is known: their credit is due when it is.
+#[tokio::test]
+async fn a_whole_window_before_the_session_is_ready_comes_back_when_it_is() {
+    for is_urgent in [false, true] {
+        let (a, b) = (end("a", "b", 1, 2).await, end("b", "a", 2, 1).await);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&taken);
+        let take = move |_: Request| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        b.network.register("count", None, Arc::new(take));
+        a.network.open_link(&a.link, b.gateway.clone());
+        let body = [7; 10_000];
+        let tell = async |patience| {
+            let message = Message { is_urgent, ..message("count", &body) };
+            a.network.tell(Some(&B), message, patience).await
+        };
+        let mut told = 0;
+        while tell(SHORT).await.is_ok() {
+            told += 1;
+        }
+        tokio::time::timeout(PATIENCE, async {
+            while taken.load(Ordering::SeqCst) < told {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        // Nothing more comes from there until what came has been returned.
+        b.network.open_link(&b.link, a.gateway.clone());
+        assert_eq!(tell(PATIENCE).await, Ok(()), "after {told} messages, urgent: {is_urgent}");
+    }
+}
+
+/// An old session may be noticed to have ended long after the next one is in use.
+#[tokio::test]
+async fn a_question_by_a_new_link_outlives_the_late_end_of_the_old_one() {
+    let (mut a, mut b) = pair().await;
+    let (kept, mut received) = mpsc::unbounded_channel();
+    b.network.register(
+        "slow",
+        None,
+        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
+    );
+    let old = Arc::clone(&a.link);
+    link_anew(&mut a, &mut b);
+    let asking = a.network.ask(Some(&B), message("slow", b""), PATIENCE);
+    let answering = async {
+        let request = received.recv().await.unwrap();
+        a.network.close_link(&old);
+        assert_eq!(a.network.linked().len(), 1, "the new one is in use");
+        request.reply.unwrap().answer(b"still".to_vec());
+    };
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert_eq!(answer.unwrap(), b"still");
 }
