@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
-use tickwright_core::domain::{Key, Kind, RawBatch, SourceId, SymbolId};
+use tickwright_core::domain::{Key, Kind, RawBatch, SourceId, SymbolId, Timestamp};
 use tickwright_core::pipeline::ingest::binance::{FrameOutcome, FrameParser};
 use tickwright_core::pipeline::ingest::{
     EVENT_TIME_END, EVENT_TIME_MIN, Ingester, IngesterConfig, IngesterSnapshot, ParserState,
@@ -143,8 +143,9 @@ pub struct LiveIngesterState {
     /// Of feeds before this one.
     totals_before: LiveTotals,
     bytes_before: u64,
-    /// When the last row came.
+    /// When the last row came, and the frontier then: boundary rows of a silence lift the frontier further.
     row_at: Instant,
+    row_frontier: Timestamp,
     idle: Duration,
     batch_ticks: LiveNumber,
     settings: StageSettings,
@@ -236,6 +237,7 @@ impl Actor for LiveIngesterActor {
             totals_before: LiveTotals::default(),
             bytes_before: 0,
             row_at: Instant::now(),
+            row_frontier: Timestamp::default(),
             idle,
             batch_ticks: settings.live.number("pipeline.batch_ticks", &role(index)),
             settings,
@@ -326,6 +328,7 @@ impl LiveIngesterState {
             }
         }
         self.items_cut = self.items;
+        self.row_frontier = self.ingester.frontier();
         self.feed.rewind();
         self.output.rewind(self.committed);
         Ok(())
@@ -423,9 +426,14 @@ impl LiveIngesterState {
                 self.ingester.begin_batch(batch_ticks, monotonic_nanos());
             }
             self.items = count;
+            let rows_before = self.ingester.sequence_next();
             match &*item {
                 FeedItem::Frame(frame) => self.take_frame(frame, count),
                 FeedItem::Rows(rows) => self.take_rows(rows),
+            }
+            if self.ingester.sequence_next() != rows_before {
+                self.row_at = Instant::now();
+                self.row_frontier = self.ingester.frontier();
             }
             let is_full = self.ingester.batch_len() >= self.batch_ticks.size();
             if is_full || self.items - self.items_cut >= ITEMS_WITHOUT_ROW_MAX {
@@ -478,7 +486,6 @@ impl LiveIngesterState {
             Ok(FrameOutcome::Read) => {}
             Err(error) => self.ingester.malformed(*error),
         }
-        self.row_at = Instant::now();
     }
 
     /// Asks for the snapshot that a book waits for, once.
@@ -550,12 +557,12 @@ impl LiveIngesterState {
         Ok(())
     }
 
-    /// Puts in the boundary rows of the time that has passed since the last frame, so that windows
+    /// Puts in the boundary rows of the time that has passed since the last row, so that windows
     /// close. The venue's clock is not ours: what counts is how much time has passed.
     fn on_idle(&mut self) {
         let passed = self.row_at.elapsed().saturating_sub(self.idle);
         if self.puller.is_asked && !self.is_closed && self.has_room() && passed > Duration::ZERO {
-            let now = self.ingester.frontier().after(passed);
+            let now = self.row_frontier.after(passed);
             self.ingester.on_idle(now);
         }
     }

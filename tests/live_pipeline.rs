@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Case, PATIENCE, Scratch, copy_directory, essence, frames};
 use futures_util::{SinkExt, StreamExt};
-use tickwright::run::{Input, RunError, run_until};
+use tickwright::run::{Input, Outcome, RunError, run_until};
 use tickwright::source::live::LiveConfig;
 use tickwright_core::backtest::report::RunReport;
 use tokio::io::AsyncWriteExt;
@@ -107,17 +107,30 @@ fn listen_at(
     scripts: Vec<Vec<Act>>,
     frames: u64,
 ) -> Result<RunReport, RunError> {
+    let outcome = outcome_at(address, case, scripts, (frames, Duration::ZERO))?;
+    Ok(tickwright::outcome::report(&outcome, &case.arguments().config))
+}
+
+/// What a run came to that ends when so many frames have come in, and then nothing for so long.
+fn outcome_at(
+    address: &str,
+    case: &Case,
+    scripts: Vec<Vec<Act>>,
+    (frames, silence): (u64, Duration),
+) -> Result<Outcome, RunError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut arguments = case.arguments();
-    let config = arguments.config.clone();
     let ended = runtime.block_on(async {
         let venue = venue_at(TcpListener::bind(address).await.unwrap(), scripts);
-        arguments.input = Input::Live(live_config(&venue.url));
+        let mut live = live_config(&venue.url);
+        live.policy.silence_deadline += silence;
+        arguments.input = Input::Live(live);
         let (rows_in, mut rows) = watch::channel(0);
         let all_came = async move {
             // The sender lives as long as the run.
             let _ = rows.wait_for(|&rows| rows >= frames).await;
+            tokio::time::sleep(silence).await;
         };
         let run = run_until(
             arguments,
@@ -130,7 +143,7 @@ fn listen_at(
     });
     runtime.shutdown_background();
     let Ok(ended) = ended else { panic!("no end within {PATIENCE:?}: {case:?}") };
-    Ok(tickwright::outcome::report(&ended?, &config))
+    ended
 }
 
 /// What must hold for every run.
@@ -179,6 +192,35 @@ fn every_frame_becomes_a_row_whatever_the_venue_does() {
     let live = report.sources[0].live.unwrap();
     assert_eq!((live.connections, live.garbage), (connections, 2 * connections));
     assert_eq!(live.missing, expected.sources[0].live.unwrap().missing);
+}
+
+/// Windows close in a silence, and event time goes on as fast as a clock and no faster.
+#[test]
+fn event_time_goes_on_with_the_clock_while_nothing_comes() {
+    const STEP_MS: u64 = 200;
+    let (sent, silence) = (frames(300), Duration::from_secs(4));
+    // Boundary rows, with `stream.idle_ms` as it is unless it is set, and how long the run took.
+    let boundaries = |idle_ms: Option<&str>, silence| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut case = Case::simulated(1)
+            .journal(directory.path())
+            .set("telemetry.progress_ms", "50")
+            .set("pipeline.window_step_ms", &STEP_MS.to_string());
+        if let Some(idle_ms) = idle_ms {
+            case = case.set("stream.idle_ms", idle_ms);
+        }
+        let (scripts, wanted) = (vec![texts(&sent)], (sent.len() as u64, silence));
+        let outcome = outcome_at("127.0.0.1:0", &case, scripts, wanted).unwrap();
+        let counters = outcome.report.ingesters[0].counts.counters;
+        assert_eq!(counters.rows, sent.len() as u64);
+        (counters.boundaries, outcome.duration)
+    };
+    let (of_rows, _) = boundaries(Some("60000"), Duration::ZERO);
+    let (with_silence, duration) = boundaries(None, silence);
+    let steps = |time: Duration| u64::try_from(time.as_millis()).unwrap() / STEP_MS;
+    let (added, longest) = (with_silence - of_rows, steps(duration) + 1);
+    assert!(added >= steps(silence) / 2, "windows stay open: {added} steps");
+    assert!(added <= longest, "{added} steps in {duration:?}");
 }
 
 #[test]
