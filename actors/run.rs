@@ -370,6 +370,7 @@ pub(crate) fn open_sources(config: &Config, input: &Input) -> Result<Vec<OpenSou
         }
         Input::Live(live) => {
             live.address()?;
+            live.believed()?;
             Ok(Vec::new())
         }
     }

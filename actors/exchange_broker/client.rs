@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::kit::Secrets;
+use crate::source::live::tls;
+use crate::source::rest::encrypt;
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -303,7 +305,7 @@ impl Client {
         let stream = TcpStream::connect((name, port)).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
         if is_https {
-            let encrypted = crate::source::rest::encrypt(name, stream).await;
+            let encrypted = encrypt(name, stream, tls::usual()).await;
             let stream = encrypted.map_err(|error| error.to_string())?;
             return spawn(TokioIo::new(stream)).await;
         }

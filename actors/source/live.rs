@@ -21,9 +21,11 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
 use tickwright_core::domain::{Symbol, Timestamp};
 use tickwright_core::pipeline::live::{
     Connection, ConnectionEffect, DisconnectReason, FrameCounts, FrameJudge, FrameVerdict, Gap,
@@ -37,11 +39,12 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use super::rest;
 
 mod config;
+pub(crate) mod tls;
 
 pub use config::{LiveConfig, LiveError};
 
@@ -202,6 +205,7 @@ impl LiveClient {
     ) -> Result<Self, LiveError> {
         let address = config.address()?;
         let rest = config.rest_address()?;
+        let tls = config.believed()?;
         let (wishes_in, wishes) = mpsc::channel(WISH_QUEUE_MAX);
         let wishes_in = rest.is_some().then_some(wishes_in);
         let (frames_in, frames) = mpsc::channel(config.queue_frames_max.max(1));
@@ -221,6 +225,7 @@ impl LiveClient {
             frames_in,
             statuses_in,
             address,
+            tls,
             config,
             clock,
         };
@@ -235,6 +240,8 @@ struct Abandoned;
 struct Driver<C> {
     config: LiveConfig,
     address: Uri,
+    /// Who is believed.
+    tls: Arc<ClientConfig>,
     connection: Connection,
     judge: FrameJudge,
     snapshots: SnapshotRequests,
@@ -277,7 +284,7 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
             .max_message_size(Some(self.config.frame_bytes_max))
             .max_frame_size(Some(self.config.frame_bytes_max));
         let outcome = tokio::select! {
-            outcome = dial(&self.address, limits) => outcome,
+            outcome = dial(&self.address, limits, Arc::clone(&self.tls)) => outcome,
             // The connection's own deadline has passed: it says so when asked next.
             () = sleep_until(deadline) => return Ok(()),
             () = self.frames_in.closed() => return Err(Abandoned),
@@ -346,7 +353,8 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
         let Some(rest) = self.rest.as_ref().filter(|_| self.fetch.is_none()) else { return };
         let Some(symbol) = self.snapshots.on_wake(self.now()) else { return };
         let path = path_of(&symbol).expect("a symbol without a path is never due");
-        self.fetch = Some(Box::pin(rest::get(rest.clone(), path, self.config.snapshots.deadline)));
+        let (tls, deadline) = (Arc::clone(&self.tls), self.config.snapshots.deadline);
+        self.fetch = Some(Box::pin(rest::get(rest.clone(), path, tls, deadline)));
     }
 
     async fn on_fetched(
@@ -477,9 +485,15 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
     }
 }
 
-#[cfg(not(feature = "wss"))]
-pub(crate) async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
-    let connect = tokio_tungstenite::connect_async_with_config(address, Some(limits), true);
+/// Connects to a venue; `tls` says who is believed, if it is encrypted.
+pub(crate) async fn dial(
+    address: &Uri,
+    limits: WebSocketConfig,
+    tls: Arc<ClientConfig>,
+) -> Result<Socket, Error> {
+    let connector = Some(Connector::Rustls(tls));
+    let connect =
+        tokio_tungstenite::connect_async_tls_with_config(address, Some(limits), true, connector);
     Ok(connect.await?.0)
 }
 
@@ -489,31 +503,6 @@ async fn arrival(fetch: &mut Option<Fetch>) -> Result<Box<[u8]>, SnapshotFailure
         Some(fetch) => fetch.await,
         None => std::future::pending().await,
     }
-}
-
-/// With rustls on aws-lc-rs and nothing else: a second provider would be a panic.
-#[cfg(feature = "wss")]
-pub(super) fn tls() -> std::sync::Arc<rustls::ClientConfig> {
-    use std::sync::Arc;
-
-    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(tls)
-}
-
-#[cfg(feature = "wss")]
-pub(crate) async fn dial(address: &Uri, limits: WebSocketConfig) -> Result<Socket, Error> {
-    use tokio_tungstenite::Connector;
-
-    let connector = Some(Connector::Rustls(tls()));
-    let connect =
-        tokio_tungstenite::connect_async_tls_with_config(address, Some(limits), true, connector);
-    Ok(connect.await?.0)
 }
 
 fn reason_not_connected(error: &Error) -> DisconnectReason {

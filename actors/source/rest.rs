@@ -1,15 +1,20 @@
 //! One GET at a time from a venue's REST address: what its feed does not say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tickwright_core::pipeline::live::SnapshotFailure;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Largest answer that is read: some thousand levels are a tenth of it.
 const BODY_BYTES_MAX: usize = 4 << 20;
@@ -22,12 +27,17 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 pub(super) async fn get(
     base: Uri,
     path: String,
+    tls: Arc<ClientConfig>,
     deadline: Duration,
 ) -> Result<Box<[u8]>, SnapshotFailure> {
-    timeout(deadline, exchange(&base, &path)).await.unwrap_or(Err(SnapshotFailure::Late))
+    timeout(deadline, exchange(&base, &path, tls)).await.unwrap_or(Err(SnapshotFailure::Late))
 }
 
-async fn exchange(base: &Uri, path: &str) -> Result<Box<[u8]>, SnapshotFailure> {
+async fn exchange(
+    base: &Uri,
+    path: &str,
+    tls: Arc<ClientConfig>,
+) -> Result<Box<[u8]>, SnapshotFailure> {
     let is_https = base.scheme_str() == Some("https");
     let host = base.host().unwrap_or_default();
     let port = base.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -43,7 +53,7 @@ async fn exchange(base: &Uri, path: &str) -> Result<Box<[u8]>, SnapshotFailure> 
         .body(Empty::new())
         .map_err(unreachable)?;
     if is_https {
-        let stream = encrypt(name, stream).await?;
+        let stream = encrypt(name, stream, tls).await?;
         ask(stream, request).await
     } else {
         ask(stream, request).await
@@ -85,20 +95,14 @@ async fn ask(
     }
 }
 
-#[cfg(feature = "wss")]
+/// Encrypts `stream` to the server called `name`; `tls` says who is believed.
 pub(crate) async fn encrypt(
     name: &str,
     stream: TcpStream,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SnapshotFailure> {
-    let server = rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(unreachable)?;
-    let connector = tokio_rustls::TlsConnector::from(super::live::tls());
-    connector.connect(server, stream).await.map_err(unreachable)
-}
-
-/// The address was refused before anything was sent.
-#[cfg(not(feature = "wss"))]
-pub(crate) async fn encrypt(_name: &str, _stream: TcpStream) -> Result<TcpStream, SnapshotFailure> {
-    Err(unreachable("this program was built without TLS"))
+    tls: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, SnapshotFailure> {
+    let server = ServerName::try_from(name.to_owned()).map_err(unreachable)?;
+    TlsConnector::from(tls).connect(server, stream).await.map_err(unreachable)
 }
 
 fn unreachable(error: impl ToString) -> SnapshotFailure {

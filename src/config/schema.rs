@@ -218,6 +218,7 @@ pub const KEYS: &[KeySpec] = &[
     text("live.url", LIVE_URL).optional().operational(),
     list("live.streams", LIVE_STREAM).operational(),
     text("live.rest_url", LIVE_REST_URL).optional().operational(),
+    text("live.tls_ca_file", PATH).optional().operational(),
     count("live.rest_timeout_ms", "ms", 100, DAY_MS).operational(),
     count("live.rest_interval_ms", "ms", 1, DAY_MS).operational(),
     count("live.silence_ms", "ms", 100, DAY_MS).operational(),

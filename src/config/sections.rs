@@ -132,6 +132,8 @@ pub struct LiveSection {
     pub streams: Vec<String>,
     /// Where its depth snapshots are fetched; without one, they are not.
     pub rest_url: Option<String>,
+    /// Certificates of authorities that are believed beside those that browsers believe.
+    pub tls_ca_file: Option<String>,
     /// When a connection is given up, and when the next is tried.
     pub policy: ConnectionPolicy,
     /// How depth snapshots are fetched.
@@ -385,6 +387,7 @@ pub(super) fn config(settings: Settings) -> Config {
                 ..ConnectionPolicy::default()
             },
             rest_url: s.find(&["live", "rest_url"]).and_then(Value::text).map(str::to_owned),
+            tls_ca_file: s.find(&["live", "tls_ca_file"]).and_then(Value::text).map(str::to_owned),
             snapshots: SnapshotPolicy {
                 backoff: Backoff {
                     first: s.span_ms(&["live", "backoff_first_ms"]),

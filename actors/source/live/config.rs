@@ -1,9 +1,15 @@
 //! Which feed to listen to, and what is wrong with what was said of it.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 use tickwright_core::config::Config;
 use tickwright_core::pipeline::live::{ConnectionPolicy, SnapshotPolicy};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::Uri;
+
+use super::tls;
 
 /// Which feed, and how to treat it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +21,9 @@ pub struct LiveConfig {
     /// The venue's REST address, such as `https://api.binance.com`, for depth snapshots. None: there are
     /// none.
     pub rest_url: Option<String>,
+    /// A file of certificates, in PEM, of authorities that are believed beside those that browsers
+    /// believe: of a proxy, or of a venue in a test.
+    pub tls_ca_file: Option<PathBuf>,
     /// The deadlines.
     pub policy: ConnectionPolicy,
     /// How snapshots are fetched.
@@ -34,6 +43,7 @@ impl LiveConfig {
             url: url.to_owned(),
             streams: streams.iter().map(|&stream| stream.to_owned()).collect(),
             rest_url: None,
+            tls_ca_file: None,
             policy: ConnectionPolicy::default(),
             snapshots: SnapshotPolicy::default(),
             frame_bytes_max: 256 << 10,
@@ -49,6 +59,7 @@ impl LiveConfig {
             url: live.url.clone()?,
             streams: live.streams.clone(),
             rest_url: live.rest_url.clone(),
+            tls_ca_file: live.tls_ca_file.as_ref().map(PathBuf::from),
             policy: live.policy,
             snapshots: live.snapshots,
             frame_bytes_max: live.frame_bytes_max,
@@ -77,9 +88,7 @@ impl LiveConfig {
         let wrong = |problem: String| LiveError::Url { url: self.url.clone(), problem };
         let request = address.into_client_request().map_err(|error| wrong(error.to_string()))?;
         match request.uri().scheme_str() {
-            Some("ws") => Ok(request.uri().clone()),
-            Some("wss") if cfg!(feature = "wss") => Ok(request.uri().clone()),
-            Some("wss") => Err(LiveError::NoTls { url: self.url.clone() }),
+            Some("ws" | "wss") => Ok(request.uri().clone()),
             Some(_) | None => Err(wrong("begins neither with ws:// nor with wss://".to_owned())),
         }
     }
@@ -95,13 +104,22 @@ impl LiveConfig {
         let uri: Uri = url.parse().map_err(|error| wrong(format!("{error}")))?;
         match uri.scheme_str() {
             _ if uri.query().is_some() => Err(wrong("has a query".to_owned())),
-            Some("http") => Ok(Some(uri)),
-            Some("https") if cfg!(feature = "wss") => Ok(Some(uri)),
-            Some("https") => Err(LiveError::NoTls { url: url.clone() }),
+            Some("http" | "https") => Ok(Some(uri)),
             Some(_) | None => {
                 Err(wrong("begins neither with http:// nor with https://".to_owned()))
             }
         }
+    }
+
+    /// Who is believed where something is encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError::Authorities`].
+    pub(crate) fn believed(&self) -> Result<Arc<ClientConfig>, LiveError> {
+        let Some(path) = &self.tls_ca_file else { return Ok(tls::usual()) };
+        let path = path.clone();
+        tls::usual_and(&path).map_err(|problem| LiveError::Authorities { path, problem })
     }
 }
 
@@ -132,13 +150,15 @@ pub enum LiveError {
         /// The name.
         stream: String,
     },
-    /// An encrypted feed, and a program without encryption.
+    /// The authorities that are to be believed cannot be.
     #[error(
-        "`{url}` is encrypted and this program was built without TLS; build it with --features wss"
+        "live.tls_ca_file = \"{}\" cannot be used: {problem}; give a file of certificates in PEM", path.display()
     )]
-    NoTls {
-        /// The address.
-        url: String,
+    Authorities {
+        /// Their file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -170,8 +190,22 @@ mod tests {
         };
         assert!(rest("ws://x").contains("begins neither with http://"));
         assert!(rest("http://x/?a=b").contains("has a query"));
-        if cfg!(not(feature = "wss")) {
-            assert!(refusal("wss://x", "a@trade").contains("--features wss"));
-        }
+    }
+
+    #[test]
+    fn an_encrypted_feed_is_a_feed_and_who_is_believed_is_said_before_anything_is_sent() {
+        let url = "wss://stream.binance.com:9443";
+        let config = LiveConfig::new(url, &["btcusdt@trade"]);
+        assert_eq!(config.address().unwrap().scheme_str(), Some("wss"));
+        assert!(config.believed().is_ok());
+        let believing = |path: PathBuf| {
+            let config = LiveConfig { tls_ca_file: Some(path), ..config.clone() };
+            config.believed().unwrap_err().to_string()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        assert!(believing(directory.path().join("none.pem")).contains("none.pem"));
+        let empty = directory.path().join("empty.pem");
+        std::fs::write(&empty, "nothing").unwrap();
+        assert!(believing(empty).contains("holds no certificate"));
     }
 }
