@@ -131,7 +131,7 @@ fn trades_well(nodes: &[Node], adopter: &str) {
 /// The nodes at work; of them the first by name adopts.
 fn at_work(scratch: &Scratch) -> Vec<Node> {
     let run = wave(scratch, "run.csv", BARS, (12.0, 0.0));
-    let searched = wave(scratch, "searched.csv", 3_000, (300.0, 16.0));
+    let searched = wave(scratch, "searched.csv", 6_000, (300.0, 16.0));
     let mut nodes = nodes(&run, &searched);
     for node in &mut nodes {
         node.is_member();
