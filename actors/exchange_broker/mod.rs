@@ -37,12 +37,12 @@ use serde_json::Value;
 use tickwright_core::config::SecretPlace;
 use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Histogram, Instrument,
-    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotKey, SlotRefusal,
-    Symbol, Timestamp, VenueAccount,
+    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
+    Timestamp,
 };
 use tickwright_core::pipeline::orders::{
-    Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersSnapshot, SlotsFound,
-    TradeReport,
+    Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersSnapshot, RefusalFound,
+    SlotsFound, TradeReport,
 };
 use tickwright_core::pipeline::venue::BrokerCounters;
 
@@ -109,7 +109,7 @@ pub enum Back {
     /// Of a symbol, and whether there are no more.
     Trades(Symbol, Option<(Vec<TradeReport>, bool)>),
     /// From the ledger: where an order was refused, see [`Orders::on_refusal`].
-    Refusal(SignalIdentity, Option<Option<(SlotKey, u64)>>),
+    Refusal(SignalIdentity, Option<RefusalFound>),
     /// Of one order, and whether there are no more.
     TradesOf(ClientOrderId, Option<(Vec<TradeReport>, bool)>),
     /// Of a symbol, and whether there are no more.

@@ -11,7 +11,7 @@ use tickwright_core::domain::{
     decimal,
 };
 use tickwright_core::ledger::{Operation, Outcome, Refusal};
-use tickwright_core::pipeline::orders::{Found, OrdersEffect, Request, SlotsFound};
+use tickwright_core::pipeline::orders::{Found, OrdersEffect, RefusalFound, Request, SlotsFound};
 
 use super::{Back, Desk, ExchangeBrokerMessage, ExchangeBrokerState, answers};
 use crate::ledger::LedgerClient;
@@ -61,9 +61,10 @@ impl ExchangeBrokerState {
                 let of = signal.clone();
                 self.spawn(account, async move {
                     // A node's own view may lack what was agreed on by way of another.
-                    let refused =
-                        ledger.read(READ_PATIENCE, |ledger| ledger.slots().refused(&venue, &of));
-                    Back::Refusal(signal, refused.await.ok())
+                    let found = ledger.read(READ_PATIENCE, |ledger| RefusalFound {
+                        by: ledger.slots().refused(&venue, &of),
+                    });
+                    Back::Refusal(signal, found.await.ok())
                 });
             }
             OrdersEffect::Send(request) => {

@@ -65,8 +65,8 @@ pub use capability::{Capabilities, Deduplication, Resolution};
 pub use recovery::OrdersSnapshot;
 pub use standing::{OrderStanding, TradedStanding};
 pub use words::{
-    Answer, Found, NewOrder, OrderReport, OrdersConfig, OrdersCounters, OrdersEffect, Request,
-    Said, SlotsFound, TradeReport,
+    Answer, Found, NewOrder, OrderReport, OrdersConfig, OrdersCounters, OrdersEffect, RefusalFound,
+    Request, Said, SlotsFound, TradeReport,
 };
 
 /// Changes of slots in one commit.
@@ -241,14 +241,14 @@ impl Orders {
             level: self.config.levels.of(order.limit_price),
         };
         let generation = self.generations.get(&slot).copied().unwrap_or(0);
-        let right = match refused {
-            Some(Refused::Known(Some((slot, generation)))) => {
-                SlotRight::RefusedBy { slot, generation }
-            }
-            Some(Refused::Known(None) | Refused::Asked | Refused::Failed { .. }) | None => {
-                SlotRight::NewSignal
-            }
+        let by = match refused {
+            Some(Refused::Known(found)) => found.by,
+            Some(Refused::Asked | Refused::Failed { .. }) | None => None,
         };
+        let right = by.map_or(SlotRight::NewSignal, |(slot, generation)| SlotRight::RefusedBy {
+            slot,
+            generation,
+        });
         self.open_at(order, (slot, generation), right, 0, now);
     }
 

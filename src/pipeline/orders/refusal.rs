@@ -4,8 +4,8 @@
 //! what most voters have agreed on, before the order is opened: one that is opened as if its signal were
 //! new is refused as used, and would then be tried nowhere.
 
-use super::{NewOrder, Orders, OrdersEffect};
-use crate::domain::{SignalIdentity, SlotKey, Timestamp};
+use super::{NewOrder, Orders, OrdersEffect, RefusalFound};
+use crate::domain::{SignalIdentity, Timestamp};
 
 /// How much is known of a refusal elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +14,16 @@ pub(super) enum Refused {
     Asked,
     /// There was no answer; to be read again at this time of our own clock.
     Failed { at: Timestamp },
-    /// Which use of which slot it was; none, if no refusal is on record that was not passed on.
-    Known(Option<(SlotKey, u64)>),
+    /// This is on record.
+    Known(RefusalFound),
 }
 
 impl Orders {
-    /// Which use of a slot elsewhere was refused for good, for this signal; the inner one is none if no such
-    /// refusal is on record, the outer one if there was no answer.
+    /// Where an order of this signal was refused for good; none, if there was no answer.
     pub fn on_refusal(
         &mut self,
         signal: &SignalIdentity,
-        refused: Option<Option<(SlotKey, u64)>>,
+        refused: Option<RefusalFound>,
         now: Timestamp,
     ) -> Vec<OrdersEffect> {
         if self.recovery.is_pending(signal) {

@@ -462,7 +462,7 @@ fn with_stray(open: Vec<(SlotKey, Slot)>) -> (Orders, OrderReport, Vec<OrdersEff
         Some(_) => OrderReport { client_id: opened_id(5).to_string(), ..of_ours(5, 3, false) },
         None => of_ours(5, 3, false),
     };
-    let found = orders.on_history(&symbol, Some((&[stray.clone()], true)), at(0));
+    let found = orders.on_history(&symbol, Some((std::slice::from_ref(&stray), true)), at(0));
     assert!(found.contains(&OrdersEffect::ReadSlots), "somebody may have opened it meanwhile");
     assert!(!is_committed(&found, |_| true), "{found:?}");
     let effects = orders.on_slots(slots(open), at(10));
@@ -578,7 +578,7 @@ fn an_order_that_was_refused_elsewhere_is_opened_by_right_of_the_refusal_however
     let by = SlotRight::RefusedBy { slot: slot.clone(), generation: 4 };
     let is_right =
         |command: &SlotCommand| matches!(command, SlotCommand::Open { right, .. } if *right == by);
-    let effects = orders.on_refusal(&signal, Some(Some((slot, 4))), at(610));
+    let effects = orders.on_refusal(&signal, Some(RefusalFound { by: Some((slot, 4)) }), at(610));
     assert!(is_committed(&effects, is_right), "{effects:?}");
     // Also when the slot was guessed wrong.
     let conflict = SlotRefusal::Conflict { generation: 5, attempt: 0 };

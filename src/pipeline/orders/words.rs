@@ -190,6 +190,13 @@ pub struct SlotsFound {
     pub open: Vec<(SlotKey, Slot)>,
 }
 
+/// Where an order was refused for good, as most voters have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusalFound {
+    /// Which use of which slot it was; none, if no refusal is on record that was not passed on.
+    pub by: Option<(SlotKey, u64)>,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrdersEffect {
