@@ -4,7 +4,6 @@
 //! one starts anew; anything else is refused, with what to do.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +25,10 @@ use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
 use crate::telemetry::Sample;
+
+mod inputs;
+
+use inputs::{InputId, identify};
 
 /// How long a stage may take to say what it has counted once the run is over.
 pub(crate) const REPORT_PATIENCE: Duration = Duration::from_secs(60);
@@ -157,8 +160,8 @@ pub struct Outcome {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     fingerprint: [u8; 32],
-    /// By source: what it is called, and a hash that tells it from another.
-    inputs: Vec<(String, [u8; 32])>,
+    /// By source.
+    inputs: Vec<InputId>,
     /// Checkpoints of exec, cleaners and shards speak of so many streams.
     shards: usize,
     finished: bool,
@@ -491,45 +494,6 @@ pub(crate) fn mark_finished(store: &Store) -> Result<(), RunError> {
         store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
     }
     Ok(())
-}
-
-/// What tells this run's inputs from others.
-fn identify(config: &Config, input: &Input) -> Result<Vec<(String, [u8; 32])>, RunError> {
-    match input {
-        Input::Files(paths) => paths.iter().map(|path| Ok(identify_file(path)?)).collect(),
-        Input::Simulated => {
-            let text = format!("{:?}", config.simulator());
-            Ok(vec![("simulated market".to_owned(), *blake3::hash(text.as_bytes()).as_bytes())])
-        }
-        Input::Live(live) => {
-            let text = format!("{} {}", live.url, live.streams.join(" "));
-            Ok(vec![("live feed".to_owned(), *blake3::hash(text.as_bytes()).as_bytes())])
-        }
-    }
-}
-
-/// A file's name, and a hash of its size and its first and last mebibyte: enough to tell another file
-/// without reading all of a large one.
-fn identify_file(path: &Path) -> Result<(String, [u8; 32]), SourceError> {
-    const PART: u64 = 1 << 20;
-    let fail = |error| SourceError::of_io(path, 0, false, error);
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    let length = file.metadata().map_err(fail)?.len();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&length.to_le_bytes());
-    let mut part = Vec::new();
-    (&mut file).take(PART).read_to_end(&mut part).map_err(fail)?;
-    hasher.update(&part);
-    if length > PART {
-        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(length - PART)).map_err(fail)?;
-        part.clear();
-        file.take(PART).read_to_end(&mut part).map_err(fail)?;
-        hasher.update(&part);
-    }
-    let name = path
-        .file_name()
-        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    Ok((name, *hasher.finalize().as_bytes()))
 }
 
 /// The panics among the faults, as the actors know them.
