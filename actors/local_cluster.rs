@@ -31,7 +31,7 @@ use tokio::time::{interval, sleep};
 
 use crate::backtest::SIMULATOR;
 use crate::ctl::{CtlTarget, CtlTask, ask};
-use crate::run::node_faults;
+use crate::run::{finish_directory, node_faults};
 use crate::share::ShareProgress;
 use crate::telemetry::Sample;
 use faults::{Fault, node_of};
@@ -212,6 +212,7 @@ pub async fn run_nodes(
     stop: impl Future<Output = ()>,
 ) -> Result<RunReport, LocalClusterError> {
     let is_live = arguments.purpose == Purpose::Live;
+    let config = arguments.config.clone();
     let mut cluster = LocalCluster::new(arguments)?;
     let (is_over, over) = watch::channel(false);
     tokio::pin!(stop);
@@ -230,6 +231,9 @@ pub async fn run_nodes(
         }
     };
     cluster.end(&mut show).await;
+    if ended.is_ok() {
+        cluster.finish_directories(&config, &mut show);
+    }
     ended
 }
 
@@ -248,6 +252,8 @@ struct LocalCluster {
     /// At which epoch and where each unit was last seen, and how often that was another node than before.
     homes: BTreeMap<String, (u64, usize)>,
     failovers: u64,
+    /// Nodes that have not been told that the run is over.
+    untold: Vec<usize>,
     look: Duration,
     looped: Option<looped::Loop>,
 }
@@ -298,6 +304,7 @@ impl LocalCluster {
             still,
             homes,
             failovers: 0,
+            untold: Vec::new(),
             look,
             looped,
         })
@@ -373,6 +380,7 @@ impl LocalCluster {
                 if let Some(found) = self.found().await? {
                     show(LocalClusterEvent::Found(Box::new(found)));
                 }
+                self.look_who_is_untold().await;
                 return Ok(report);
             }
             if *over.borrow() {
@@ -407,6 +415,24 @@ impl LocalCluster {
             all[place] = answer.ok().and_then(|answer| serde_json::from_value(answer).ok());
         }
         all
+    }
+
+    /// Who was there at the end has been told that the run is over.
+    async fn look_who_is_untold(&mut self) {
+        let progress = self.progress().await.into_iter().enumerate();
+        let untold = progress.filter(|(_, progress)| !progress.as_ref().is_some_and(|p| p.is_over));
+        self.untold = untold.map(|(place, _)| place).collect();
+    }
+
+    /// Nodes that were lost, or slept, when the run ended would refuse the next one in this directory.
+    fn finish_directories(&self, config: &Config, show: &mut impl FnMut(LocalClusterEvent)) {
+        for &place in &self.untold {
+            let name = &self.nodes[place].name;
+            let directory = PathBuf::from(&config.node.data_dir).join(name);
+            if let Err(error) = finish_directory(config, &directory) {
+                show(LocalClusterEvent::Line(format!("{name}: {error}")));
+            }
+        }
     }
 
     async fn report(&self, node: usize) -> Result<RunReport, LocalClusterError> {

@@ -28,6 +28,7 @@ use crate::telemetry::Sample;
 
 mod inputs;
 
+pub(crate) use inputs::run_id;
 use inputs::{InputId, identify};
 
 /// How long a stage may take to say what it has counted once the run is over.
@@ -494,6 +495,17 @@ pub(crate) fn mark_finished(store: &Store) -> Result<(), RunError> {
         store.put_and_wait(tree, key.to_vec(), wire::encode(&record))?;
     }
     Ok(())
+}
+
+/// Says in `directory` that its run is over, if there is one that is not finished there: whoever had it could
+/// not be told. Nothing else may have it open.
+pub(crate) fn finish_directory(config: &Config, directory: &Path) -> Result<(), RunError> {
+    if !config.journal.enabled || !directory.join("journal").is_dir() {
+        return Ok(());
+    }
+    let options = StoreOptions::new(&config.journal, DiskFaults::default());
+    let (store, _) = Store::open(directory, options)?;
+    mark_finished(&store)
 }
 
 /// The panics among the faults, as the actors know them.

@@ -38,18 +38,20 @@ use crate::node::{Controlled, NodeArguments, Units};
 use crate::parameters::{self as door, Parameters};
 use crate::records::{self, Records};
 use crate::run::{
-    FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store,
+    FAILURE_INTERVAL, Input, RunError, node_faults, open_sources, panics, prepare_store, run_id,
     start_error, start_records, unconnected,
 };
 use crate::source::live::LiveConfig;
 
 mod handover;
+mod over;
 mod parameters;
 mod retry;
 mod tuning;
 mod whole;
 
 use handover::Leaving;
+use over::{Over, RunId, Telling};
 use retry::Trouble;
 
 /// Between two attempts to begin a unit that was given up here.
@@ -121,6 +123,9 @@ pub struct ShareProgress {
     /// Checkpoints of units here that fewer nodes keep than `stream.replicas`, for want of nodes.
     #[serde(default)]
     pub copies_short: u64,
+    /// Whether this node knows that the run is over, and its directory says so.
+    #[serde(default)]
+    pub is_over: bool,
     /// Whether the report can be had here.
     pub has_report: bool,
     /// Why this node's share has ended before its time.
@@ -258,6 +263,7 @@ impl Share {
         let begun = Instant::now();
         let readable = open_sources(config, &input)?;
         let (store, resumed, set_aside) = prepare_store(config, &input, DiskFaults::default())?;
+        let run = run_id(config, &input)?;
         let sources = unconnected(readable, &input);
         let places = node_faults(faults).map(|(_, percent)| percent).collect();
         let chaos = Chaos::new(panics(faults)).with_gate(Gate::new(places));
@@ -322,12 +328,14 @@ impl Share {
             chaos,
             events,
             begun,
+            run,
             resumed,
             set_aside,
             cuts: cuts_of(faults, &network.own().id),
             is_over: Arc::default(),
             ending: None,
             report: None,
+            telling: None,
             failure: None,
             _fixed: fixed,
         };
@@ -487,7 +495,7 @@ fn cuts_of(faults: &Faults, node: &NodeId) -> BTreeSet<u64> {
 enum Call {
     Asked(ShareCall, Option<Reply>),
     Part(Reply),
-    Over,
+    Over(Over, Option<Reply>),
 }
 
 /// What takes in messages for the role of a share.
@@ -507,7 +515,10 @@ fn take_call(calls: mpsc::Sender<Call>) -> impl Fn(Request) -> Result<(), String
                 Some(reply) => Call::Part(reply),
                 None => return Err("nobody awaits an answer".into()),
             },
-            OVER => Call::Over,
+            OVER => match Over::decode(&request.body) {
+                Some(over) => Call::Over(over, reply),
+                None => return refuse(reply, "it is not said which run is over".to_owned()),
+            },
             kind => return refuse(reply, format!("messages of kind {kind} are not understood")),
         };
         calls.try_send(call).map_err(|_| "too many questions wait".to_owned())
@@ -544,6 +555,7 @@ struct Worker {
     chaos: Chaos,
     events: mpsc::UnboundedSender<ShareEvent>,
     begun: Instant,
+    run: RunId,
     resumed: bool,
     set_aside: Option<PathBuf>,
     /// For how many milliseconds this node may be cut off, each time.
@@ -552,6 +564,8 @@ struct Worker {
     /// Exec has handled everything here: until when the report must be had.
     ending: Option<Instant>,
     report: Option<Box<RunReport>>,
+    /// Tells others that the run is over, once it is.
+    telling: Option<Telling>,
     failure: Option<String>,
     _fixed: Option<watch::Sender<Owners>>,
 }
@@ -600,8 +614,8 @@ impl Worker {
         self.copies.stop();
         // What was said last must not be lost: another run could not begin here.
         while let Ok(call) = calls.try_recv() {
-            if matches!(call, Call::Over) {
-                self.mark_finished();
+            if let Call::Over(over, reply) = call {
+                self.on_over(over, reply);
             }
         }
         let here: Vec<Unit> = self.units.here().collect();
@@ -666,7 +680,7 @@ impl Worker {
                     .expect("derived `Serialize`s write to memory without error");
                 reply.answer(body);
             }
-            Call::Over => self.mark_finished(),
+            Call::Over(over, reply) => self.on_over(over, reply),
             Call::Asked(ShareCall::Open(count), reply) => {
                 self.chaos.gate().open(count);
                 if let Some(reply) = reply {
@@ -719,6 +733,22 @@ impl Worker {
         }
     }
 
+    /// Another node says that a run is over.
+    fn on_over(&mut self, over: Over, reply: Option<Reply>) {
+        let is_concerned = over.concerns(self.run, self.begun.elapsed(), self.resumed);
+        let marked = if is_concerned { self.mark_finished() } else { Ok(()) };
+        match (marked, reply) {
+            (Ok(()), Some(reply)) => reply.answer(Vec::new()),
+            (Ok(()), None) => {}
+            (Err(reason), reply) => {
+                if let Some(reply) = reply {
+                    reply.refuse(reason.clone());
+                }
+                self.fail(reason);
+            }
+        }
+    }
+
     /// From where the units here went on.
     fn went_on(&self) -> BTreeMap<String, u64> {
         let here = self.kept();
@@ -750,6 +780,7 @@ impl Worker {
             stale: self.units.stale(),
             went_on: self.went_on(),
             copies_short: self.copies.short(),
+            is_over: self.is_over.load(Ordering::Relaxed),
             has_report: self.report.is_some(),
             failure: self.failure.clone(),
         }

@@ -198,6 +198,21 @@ fn a_node_that_comes_back_without_its_disk_changes_nothing() {
     }
 }
 
+/// Who was lost could not hear that the run is over: whoever started it writes that down.
+#[test]
+fn a_node_that_is_lost_for_good_does_not_keep_the_next_run_from_its_directory() {
+    let scratch = Scratch::new();
+    let chaos = ["--nodes", "5", "--chaos", "kill:calc-1@30%"];
+    let ended = scratch.run(&with(SIMULATED, &chaos));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(scratch.report()["chaos"][0]["fired"], true);
+    // Other inputs: whoever finds an unfinished run would refuse them.
+    let ended = scratch.run(&["demo", "--ticks", "20000", "--nodes", "5"]);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let report = scratch.report();
+    assert_eq!((&report["ticks_in"], &report["resumed"]), (&20_000.into(), &false.into()));
+}
+
 /// The processes whose data is in `directory`.
 fn processes_in(directory: &Path) -> usize {
     let directory = directory.to_str().unwrap();

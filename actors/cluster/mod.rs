@@ -76,6 +76,8 @@ use listener::{ListenerActor, ListenerArguments};
 use load::{LoadActor, LoadArguments};
 use membership::{MembershipActor, MembershipArguments, MembershipMessage};
 use network::ChoiceSettings;
+#[cfg(test)]
+pub(crate) use network::tests as network_tests;
 
 /// Time for everything that is judged between nodes: it goes on while clocks are set.
 fn now() -> Timestamp {

@@ -24,6 +24,22 @@ const PLACES: u64 = 256;
 /// Bytes of each.
 const PLACE: u64 = 16 << 10;
 
+/// What tells this run from others: its inputs, and whatever of the configuration can change an answer. Not
+/// what files are called: every node may have its own copy.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub(crate) fn run_id(config: &Config, input: &Input) -> Result<[u8; 32], RunError> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&config.fingerprint());
+    hasher.update(&(config.pipeline.shards as u64).to_le_bytes());
+    for (_, hash) in identify(config, input)? {
+        hasher.update(&hash);
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
 /// What tells this run's inputs from others.
 pub(super) fn identify(config: &Config, input: &Input) -> Result<Vec<InputId>, RunError> {
     match input {

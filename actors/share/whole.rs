@@ -3,7 +3,7 @@
 //! A node that slept while exec was given to another may come to the end as well, and must not speak for the
 //! run: so it is for the ledger to say, at the end, whose exec is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use tickwright_core::cluster::Unit;
 use tickwright_core::domain::NodeId;
 use tokio::time::sleep;
 
-use super::{AGAIN, ASK_PATIENCE, OVER, ROLE_PREFIX, ShareEvent, Worker, role};
+use super::over::{Telling, partners};
+use super::{AGAIN, ASK_PATIENCE, ShareEvent, Worker, role};
 use crate::cluster::Message;
 use crate::ledger::owners;
 use crate::node::units::PART;
@@ -50,8 +51,10 @@ impl Worker {
                 }
                 self.ending = None;
                 self.report = Some(Box::new(report));
-                self.mark_finished();
-                self.tell_others().await;
+                if let Err(reason) = self.mark_finished() {
+                    self.fail(reason);
+                }
+                self.telling = Some(Telling::start(self.network.clone(), self.run).await);
                 self.tell(ShareEvent::Finished);
             }
             Ok(None) => self.ending = None,
@@ -81,31 +84,11 @@ impl Worker {
         exec.map_or(0, |(_, epoch)| epoch)
     }
 
-    pub(super) fn mark_finished(&mut self) {
+    /// The run is over, and the directory of this node says so.
+    pub(super) fn mark_finished(&self) -> Result<(), String> {
+        let marked = mark_finished(&self.store).map_err(|error| error.to_string());
         self.is_over.store(true, Ordering::Relaxed);
-        if let Err(error) = mark_finished(&self.store) {
-            self.fail(error.to_string());
-        }
-    }
-
-    /// Tells every node that has a share that the run is over.
-    async fn tell_others(&self) {
-        for node in self.partners() {
-            let role = role(&node);
-            let message =
-                Message { role: &role, kind: OVER, epoch: 0, body: &[], is_urgent: false };
-            if let Err(error) = self.network.tell(Some(&node), message, ASK_PATIENCE).await {
-                tracing::debug!(%node, %error, "it has not heard that the run is over");
-            }
-        }
-    }
-
-    /// Nodes but this one that have a share.
-    fn partners(&self) -> BTreeSet<NodeId> {
-        let own = &self.network.own().id;
-        let roles = self.network.roles().into_iter();
-        let roles = roles.filter(|(role, _)| role.starts_with(ROLE_PREFIX));
-        roles.flat_map(|(_, nodes)| nodes).filter(|node| node != own).collect()
+        marked
     }
 
     /// The report of all nodes together; none, if exec is another node's by now.
@@ -118,7 +101,7 @@ impl Worker {
         let report = self.units.report(parts.into_iter(), ATTEMPT).await?;
         let own = self.network.own().id.clone();
         let mut nodes = BTreeMap::from([(own, self.units.part())]);
-        for node in self.partners() {
+        for node in partners(&self.network) {
             match self.ask::<NodePart>(&role(&node), Some(&node), 0).await {
                 Ok(part) => drop(nodes.insert(node, part)),
                 // Its rows have been counted; only what it has used is unknown.

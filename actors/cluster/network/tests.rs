@@ -27,6 +27,14 @@ pub(crate) struct End {
     pub(in crate::cluster) link: Arc<Link>,
 }
 
+impl End {
+    /// Learns what the other end serves.
+    pub(crate) fn finds(&self, other: &Self) {
+        let services = other.network.services();
+        self.network.on_member(&other.network.own().id, Status::Up, &services);
+    }
+}
+
 fn peer(id: &str) -> Peer {
     Peer { id: id.into(), incarnation: Incarnation(1) }
 }
