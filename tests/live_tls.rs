@@ -112,10 +112,12 @@ async fn frame(client: &mut LiveClient) -> Box<[u8]> {
 /// Why the first attempt failed, as it is told.
 async fn refusal(client: &mut LiveClient) -> String {
     let status = tokio::time::timeout(PATIENCE, client.statuses.recv()).await;
-    match status.unwrap().unwrap() {
-        LiveStatus::Disconnected { reason: DisconnectReason::Unreachable, detail, .. } => detail,
-        other => panic!("{other:?}"),
-    }
+    let status = status.unwrap().unwrap();
+    let LiveStatus::Disconnected { reason: DisconnectReason::Unreachable, detail, .. } = status
+    else {
+        panic!("{status:?}");
+    };
+    detail
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
