@@ -1,7 +1,5 @@
 //! Allocation that is written down, and that of a master with its standbys, over real nodes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 mod processes;
 

@@ -372,8 +372,9 @@ impl<C: Fn() -> Timestamp + Send + Sync + 'static> Driver<C> {
                 let (receive_time, connection) = ((self.clock)(), self.counts.connections);
                 let snapshot_of = self.snapshots.on_fetched();
                 let frame = LiveFrame { receive_time, connection, bytes, snapshot_of };
-                self.deliver(frame).await?;
+                // Whoever has it finds it counted.
                 self.publish();
+                self.deliver(frame).await?;
             }
             Err(failure) => {
                 self.counts.snapshots_failed += 1;

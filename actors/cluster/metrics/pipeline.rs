@@ -3,6 +3,9 @@
 //! They are gauges: after a loss a unit counts on from its checkpoint, and a counter that falls would look like one
 //! that began at nothing.
 
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
@@ -109,9 +112,12 @@ fn of_exec(exec: &Value, registry: &mut Registry) {
         ("failovers", "broker_failovers", "Times that the router turned away from a broker"),
         ("returns", "broker_returns", "Times that it took up the primary again"),
     ] {
-        let mut series = Series::new(name, help);
-        series.add(Labels::new(), exec[field].as_f64());
-        series.register(registry);
+        // A family without labels would be told with empty braces.
+        if let Some(number) = exec[field].as_f64() {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(number);
+            registry.register(name, help, gauge);
+        }
     }
     let mut denied = Series::new("orders_denied", "Signals that risk denied, by reason");
     for (reason, count) in exec["denied"].as_object().into_iter().flatten() {
