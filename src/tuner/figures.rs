@@ -70,6 +70,17 @@ fn compared(
     with.iter().zip(beside).map(|(with, beside)| of(with) - beside).collect()
 }
 
+/// Standard errors by which two stretches of the same load may well lie apart.
+const NOISE: f64 = 3.0;
+
+/// By how much the logarithm of the throughput differs between two stretches, beyond what may be the noise in them.
+pub(super) fn drift_of(before: &[Window], after: &[Window]) -> f64 {
+    let (before, after) = (Figures::of(before), Figures::of(after));
+    let variance = |of: &Figures| of.deviation.powi(2) / to_f64(of.count.max(1));
+    let apart = (after.throughput.ln() - before.throughput.ln()).abs();
+    apart - NOISE * (variance(&before) + variance(&after)).sqrt()
+}
+
 /// The longest tail of the latency of any of `windows`, microseconds.
 pub(super) fn longest(windows: &[Window]) -> f64 {
     windows.iter().map(|window| window.p99_us).fold(0.0, f64::max)
@@ -136,6 +147,17 @@ mod tests {
         let without: Vec<_> = [1.0, 1.2, 1.4].map(stretch).into();
         let with: Vec<_> = [1.1, 1.3].map(stretch).into();
         assert!(differences(&without, &with).iter().all(|it| it.abs() < 1e-9));
+    }
+
+    #[test]
+    fn what_noise_explains_is_no_drift() {
+        let stretch = |rates: &[f64]| -> Vec<Window> {
+            rates.iter().map(|&throughput| Window { throughput, p99_us: 1.0 }).collect()
+        };
+        let (noisy, higher) = (stretch(&[80.0, 100.0, 125.0]), stretch(&[100.0, 125.0, 156.0]));
+        assert!(drift_of(&noisy, &higher) <= 0.0);
+        let (still, risen) = (stretch(&[100.0, 101.0, 99.0]), stretch(&[130.0, 131.0, 129.0]));
+        assert!(drift_of(&still, &risen) > 0.2, "{}", drift_of(&still, &risen));
     }
 
     #[test]

@@ -33,14 +33,14 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use figures::Figures;
-use figures::{chance_of, differences, gain_of, longest, reliefs};
+use figures::{chance_of, differences, drift_of, gain_of, longest, reliefs};
 use moves::{Move, Moves};
 
 /// Decisions that are remembered for whoever asks.
 const DECISIONS_MAX: usize = 256;
 
-/// A change of the load between two stretches with the same settings that makes what lies between worthless, as
-/// a share.
+/// A change of the load between two stretches with the same settings that makes what lies between worthless: of
+/// the logarithm of the throughput, beyond what their noise explains.
 const DRIFT_MAX: f64 = 0.2;
 
 /// By how much longer a tail may become under trial that is beyond its bound already: room for its noise.
@@ -340,10 +340,8 @@ impl AutoTuner {
     }
 
     fn conclude(&mut self, mut trial: Trial, measured: Vec<Window>) -> Vec<Effect> {
-        let drift = trial
-            .without
-            .last()
-            .map_or(0.0, |last| Figures::of(&measured).gain_over(&Figures::of(last)));
+        let has_drifted =
+            trial.without.last().is_some_and(|last| drift_of(last, &measured) > DRIFT_MAX);
         trial.without.push(measured);
         let differences = differences(&trial.without, &trial.with);
         let (mut chance, gain) = (chance_of(&differences), gain_of(&differences));
@@ -351,7 +349,7 @@ impl AutoTuner {
             .then(|| reliefs(&trial.without, &trial.with))
             .filter(|reliefs| gain_of(reliefs) >= self.config.gain_min && gain > -DRIFT_MAX);
         let rounds = differences.len();
-        let verdict = if drift.abs() > DRIFT_MAX {
+        let verdict = if has_drifted {
             Verdict::LoadChanged
         } else if rounds < ROUNDS.0 {
             return self.try_out(trial);
