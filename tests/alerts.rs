@@ -8,8 +8,6 @@ mod processes;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -38,15 +36,6 @@ fn teller(node: &Node) -> String {
         by.len() == 1
     });
     told_by
-}
-
-fn metrics(node: &Node) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", node.http)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]
@@ -96,7 +85,7 @@ fn a_node_that_is_killed_is_an_alert_once_and_is_none_when_it_is_back() {
         (&"node_offline".into(), &told_by.as_str().into())
     );
     let line = format!("tickwright_alert{{kind=\"node_offline\",about=\"{name}\"}} 1.0");
-    let has_line = |node: &Node| metrics(node).lines().any(|told| told == line);
+    let has_line = |node: &Node| node.metrics().lines().any(|told| told == line);
     let telling: Vec<bool> =
         (0..3).filter(|&at| at != lost).map(|at| has_line(&nodes[at])).collect();
     assert_eq!(telling.iter().filter(|&&is_so| is_so).count(), 1, "one node has it: {telling:?}");

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Scratch, bars};
+use common::{Scratch, bars, copy_directory};
 use networks::Network;
 use processes::{Node, until};
 use serde_json::{Value, json};
@@ -130,23 +130,10 @@ fn top(node: &Node) -> Option<(String, f64)> {
     Some((best["parameters"].to_string(), best["score"].as_f64()?))
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 /// Every finished trial that is on the disk of a node that does not run.
 fn on_disk(node: &Node) -> Vec<Entry> {
     let directory = tempfile::tempdir().unwrap();
-    copy(&node.directory.path().join("data/optimise"), directory.path());
+    copy_directory(&node.directory.path().join("data/optimise"), directory.path());
     let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
     assert_eq!(opened, Opened::Sound);
     let (mut found, mut from) = (Vec::new(), Vec::new());
