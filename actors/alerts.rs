@@ -14,6 +14,8 @@
 //! as it cannot know what was told. *Delivery.* The program is run for one alert after the other, with a deadline; beyond a
 //! bounded number that wait, alerts are not told to it, which is logged.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
@@ -33,7 +35,9 @@ use tickwright_core::optimise::{LiveScore, Weights};
 use tickwright_core::supervision::Restart;
 use tokio::sync::mpsc;
 
-use crate::kit::{ChildSpec, Clock, Directory, monotonic_nanos};
+use crate::kit::{ChildSpec, Clock, Directory, LiveValues, monotonic_nanos};
+
+use rules::LiveRules;
 
 /// The role of the alerts of a node among its own actors.
 pub const ROLE: &str = "alerts";
@@ -106,8 +110,10 @@ pub struct AlertsArguments {
     pub node: String,
     /// Which pipeline this is, whose score may fall.
     pub run: String,
-    /// What is an alert.
+    /// What is an alert, to begin with.
     pub section: AlertsSection,
+    /// What of it may change.
+    pub live_values: LiveValues,
     /// What a live score is made of.
     pub weights: Weights,
     /// Between two looks at what was earned.
@@ -142,6 +148,7 @@ pub struct AlertsActor;
 #[derive(Debug)]
 pub struct AlertsState {
     arguments: AlertsArguments,
+    rules: LiveRules,
     alerts: Alerts,
     live: LiveScore,
     /// Under which parameters that was seen.
@@ -180,9 +187,11 @@ impl Actor for AlertsActor {
             myself.send_interval(arguments.look_earned, || AlertsMessage::LookEarned);
         }
         let alerts = Alerts::new(section.rules.clone());
+        let rules = LiveRules::new(&arguments.live_values);
         arguments.directory.register(ROLE, &myself);
         Ok(AlertsState {
             arguments,
+            rules,
             alerts,
             live: LiveScore::default(),
             under: String::new(),
@@ -226,6 +235,11 @@ impl AlertsState {
         let (at, sources) = (self.at(), Arc::clone(&self.arguments.sources));
         self.tells = sources.tells();
         let mut over = Vec::new();
+        let rules = self.rules.with(&self.arguments.section.rules);
+        if rules != self.arguments.section.rules {
+            self.arguments.section.rules = rules.clone();
+            over.extend(self.alerts.go_by(rules, at));
+        }
         if self.tells {
             self.silent_since = None;
         } else if at.now.since(*self.silent_since.get_or_insert(at.now))
@@ -435,16 +449,21 @@ mod tests {
         }
     }
 
-    async fn start(sources: &Arc<Seen>, settings: &str) -> (Directory, ActorRef<AlertsMessage>) {
+    async fn start(
+        sources: &Arc<Seen>,
+        settings: &str,
+    ) -> (LiveValues, Directory, ActorRef<AlertsMessage>) {
         let config =
             Config::parse(&format!("[alerts]\nlook_ms = 100\nhold_ms = 0\n{settings}"), "t.toml");
         let config = config.unwrap();
+        let live_values = LiveValues::new(&config);
         let directory = Directory::default();
         let sources: Arc<dyn AlertSources> = Arc::<Seen>::clone(sources);
         let arguments = AlertsArguments {
             node: "a".into(),
             run: "main".into(),
             section: config.alerts.clone(),
+            live_values: live_values.clone(),
             weights: config.optimise.weights,
             look_earned: config.optimise.look,
             sources,
@@ -452,7 +471,7 @@ mod tests {
             clock: Clock::system(),
         };
         let (actor, _) = Actor::spawn(None, AlertsActor, arguments).await.unwrap();
-        (directory, actor)
+        (live_values, directory, actor)
     }
 
     async fn comes_to(actor: &ActorRef<AlertsMessage>, holds: impl Fn(&Value) -> bool) -> Value {
@@ -486,7 +505,7 @@ mod tests {
         let sources = Arc::new(Seen::default());
         *sources.silent.lock().unwrap() = Duration::from_secs(11);
         *sources.failed.lock().unwrap() = 15;
-        let (_directory, actor) = start(&sources, &format!("command = {script:?}")).await;
+        let (_, _directory, actor) = start(&sources, &format!("command = {script:?}")).await;
         let report = comes_to(&actor, |report| !kinds(report).is_empty()).await;
         assert_eq!((kinds(&report), &report["tells"]), (vec!["node_offline"], &false.into()));
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -513,6 +532,28 @@ mod tests {
         assert_eq!(of("node_offline"), [true, false], "{told:?}");
         assert_eq!(of("trial_failures"), [true, false], "{told:?}");
         assert_eq!((&told[0]["node"], &told[0]["about"]), (&"a".into(), &"b".into()));
+        actor.stop(None);
+    }
+
+    #[tokio::test]
+    async fn limits_that_change_count_from_the_next_look_on() {
+        const KEY: &str = "alerts.node_offline_ms";
+        let sources = Arc::new(Seen::default());
+        sources.tells.store(true, Ordering::Relaxed);
+        *sources.silent.lock().unwrap() = Duration::from_secs(11);
+        let (live, _directory, actor) = start(&sources, "").await;
+        comes_to(&actor, |report| kinds(report) == ["node_offline"]).await;
+        live.set(KEY, Some(0));
+        comes_to(&actor, |report| kinds(report).is_empty()).await;
+        live.set(KEY, Some(20_000));
+        live.set("alerts.failure_percent", Some(90));
+        *sources.silent.lock().unwrap() = Duration::from_secs(21);
+        *sources.failed.lock().unwrap() = 15;
+        let report = comes_to(&actor, |report| !kinds(report).is_empty()).await;
+        assert_eq!(kinds(&report), ["node_offline"], "15 of 20 are fewer than 90 of 100");
+        assert_eq!(report["standing"][0]["limit"], 20_000.0);
+        let standing = live.standing();
+        assert!(standing.iter().all(|of| of.key != KEY || of.is_applied()), "{standing:?}");
         actor.stop(None);
     }
 

@@ -351,7 +351,9 @@ async fn live(
             }
             let needed = needed.clone();
             awaited = Some(Box::pin(async move { secrets.wait_for(&needed).await }));
-            alerting = Some(AlertsService::start(config, &services, begun.client()).await?);
+            alerting = Some(
+                AlertsService::start(config, &services, begun.client(), sharing.live()).await?,
+            );
             (ledger, shared) = (Some(begun), Some(sharing));
             let show = services.tree_shower("optimise");
             let network = services.network().clone();

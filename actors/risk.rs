@@ -438,6 +438,7 @@ impl RiskState {
                 // What went before is sent before.
                 self.send(Vec::new(), Want::Nothing);
                 self.is_settled = true;
+                self.tell_stopped();
                 self.send(Vec::new(), Want::Nothing);
             }
             // Not only when there is nothing to do: a busy exec would have no checkpoint to return to.

@@ -191,6 +191,7 @@ impl RouterState {
         let Step { epoch, listings, inputs, runs, want, is_settled } = step;
         let mut placements: [Vec<(Placement, u64)>; BROKERS] = Default::default();
         let mut cancels: [Vec<OrderId>; BROKERS] = Default::default();
+        let mut stopped = None;
         let mut verdict = Vec::new();
         let mut effects = Vec::new();
         for input in inputs {
@@ -206,6 +207,7 @@ impl RouterState {
                         cancels[usize::from(broker.0).min(BROKERS - 1)].push(order);
                     }
                 }
+                RouterInput::Stopped(scopes) => stopped = Some(Arc::new(scopes)),
                 RouterInput::Event { event, top } => {
                     effects.clear();
                     self.router.on_event(&event, |_| top, &mut effects);
@@ -231,8 +233,11 @@ impl RouterState {
         };
         let runs = self.due_rows(runs, to_brokers);
         let settles = is_settled && !std::mem::replace(&mut self.is_settled, is_settled);
-        let is_for_all =
-            settles || !runs.is_empty() || !listings.is_empty() || to_brokers != Want::Nothing;
+        let is_for_all = settles
+            || stopped.is_some()
+            || !runs.is_empty()
+            || !listings.is_empty()
+            || to_brokers != Want::Nothing;
         let (listings, runs) = (Arc::new(listings), Arc::new(runs));
         // The primary last, as whoever is woken last runs next.
         let parts = placements.into_iter().zip(cancels);
@@ -241,8 +246,16 @@ impl RouterState {
                 continue;
             }
             let (listings, runs) = (Arc::clone(&listings), Arc::clone(&runs));
-            let want = to_brokers;
-            let step = BrokerStep { epoch, listings, placements, cancels, runs, want, is_settled };
+            let step = BrokerStep {
+                epoch,
+                listings,
+                placements,
+                cancels,
+                stopped: stopped.clone(),
+                runs,
+                want: to_brokers,
+                is_settled,
+            };
             // A broker that is not there says hello when it is, and another epoch begins.
             let _ = outlet.send(step);
         }

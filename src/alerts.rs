@@ -182,6 +182,21 @@ impl Alerts {
         }
     }
 
+    /// Goes by other limits from now on. Returns what is over with that: what has none any more.
+    pub fn go_by(&mut self, config: AlertsConfig, at: AlertTime) -> Vec<Alert> {
+        self.config = config;
+        let (offline, failures) = (self.config.offline, self.config.failure_share);
+        let decline = self.config.decline;
+        self.clear_all(
+            |kind, _| match kind {
+                AlertKind::NodeOffline => offline.is_none(),
+                AlertKind::TrialFailures => failures.is_none(),
+                AlertKind::QualityDecline => decline.is_none(),
+            },
+            at,
+        )
+    }
+
     /// `node` was last heard of so long ago. Returns what was raised or is over.
     pub fn on_silence(&mut self, node: &str, silence: Span, at: AlertTime) -> Option<Alert> {
         let limit = milliseconds(self.config.offline?);
@@ -302,7 +317,7 @@ impl Alerts {
             self.standing.insert(key, Standing { alert: alert.clone(), well_since: None });
             return Some(alert);
         };
-        standing.alert.value = value;
+        (standing.alert.value, standing.alert.limit) = (value, limit);
         if value >= limit * self.config.clear_share {
             standing.well_since = None;
             return None;

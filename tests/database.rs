@@ -486,6 +486,57 @@ fn kill_9_loses_and_doubles_nothing(place: &mut Place, expected: &Recorded) {
     assert_eq!(&recorded(&url), expected);
 }
 
+/// `db migrate`, `db copy` and questions, as a user types them: into a database of the other kind where there is
+/// another.
+fn commands_move_and_show_records(place: &mut Place, expected: &Recorded) {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (place.database(), Place::file().database());
+    let file = |name: &str| directory.path().join(name);
+    let scratch = Scratch::new();
+    let run = recording(&from, &file("from"), &[]);
+    let ended = scratch.run(&run.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    // What names the database stands last.
+    let target = recording(&to, &file("to"), &[]).split_off(RUN.len());
+    let target: Vec<&str> = target.iter().map(String::as_str).collect();
+    let db = |words: &[&str]| {
+        let words: Vec<&str> = words.iter().chain(&target).copied().collect();
+        let ended = scratch.run(&words);
+        assert!(!format!("{ended:?}").contains("s3cret"), "{ended:?}");
+        ended
+    };
+    for _ in 0..2 {
+        let ended = db(&["db", "migrate"]);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert!(ended.stdout.contains("is up to date: "), "{ended:?}");
+    }
+    let places = ["from", "to"].map(|name| format!("@{}", file(name).display()));
+    for _ in 0..2 {
+        let ended = db(&["db", "copy", "--from", &places[0], "--to", &places[1]]);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert!(!ended.stdout.contains("DIFFERENT"), "{ended:?}");
+        assert_eq!(&recorded(&to), expected, "begun again, nothing is there twice");
+    }
+    for (topic, table) in [("orders", Table::Orders), ("trades", Table::Fills)] {
+        let words = ["db", topic, "--side", "buy", "--limit", "7"];
+        let json = db(&[&words[..], &["--json"]].concat());
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        let csv = db(&[&words[..], &["--csv"]].concat());
+        let mut lines = csv.stdout.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let columns: Vec<&str> =
+            json["columns"].as_array().unwrap().iter().filter_map(|it| it.as_str()).collect();
+        assert_eq!(lines.next().unwrap(), columns, "{csv:?}");
+        let lines: Vec<Vec<&str>> = lines.collect();
+        assert_eq!((lines.len(), json["rows"].as_array().unwrap().len()), (7, 7), "{csv:?}");
+        assert!(expected[&table].len() > 7);
+        let side = columns.iter().position(|column| *column == "side").unwrap();
+        assert!(lines.iter().all(|line| line.len() == columns.len() && line[side] == "buy"));
+    }
+    let ended = db(&["db", "copy", "--from", "@nowhere", "--to", &places[1]]);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    assert!(ended.stderr.contains("nowhere"), "{ended:?}");
+}
+
 /// A later version has been at it: nothing is started, and the remedy is said.
 fn a_newer_schema_is_refused(place: &mut Place) {
     let url = place.database();
@@ -511,7 +562,9 @@ fn suite(mut place: Place) -> Place {
     what_is_refused_is_set_aside(&mut place);
     questions_are_answered(&mut place);
     old_days_are_dropped(&mut place);
-    kill_9_loses_and_doubles_nothing(&mut place, &undisturbed());
+    let expected = undisturbed();
+    commands_move_and_show_records(&mut place, &expected);
+    kill_9_loses_and_doubles_nothing(&mut place, &expected);
     place
 }
 

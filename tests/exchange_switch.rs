@@ -12,7 +12,11 @@ mod exchanges;
 mod market;
 mod processes;
 
+use std::fs;
+
+use common::wipe;
 use desk::{ask_risk, nodes};
+use exchanges::{OTHER_KEY, OTHER_SECRET};
 use market::Market;
 use processes::{Node, until};
 use serde_json::Value;
@@ -23,6 +27,15 @@ const ROWS: usize = 6_000;
 
 const NAMES: [(&str, &str); 3] =
     [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
+
+/// How many orders of an account, one of the exchange's, it has cancelled.
+fn cancelled_of(market: &Market, account: &str) -> usize {
+    let orders = market.orders_of(account);
+    let is_of = |number: &Value| orders.iter().any(|order| order["order_id"] == *number);
+    let events = market.events();
+    let cancelled = events.iter().filter(|event| event["status"] == "CANCELED");
+    cancelled.filter(|event| is_of(&event["order_id"])).count()
+}
 
 /// Orders that the exchange has accepted, and those that it has cancelled.
 fn counts(market: &Market) -> (usize, usize) {
@@ -77,4 +90,43 @@ async fn what_is_stopped_is_cancelled_and_stays_stopped_whoever_has_exec() {
     let rearmed = nodes[1].ask(&rearm("all"), None).unwrap();
     assert_eq!(rearmed["in_effect"], true, "{rearmed}");
     until("orders go out again", || counts(&market).0 > stopped_at);
+}
+
+/// Journals are gone and parameters are other ones: no strategy asks for what rests, in slots of the ledger, any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_nobody_asks_for_any_more_are_stopped_as_well() {
+    let (book, keys) = (("0.01", "90000"), format!("{OTHER_KEY}:{OTHER_SECRET}"));
+    let market = Market::open_for_two(6, ROWS, book, &keys, "rest_ms = 600000\n").await;
+    let mut nodes = nodes(&market, &NAMES, |_| Vec::new());
+    let rest = |account: &str| market.orders_of(account).len();
+    until("orders rest at the exchange", || rest("one") >= 2 && rest("two") >= 2);
+    nodes.iter_mut().for_each(Node::kill);
+    let rested = ["one", "two"].map(rest);
+    for node in &nodes {
+        wipe(&node.directory.path().join("data"), |name| name == "ledger");
+    }
+    // Of twenty prices none is five deviations from their mean.
+    let config = market.scratch.path("cluster.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert_eq!(text.matches("width = 2.0").count(), 2, "{text}");
+    fs::write(&config, text.replace("width = 2.0", "width = 5.0")).unwrap();
+    for node in &mut nodes {
+        node.start();
+    }
+    let under_way = || {
+        let found = nodes[0].ask(&CtlTask::Reconcile { adopt: false }, None).unwrap_or_default();
+        let of = |account: &Value| account["orders"].as_array().map_or(0, Vec::len);
+        found["accounts"].as_array().map_or(0, |accounts| accounts.iter().map(of).sum())
+    };
+    until("they are under way again", || under_way() == rested[0] + rested[1]);
+    assert_eq!(["one", "two"].map(|account| cancelled_of(&market, account)), [0, 0]);
+
+    let kill = |what: &str| CtlTask::Kill { what: what.into(), reason: "a test".into() };
+    assert_eq!(nodes[0].ask(&kill("account:main"), None).unwrap()["in_effect"], true);
+    until("one account's are cancelled", || cancelled_of(&market, "one") == rested[0]);
+    assert_eq!(cancelled_of(&market, "two"), 0);
+    assert_eq!(nodes[0].ask(&kill("strategy:right"), None).unwrap()["in_effect"], true);
+    until("and so are those of a strategy", || cancelled_of(&market, "two") == rested[1]);
+    assert_eq!(["one", "two"].map(rest), rested, "nothing was placed");
+    market.judge_twice();
 }

@@ -209,12 +209,16 @@ fn what_a_node_had_finished_when_it_was_killed_is_with_all_at_the_end_and_not_ru
 #[test]
 fn both_sides_of_a_partition_go_on_and_end_with_the_better_one() {
     const NAMES: [&str; 3] = ["one", "two", "three"];
+    // With it, trials 399, 587, 643 and 1,162 are each better than all before: whenever they are parted before
+    // that, both sides have something left to find.
+    const SEED: &str = "9";
     let scratch = Scratch::new();
-    let data = bars(&scratch, 4_000);
+    let data = bars(&scratch, 2_000);
     let mut network = Network::new(&NAMES);
     let seeds: Vec<String> = (0..3).map(|place| network.address(place)).collect();
     let node = |(place, name): (usize, &&str)| {
-        searching(network.attach(place, Node::new(name)), &seeds, &data, 2_500)
+        searching(network.attach(place, Node::new(name)), &seeds, &data, 2_000)
+            .set("pipeline.seed", SEED)
     };
     let mut nodes: Vec<Node> = NAMES.iter().enumerate().map(node).collect();
     for node in &mut nodes {
@@ -224,6 +228,7 @@ fn both_sides_of_a_partition_go_on_and_end_with_the_better_one() {
     network.part(&[2], 3, false);
     until("they are parted", || beside(&nodes[2]) == 0 && beside(&nodes[0]) == 1);
     let at_parting: Vec<(String, f64)> = nodes.iter().map(|node| top(node).unwrap()).collect();
+    println!("parted after {:?} trials", nodes.iter().map(finished).collect::<Vec<_>>());
     let since = Instant::now();
     let has_improved =
         |place: usize| top(&nodes[place]).is_some_and(|it| it.1 > at_parting[place].1);

@@ -15,14 +15,14 @@ mod processes;
 mod redis_server;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
+use common::wipe;
 use desk::{ask_risk, assert_positions, held, net, nodes};
 use market::Market;
 use processes::{Node, until};
 use redis_server::RedisServer;
+use serde_json::Value;
 use tickwright::ctl::CtlTask;
 use tickwright_core::records::{Filter, Question, Topic};
 
@@ -34,25 +34,6 @@ const NAMES: [(&str, &str); 3] =
 
 fn accepted(market: &Market) -> usize {
     market.events().iter().filter(|event| event["event"] == "order").count()
-}
-
-/// Everything of the directory but `kept`.
-fn wipe(directory: &Path, kept: impl Fn(&str) -> bool) -> Vec<String> {
-    let mut gone = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if kept(&name) {
-            continue;
-        }
-        if entry.path().is_dir() {
-            fs::remove_dir_all(entry.path()).unwrap();
-        } else {
-            fs::remove_file(entry.path()).unwrap();
-        }
-        gone.push(name);
-    }
-    gone
 }
 
 /// Trades, loses what is not `kept` everywhere, and trades on.
@@ -98,18 +79,26 @@ async fn lose_with(
                  &recvWindow=60000";
     let (status, _, answer) = market.exchange.signed("POST", "/api/v3/order", order).await.unwrap();
     assert_eq!((status, &answer["status"]), (200, &"FILLED".into()), "{answer}");
+    // And has an order rest.
+    let order = "symbol=SHARED&side=BUY&type=LIMIT&timeInForce=GTC&quantity=2&price=5000\
+                 &newClientOrderId=by-hand&recvWindow=60000";
+    let (status, _, answer) = market.exchange.signed("POST", "/api/v3/order", order).await.unwrap();
+    assert_eq!((status, &answer["status"]), (200, &"NEW".into()), "{answer}");
     let reconcile = |adopt| {
         let task = CtlTask::Reconcile { adopt };
         nodes[0].ask_within(Duration::from_secs(30), &task, None).unwrap()
     };
     let found = reconcile(false);
     assert!(held(&found) != net(&market), "what was traded by hand is not held yet");
+    let rests = &found["accounts"][0]["by_others"];
+    assert_eq!((&rests[0]["client_id"], &rests[1]), (&"by-hand".into(), &Value::Null), "{found}");
+    assert_eq!((&rests[0]["symbol"], &rests[0]["side"]), (&"SHARED".into(), &"BUY".into()));
     let found = reconcile(true);
     println!("{}", tickwright::ctl::text(&CtlTask::Reconcile { adopt: true }, &found));
     assert_eq!(found["accounts"][0]["is_complete"], true, "{found}");
     // Exec has taken it by the time of the answer.
     assert_eq!(held(&found), net(&market), "{found}");
-    let done = |row: &serde_json::Value| {
+    let done = |row: &Value| {
         row["done"].as_str().is_some_and(|done| done.contains("what those trades came to"))
     };
     assert!(found["accounts"][0]["traded"].as_array().unwrap().iter().any(done), "{found}");
@@ -155,7 +144,7 @@ async fn database_locks_and_journals_of_every_node_are_lost_together() {
         nodes.iter().any(|node| {
             let found = node.ask(&asked, Some(&node.name)).unwrap_or_default();
             let rows = found["rows"].as_array().cloned().unwrap_or_default();
-            let of = |row: &serde_json::Value| {
+            let of = |row: &Value| {
                 let symbol = row[2].as_str()?.split('.').next()?.to_owned();
                 Some((symbol, row[6].as_str()?.parse::<f64>().ok()?))
             };

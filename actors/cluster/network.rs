@@ -420,6 +420,15 @@ impl Network {
         answer.unwrap_or_else(|_| Err(timeout()))
     }
 
+    /// Waits while the link to a node is busy with other things, at most for `patience`: for what is in no hurry. Says
+    /// whether it is not busy.
+    pub async fn yields(&self, node: &NodeId, patience: Duration) -> bool {
+        match self.link(node) {
+            Ok(link) => link.is_idle_by(Instant::now() + patience).await,
+            Err(_) => true,
+        }
+    }
+
     fn link(&self, node: &NodeId) -> Result<Arc<Link>, DeliveryError> {
         let link = read(&self.0.links).get(node).map(Arc::clone);
         link.ok_or_else(|| DeliveryError::Unlinked(node.clone()))

@@ -1,4 +1,5 @@
-//! A bounded queue for each node that an actor tells things: whoever is slow costs room and no time.
+//! A bounded queue for each node that an actor tells things: whoever is slow costs room and no time. What is in
+//! it is in no hurry: where a link is busy, rows and questions go first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,10 @@ const QUEUE_MAX: usize = 64;
 
 /// How long a message may wait for credit.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a message lets others go first where half of a link's credit is out. Not for ever: a link may always be
+/// busy, and what all nodes go by has to arrive within a few heartbeats all the same.
+const YIELD: Duration = Duration::from_millis(50);
 
 /// Queues to one role of every node: at most once, and what finds no room is dropped and counted.
 #[derive(Debug)]
@@ -46,6 +51,7 @@ impl PeerQueues {
                 while let Some(body) = queue.recv().await {
                     let (role, body) = (name.as_str(), body.as_slice());
                     let message = Message { role, kind, epoch: 0, body, is_urgent: false };
+                    network.yields(&to, YIELD).await;
                     if let Err(error) = network.tell(Some(&to), message, PATIENCE).await {
                         tracing::debug!(node = %to, role, %error, "it has not heard this");
                     }

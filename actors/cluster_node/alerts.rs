@@ -19,7 +19,8 @@ use crate::alerts::{
 use crate::cluster::{ClusterServices, Message, Network, Request, View};
 use crate::config_sync;
 use crate::kit::{
-    Clock, Directory, SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
+    Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 use crate::ledger::LedgerClient;
 use crate::optimise::{self, SearchProgress};
@@ -131,6 +132,7 @@ impl AlertsService {
         config: &Config,
         services: &ClusterServices,
         ledger: LedgerClient,
+        live_values: LiveValues,
     ) -> Result<Self, NodeError> {
         let (network, directory) = (services.network().clone(), Directory::default());
         let node = services.introduction().id.0.clone();
@@ -146,6 +148,7 @@ impl AlertsService {
             node: node.clone(),
             run: config.pipeline.run.clone(),
             section: config.alerts.clone(),
+            live_values,
             weights: config.optimise.weights,
             look_earned: config.optimise.look,
             sources: Arc::new(sources),

@@ -167,6 +167,15 @@ fn reconciled(answer: &Value) -> String {
             "doing",
         ];
         text.push_str(&table(&columns, account.get("orders").unwrap_or(&Value::Null)));
+        let by_others = account.get("by_others").unwrap_or(&Value::Null);
+        if let Some(unknown) = account.get("by_others_unknown").and_then(Value::as_str) {
+            text.push_str(&format!("\n{unknown}\n"));
+        } else if items(by_others).next().is_some() {
+            text.push_str("\nopen at the exchange, and not placed from here: left as it is\n");
+            let columns =
+                ["symbol", "exchange_order", "client_id", "side", "price", "quantity", "executed"];
+            text.push_str(&table(&columns, by_others));
+        }
         text.push_str("\nwhat the account has traded, bought less sold\n");
         let mut rows = account.get("traded").cloned().unwrap_or_default();
         let held = account.get("held").cloned().unwrap_or_default();

@@ -64,6 +64,12 @@ pub(super) async fn open(
         }
         // What whoever runs this relies on.
         tracing::info!("{venue}: {}", orders.capabilities.resolution());
+        if !orders.capabilities.query {
+            tracing::error!(
+                "{venue}: its orders and trades cannot be asked for (has_query = false), so what the account has and what \
+                 orders trade can never be known for certain: nothing is opened there"
+            );
+        }
         let client = Arc::new(Client::new(base.clone(), venue.to_string(), credentials));
         if let Some(url) = address.stream_url.clone().filter(|_| is_readable) {
             let (client, actor, account) = (Arc::clone(&client), myself.clone(), *account);
@@ -169,6 +175,7 @@ impl ExchangeBrokerState {
             Back::Session(is_begun) => {
                 self.with(account, |core, now| core.on_session(is_begun, now));
             }
+            Back::Open(open) => self.on_open(account, open),
         }
         let Some(desk) = self.desks.get(&account) else { return Ok(()) };
         let is_stuck = desk.core.is_stuck() && self.arguments.assume_reconciled;

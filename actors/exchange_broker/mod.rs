@@ -22,6 +22,7 @@ mod answers;
 mod client;
 mod desk;
 mod locks;
+mod open;
 mod reconcile;
 mod stream;
 mod tasks;
@@ -37,12 +38,12 @@ use serde_json::Value;
 use tickwright_core::config::SecretPlace;
 use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Histogram, Instrument,
-    InstrumentIndex, Order, OrderId, Placement, SignalIdentity, SlotDone, SlotRefusal, Symbol,
-    Timestamp,
+    InstrumentIndex, Order, OrderId, Placement, Scope, SignalIdentity, SlotDone, SlotRefusal,
+    StrategyId, Symbol, Timestamp,
 };
 use tickwright_core::pipeline::orders::{
     Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersSnapshot, RefusalFound,
-    SlotsFound, TradeReport,
+    SlotsFound, Stopped, TradeReport,
 };
 use tickwright_core::pipeline::venue::BrokerCounters;
 
@@ -55,6 +56,7 @@ use crate::ledger::LedgerClient;
 use answers::ToldOrder;
 use desk::Desk;
 pub use locks::OrderLocks;
+use open::OpenOrder;
 pub use reconcile::{ADOPT_PATIENCE, RECONCILE_PATIENCE};
 
 /// The role of a broker outside: 0 is the primary.
@@ -116,6 +118,8 @@ pub enum Back {
     History(Symbol, Option<(Vec<OrderReport>, bool)>),
     /// Whether a session has begun.
     Session(bool),
+    /// All that is open in the account, or why it is not known.
+    Open(Result<Vec<OpenOrder>, String>),
 }
 
 /// Where the exchange is.
@@ -344,6 +348,9 @@ impl ExchangeBrokerState {
             self.ended.clear();
             self.with_all(Orders::settle);
         }
+        if let Some(scopes) = &step.stopped {
+            self.stop(scopes);
+        }
         match step.want {
             Want::Nothing | Want::Verdict => {}
             Want::Advance(_) => self.answer(None),
@@ -405,6 +412,27 @@ impl ExchangeBrokerState {
         self.with(account, |core, now| core.cancel(&signal, now));
     }
 
+    /// What kill switches stop, as each account's core knows it.
+    fn stop(&mut self, scopes: &[Scope]) {
+        let accounts: Vec<AccountId> = self.desks.keys().copied().collect();
+        for account in accounts {
+            let mut stopped = Stopped::default();
+            for scope in scopes {
+                match scope {
+                    Scope::All => stopped.all = true,
+                    Scope::Account(of) => stopped.all |= *of == account,
+                    Scope::Strategy(strategy) => {
+                        stopped.strategies.insert(self.name_of(*strategy));
+                    }
+                    Scope::Symbol(symbol) => {
+                        stopped.symbols.insert(symbol.clone());
+                    }
+                }
+            }
+            self.with(account, |core, now| core.stop(stopped, now));
+        }
+    }
+
     /// Exec has taken the last word on an order.
     fn heard(&mut self, account: AccountId, signal: &SignalIdentity) {
         if let Some(desk) = self.desks.get_mut(&account) {
@@ -413,14 +441,17 @@ impl ExchangeBrokerState {
     }
 
     fn signal_of(&self, order: &Order, instrument: &Instrument) -> SignalIdentity {
-        let place = usize::from(order.strategy.0);
-        let strategy = self.arguments.strategies.get(place);
         SignalIdentity {
             run: self.arguments.run.clone(),
-            strategy: strategy.cloned().unwrap_or_else(|| place.to_string()),
+            strategy: self.name_of(order.strategy),
             symbol: instrument.symbol.clone(),
             id: order.id,
         }
+    }
+
+    fn name_of(&self, strategy: StrategyId) -> String {
+        let place = usize::from(strategy.0);
+        self.arguments.strategies.get(place).cloned().unwrap_or_else(|| place.to_string())
     }
 
     fn on_heard(&mut self, event: &BrokerEvent) {

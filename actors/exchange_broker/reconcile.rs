@@ -12,6 +12,7 @@ use tickwright_core::domain::{
 use tickwright_core::pipeline::orders::Adoption;
 use tokio::time::Instant;
 
+use super::open::OpenOrder;
 use super::{Desk, ExchangeBrokerState};
 
 /// How long a reconciliation may take before what is known by then is shown.
@@ -40,6 +41,8 @@ fn adoption_of(order: OrderId) -> Option<(AccountId, u64)> {
 pub(super) struct Reconciling {
     until: Instant,
     adopting: Adopting,
+    /// All that is open there, or why that is not known; none, while it is being asked for.
+    open: Option<Result<Vec<OpenOrder>, String>>,
     reply: RpcReplyPort<Result<Value, String>>,
 }
 
@@ -72,9 +75,17 @@ impl ExchangeBrokerState {
         }
         let until = Instant::now() + RECONCILE_PATIENCE;
         let adopting = if adopts { Adopting::Wanted } else { Adopting::Unwanted };
-        desk.reconciling = Some(Reconciling { until, adopting, reply });
+        desk.reconciling = Some(Reconciling { until, adopting, open: None, reply });
+        self.ask_open(account);
         let symbols = self.by_symbol.keys().cloned().collect();
         self.with(account, |core, now| core.reconcile_again(symbols, now));
+    }
+
+    pub(super) fn on_open(&mut self, account: AccountId, open: Result<Vec<OpenOrder>, String>) {
+        let desk = self.desks.get_mut(&account);
+        if let Some(waiting) = desk.and_then(|desk| desk.reconciling.as_mut()) {
+            waiting.open = Some(open);
+        }
     }
 
     /// Answers once everything is known, and taken over if that is wanted; or when it has taken too long.
@@ -95,8 +106,8 @@ impl ExchangeBrokerState {
         }
         let is_late = Instant::now() >= waiting.until;
         let answer = match &waiting.adopting {
-            Adopting::Unwanted if is_complete || is_late => {
-                Ok(self.reconciled(account, is_complete, &[]))
+            Adopting::Unwanted if (is_complete && waiting.open.is_some()) || is_late => {
+                Ok(self.reconciled(account, (is_complete, &waiting.open), &[]))
             }
             Adopting::Wanted if is_late && is_complete => Err(format!(
                 "nothing is taken over: exec is not done within {RECONCILE_PATIENCE:?} with what it did before \
@@ -110,11 +121,11 @@ impl ExchangeBrokerState {
                      {RECONCILE_PATIENCE:?}{trouble}; `tickwright ctl reconcile` shows what is"
                 ))
             }
-            Adopting::Told { all, waiting } if waiting.is_empty() => {
-                Ok(self.reconciled(account, is_complete, all))
+            Adopting::Told { all, waiting: lacking } if lacking.is_empty() => {
+                Ok(self.reconciled(account, (is_complete, &waiting.open), all))
             }
-            Adopting::Told { all, waiting } if is_late => {
-                let lacking = all.iter().filter(|each| waiting.contains(&each.number));
+            Adopting::Told { all, waiting: lacking } if is_late => {
+                let lacking = all.iter().filter(|each| lacking.contains(&each.number));
                 let symbols: Vec<&str> = lacking.map(|each| each.symbol.as_str()).collect();
                 Err(format!(
                     "exec was told to take over what others have traded of {}, and has not done so within \
@@ -202,7 +213,12 @@ impl ExchangeBrokerState {
     }
 
     /// What is known of the account, and what was taken over.
-    fn reconciled(&self, account: AccountId, is_complete: bool, adopted: &[Adoption]) -> Value {
+    fn reconciled(
+        &self,
+        account: AccountId,
+        (is_complete, open): (bool, &Option<Result<Vec<OpenOrder>, String>>),
+        adopted: &[Adoption],
+    ) -> Value {
         let Some(Desk { config, client, core, .. }) = self.desks.get(&account) else {
             return Value::Null;
         };
@@ -250,6 +266,11 @@ impl ExchangeBrokerState {
                 })
             })
             .collect();
+        let (by_others, unknown) = match open {
+            Some(Ok(open)) => (self.by_others(account, open), None),
+            Some(Err(reason)) => (Vec::new(), Some(reason.as_str())),
+            None => (Vec::new(), Some("what is open was not told in time")),
+        };
         json!({
             "account": config.venue.to_string(),
             "guarantee": config.capabilities.resolution().to_string(),
@@ -263,6 +284,8 @@ impl ExchangeBrokerState {
             },
             "orders": orders,
             "traded": traded,
+            "by_others": by_others,
+            "by_others_unknown": unknown,
         })
     }
 

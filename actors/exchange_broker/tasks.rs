@@ -174,7 +174,11 @@ impl ExchangeBrokerState {
         reducing(self.orders.values(), account)
     }
 
-    fn spawn(&self, account: AccountId, work: impl Future<Output = Back> + Send + 'static) {
+    pub(super) fn spawn(
+        &self,
+        account: AccountId,
+        work: impl Future<Output = Back> + Send + 'static,
+    ) {
         let (myself, life) = (self.myself.clone(), self.life);
         tokio::spawn(async move {
             let back = Box::new(work.await);
@@ -202,7 +206,7 @@ impl ExchangeBrokerState {
     }
 
     /// Of a question, which may be answered late.
-    fn stamp(&self, desk: &Desk) -> String {
+    pub(super) fn stamp(&self, desk: &Desk) -> String {
         let now = desk.core.exchange_now(self.now()).as_nanos() / 1_000_000;
         format!("timestamp={now}&recvWindow=10000")
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tickwright_core::domain::Histogram;
 use tickwright_core::domain::{
     BrokerEvent, BrokerId, Fill, Instrument, InstrumentIndex, Key, Order, OrderId, Placement,
-    Price, Quantity, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
+    Price, Quantity, Scope, SourceId, SymbolId, TickBatch, Timestamp, TopOfBook,
 };
 use tickwright_core::pipeline::risk::ApprovedOrder;
 use tickwright_core::pipeline::venue::BrokerCounters;
@@ -59,6 +59,8 @@ pub enum RouterInput {
     },
     /// This order is not wanted any more.
     Cancel(OrderId),
+    /// What kill switches stop from now on, in place of what they did; exec's own orders are cancelled one by one.
+    Stopped(Vec<Scope>),
 }
 
 /// What risk asks of the router.
@@ -120,6 +122,8 @@ pub struct BrokerStep {
     pub placements: Vec<(Placement, u64)>,
     /// Orders that are not wanted any more, taken before or with these.
     pub cancels: Vec<OrderId>,
+    /// What kill switches stop from now on, if that has changed.
+    pub stopped: Option<Arc<Vec<Scope>>>,
     /// Rows, in order.
     pub runs: Arc<Vec<Run<TickBatch>>>,
     /// What is wanted besides. A broker gives no verdicts.

@@ -68,7 +68,8 @@ impl RiskState {
         self.is_checkpoint_wanted |= !self.arrivals.is_used;
         if !switch.is_on {
             tracing::warn!(scope = ?switch.scope, "a kill switch is off again");
-            return self.checker.rearm(&switch.scope);
+            self.checker.rearm(&switch.scope);
+            return self.tell_stopped();
         }
         let orders = self.checker.trip(&switch.scope);
         tracing::warn!(scope = ?switch.scope, orders = orders.len(), "a kill switch is on");
@@ -76,6 +77,15 @@ impl RiskState {
             if self.checker.cancel(order.id, switch.due).is_ok() {
                 self.inputs.push(RouterInput::Cancel(order.id));
             }
+        }
+        self.tell_stopped();
+    }
+
+    /// Brokers may have orders that exec knows nothing of. While what happens is a repetition they are not told: what
+    /// is stopped in it may not be any more.
+    pub(super) fn tell_stopped(&mut self) {
+        if self.is_settled {
+            self.inputs.push(RouterInput::Stopped(self.checker.tripped()));
         }
     }
 

@@ -38,6 +38,11 @@ impl SendCredit {
         self.outstanding = self.outstanding.saturating_sub(bytes);
     }
 
+    /// Whether at least half of the window is free.
+    pub fn is_half_free(&self) -> bool {
+        self.outstanding <= self.window / 2
+    }
+
     /// Bytes sent and not returned.
     pub fn outstanding(&self) -> u64 {
         self.outstanding

@@ -154,6 +154,12 @@ pub fn live_number(path: &str, value: &Value) -> Option<u64> {
         (ValueKind::Count { min, max }, Value::Integer(number)) if (min..=max).contains(number) => {
             u64::try_from(*number).ok()
         }
+        // Where there may be none, none is 0, which is no limit.
+        (ValueKind::Count { min: 1.., .. }, Value::Text(text))
+            if spec.optional && text == "none" =>
+        {
+            Some(0)
+        }
         _ => None,
     }
 }

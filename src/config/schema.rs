@@ -481,13 +481,13 @@ pub const KEYS: &[KeySpec] = &[
     choice("locks.granularity", &["symbol", "price_interval", "price"]).operational(),
     count("locks.price_interval", "steps", 1, i64::MAX).operational(),
     //
-    count("alerts.node_offline_ms", "ms", 1, DAY_MS).optional().operational(),
-    count("alerts.failure_percent", "percent", 1, 100).optional().operational(),
-    count("alerts.failure_trials", "trials", 1, 10_000).operational(),
+    count("alerts.node_offline_ms", "ms", 1, DAY_MS).optional().operational().live(),
+    count("alerts.failure_percent", "percent", 1, 100).optional().operational().live(),
+    count("alerts.failure_trials", "trials", 1, 10_000).operational().live(),
     switch("alerts.quality_decline").operational(),
     count("alerts.look_ms", "ms", 100, DAY_MS).operational(),
-    count("alerts.hold_ms", "ms", 0, DAY_MS).operational(),
-    count("alerts.clear_percent", "percent", 1, 100).operational(),
+    count("alerts.hold_ms", "ms", 0, DAY_MS).operational().live(),
+    count("alerts.clear_percent", "percent", 1, 100).operational().live(),
     text("alerts.command", PATH).optional().operational(),
     count("alerts.command_ms", "ms", 1, 600_000).operational(),
     //

@@ -170,6 +170,25 @@ pub fn market_data() -> Option<PathBuf> {
     None
 }
 
+/// Removes everything from a directory but what is `kept`, and tells what.
+pub fn wipe(directory: &Path, kept: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut gone = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if kept(&name) {
+            continue;
+        }
+        if entry.path().is_dir() {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        } else {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+        gone.push(name);
+    }
+    gone
+}
+
 /// The next number of splitmix64.
 pub fn draw(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -97,4 +97,21 @@ impl Link {
             credit: Notify::new(),
         })
     }
+
+    /// Waits until at least half of the credit for bulk is free, and says whether it was in time.
+    pub(super) async fn is_idle_by(&self, until: tokio::time::Instant) -> bool {
+        loop {
+            let freed = self.credit.notified();
+            tokio::pin!(freed);
+            // Registered before the credit is looked at, or what comes back in between is missed.
+            freed.as_mut().enable();
+            let is_idle = super::lock(&self.send).credit(false).is_half_free();
+            if is_idle || self.fence.is_closed() {
+                return true;
+            }
+            if tokio::time::timeout_at(until, freed).await.is_err() {
+                return false;
+            }
+        }
+    }
 }

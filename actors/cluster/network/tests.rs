@@ -221,6 +221,31 @@ async fn urgent_messages_pass_a_peer_that_leaves_bulk_lying() {
 }
 
 #[tokio::test]
+async fn what_is_in_no_hurry_waits_while_a_link_is_busy_and_not_for_ever() {
+    let (a, b) = pair().await;
+    let (kept, mut received) = mpsc::unbounded_channel();
+    b.network.register(
+        "slow",
+        None,
+        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
+    );
+    assert!(a.network.yields(&B, PATIENCE).await, "nothing is on its way");
+    let mut count = 0;
+    while a.network.tell(Some(&B), message("slow", &[7; 1_000]), SHORT).await.is_ok() {
+        count += 1;
+    }
+    assert!(!a.network.yields(&B, SHORT).await, "nothing comes back");
+    let waits = tokio::spawn({
+        let network = a.network.clone();
+        async move { network.yields(&B, PATIENCE).await }
+    });
+    for _ in 0..count {
+        drop(tokio::time::timeout(PATIENCE, received.recv()).await.unwrap().unwrap());
+    }
+    assert!(tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap(), "half came back");
+}
+
+#[tokio::test]
 async fn nothing_of_a_fenced_link_is_taken_in_and_who_waits_is_told() {
     let (a, b) = pair().await;
     let arrived = Arc::new(AtomicUsize::new(0));

@@ -50,6 +50,9 @@ impl Orders {
             self.by_client_id.insert(intent.client_id.clone(), intent.signal.clone());
             self.live.insert(intent.signal.clone(), live);
             self.take_in_stray(&intent.signal, &intent.client_id);
+            if self.stopped.has(&intent.signal) {
+                self.give_up(&intent.signal);
+            }
         }
     }
 

@@ -39,6 +39,7 @@ mod lost;
 mod recovery;
 mod refusal;
 mod standing;
+mod stopped;
 mod strays;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub use adoption::Adoption;
 pub use capability::{Capabilities, Deduplication, Resolution};
 pub use recovery::OrdersSnapshot;
 pub use standing::{OrderStanding, TradedStanding};
+pub use stopped::Stopped;
 pub use words::{
     Answer, Found, NewOrder, OrderReport, OrdersConfig, OrdersCounters, OrdersEffect, RefusalFound,
     Request, Said, SlotsFound, TradeReport,
@@ -102,6 +104,7 @@ pub struct Orders {
     is_held: bool,
     is_asking_time: bool,
     recovery: Recovery,
+    stopped: Stopped,
     cluster: u64,
     /// Bounded by the live orders that risk allows, and by the slots of the ledger.
     live: BTreeMap<SignalIdentity, Live>,
@@ -143,6 +146,7 @@ impl Orders {
             is_held: false,
             is_asking_time: false,
             recovery: Recovery::default(),
+            stopped: Stopped::default(),
             cluster: 0,
             live: BTreeMap::new(),
             by_client_id: BTreeMap::new(),

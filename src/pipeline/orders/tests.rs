@@ -180,6 +180,57 @@ fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
     )));
 }
 
+/// What is found under way here after that is stopped, or before; the exchange has it.
+fn found_and_stopped(stopped: Stopped, is_found_first: bool) -> Orders {
+    let mut held = opened(1);
+    let SlotState::Intent { intent, .. } = held[0].1.state.clone() else { panic!("{held:?}") };
+    held[0].1.state = SlotState::Placed { intent };
+    let mut orders = match is_found_first {
+        true => ready(Capabilities::BINANCE, held),
+        false => {
+            let mut orders = ready(Capabilities::BINANCE, Vec::new());
+            orders.stop(stopped.clone(), at(1));
+            orders.recovery.adopts = true;
+            orders.on_wake(at(1_000));
+            orders.on_slots(slots(held), at(1_000));
+            orders
+        }
+    };
+    if is_found_first {
+        orders.stop(stopped, at(1));
+    }
+    orders.on_wake(at(2_000));
+    orders
+}
+
+#[test]
+fn a_kill_switch_reaches_what_a_slot_holds_and_nobody_here_has_asked_for() {
+    let none = Stopped::default();
+    let scopes = [
+        (Stopped { all: true, ..none.clone() }, true),
+        (Stopped { strategies: ["s".to_owned()].into(), ..none.clone() }, true),
+        (Stopped { symbols: [order(1).symbol].into(), ..none.clone() }, true),
+        (Stopped { strategies: ["t".to_owned()].into(), ..none.clone() }, false),
+        (none, false),
+    ];
+    for (stopped, is_meant) in scopes {
+        for is_found_first in [true, false] {
+            let mut orders = found_and_stopped(stopped.clone(), is_found_first);
+            let report = OrderReport {
+                client_id: opened_id(1).as_str().into(),
+                order: 3,
+                symbol: order(1).symbol,
+                executed: Quantity::ZERO,
+                is_over: false,
+            };
+            orders.on_found(&opened_id(1), &Found::Order(report), at(2_010));
+            let effects = orders.on_wake(at(3_000));
+            let is_cancel = |effect: &OrdersEffect| matches!(effect, OrdersEffect::Cancel { .. });
+            assert_eq!(effects.iter().any(is_cancel), is_meant, "{stopped:?} {effects:?}");
+        }
+    }
+}
+
 /// The slot that orders here use, with the intent of an order that somebody else has opened.
 fn opened(number: u64) -> Vec<(SlotKey, Slot)> {
     let slot = SlotKey { venue: venue(), symbol: order(1).symbol, side: Side::Buy, level: 0 };

@@ -137,6 +137,11 @@ pub(crate) enum Event {
         executor: usize,
         number: usize,
     },
+    /// A kill switch stops a symbol, or none does any more.
+    Stopped {
+        executor: usize,
+        symbol: Option<Symbol>,
+    },
     LoseLedger,
     /// A person has looked, and nothing is under way.
     Release {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tickwright_core::domain::{
     Key, OrderId, Price, Quantity, Side, SignalIdentity, SourceId, Symbol, Timestamp,
 };
-use tickwright_core::pipeline::orders::{NewOrder, Orders, OrdersSnapshot, Said};
+use tickwright_core::pipeline::orders::{NewOrder, Orders, OrdersSnapshot, Said, Stopped};
 
 /// What was said of each order, as whoever placed it has it: what is said again is known already.
 pub(crate) type Heard = BTreeMap<SignalIdentity, Vec<Said>>;
@@ -28,6 +28,8 @@ pub(crate) struct Executor {
     pub(crate) recalls: bool,
     /// Orders that it did not want any more in some life.
     pub(crate) unwanted: BTreeSet<SignalIdentity>,
+    /// What kill switches stop.
+    pub(crate) stopped: Stopped,
     pub(crate) session: u64,
     pub(crate) checkpoint: Checkpoint,
 }
@@ -52,6 +54,7 @@ impl Executor {
             heard: Heard::new(),
             recalls: false,
             unwanted: BTreeSet::new(),
+            stopped: Stopped::default(),
             session: 0,
             checkpoint: Checkpoint::default(),
         }

@@ -7,7 +7,7 @@ use tickwright_core::domain::{OrderId, PriceLevels, SlotState, Symbol, Timestamp
 use tickwright_core::ledger::Slots;
 use tickwright_core::pipeline::orders::{
     Answer, Capabilities, Deduplication, Found, OrderReport, Orders, OrdersConfig, OrdersCounters,
-    OrdersEffect, Said, SlotsFound,
+    OrdersEffect, Said, SlotsFound, Stopped,
 };
 
 use crate::counts::{Counts, add};
@@ -232,6 +232,15 @@ impl World {
                 }
             }
         }
+        for executor in 0..self.executors.len() {
+            if self.random.percent(self.scenario.unwanted) {
+                let symbol = Some(order(self.random.index(2)).symbol);
+                let at = self.random.range(0, calm);
+                let lasts = self.random.range(0, calm - at);
+                self.after(at, Event::Stopped { executor, symbol });
+                self.after(at + lasts, Event::Stopped { executor, symbol: None });
+            }
+        }
         for _ in 0..self.random.range(0, 12) {
             let at = self.random.range(0, calm);
             let executor = self.random.index(self.executors.len());
@@ -375,6 +384,11 @@ impl World {
                 self.with(executor, |core, now| core.on_told(&report, now))
             }
             Event::Unwanted { executor: number, number: order } => self.cancel(number, order),
+            Event::Stopped { executor, symbol } => {
+                let symbols = symbol.into_iter().collect();
+                self.executors[executor].stopped = Stopped { symbols, ..Stopped::default() };
+                self.stop(executor)
+            }
             Event::Told { to, asked, told } => {
                 self.deliver(to, |core, now| core.on_time(asked, told, now))
             }
@@ -394,7 +408,10 @@ impl World {
                 }
                 self.deliver(to, |core, now| core.on_session(session.is_some(), now))
             }
-            Event::Settle { to } => self.deliver(to, Orders::settle),
+            Event::Settle { to } => {
+                self.deliver(to, Orders::settle)?;
+                if self.executors[to.0].life == to.1 { self.stop(to.0) } else { Ok(()) }
+            }
             Event::Crash { executor, forgets, recalls, down } => {
                 self.crash(executor, forgets);
                 self.executors[executor].recalls = recalls;
@@ -504,6 +521,8 @@ impl World {
             let to = (number, self.executors[number].life);
             let delay = self.random.range(0, 500) * MILLISECOND;
             self.after(delay, Event::Settle { to });
+        } else {
+            self.stop(number)?;
         }
         self.place_wanted(number)
     }
@@ -519,6 +538,16 @@ impl World {
         executor.unwanted.insert(signal.clone());
         self.say(|| format!("executor {number} does not want order {wanted} any more"));
         self.with(number, |core, now| core.cancel(&signal, now))
+    }
+
+    /// Tells an executor again what is stopped: what it finds under way of that, and has not placed, it does not want.
+    fn stop(&mut self, number: usize) -> Result<(), String> {
+        let stopped = self.executors[number].stopped.clone();
+        let signals = (0..self.scenario.orders).map(|number| order(number).signal);
+        let signals = signals.filter(|signal| stopped.has(signal));
+        self.executors[number].unwanted.extend(signals);
+        self.say(|| format!("of executor {number} is stopped {stopped:?}"));
+        self.with(number, |core, now| core.stop(stopped, now))
     }
 
     /// Somebody looks at the exchange for what nobody could find out, once nothing can be under way.
