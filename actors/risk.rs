@@ -613,7 +613,9 @@ impl RiskState {
     }
 
     fn send_if_any(&mut self) {
-        if !self.inputs.is_empty() {
+        // A broker outside may have found orders of a symbol under way before exec sees a row of it.
+        let lists = self.arrivals.is_used && !self.unlisted_router.is_empty();
+        if lists || !self.inputs.is_empty() {
             self.send(Vec::new(), Want::Nothing);
         }
         // Orders are not to wait for the books: what is sent later would be handled first.

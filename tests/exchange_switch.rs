@@ -122,10 +122,10 @@ async fn orders_that_nobody_asks_for_any_more_are_stopped_as_well() {
     assert_eq!(["one", "two"].map(|account| cancelled_of(&market, account)), [0, 0]);
 
     let kill = |what: &str| CtlTask::Kill { what: what.into(), reason: "a test".into() };
-    assert_eq!(nodes[0].ask(&kill("account:main"), None).unwrap()["in_effect"], true);
+    assert_eq!(nodes[0].ask(&kill("account:main"), None).unwrap()["is_agreed"], true);
     until("one account's are cancelled", || cancelled_of(&market, "one") == rested[0]);
     assert_eq!(cancelled_of(&market, "two"), 0);
-    assert_eq!(nodes[0].ask(&kill("strategy:right"), None).unwrap()["in_effect"], true);
+    assert_eq!(nodes[0].ask(&kill("strategy:right"), None).unwrap()["is_agreed"], true);
     until("and so are those of a strategy", || cancelled_of(&market, "two") == rested[1]);
     assert_eq!(["one", "two"].map(rest), rested, "nothing was placed");
     market.judge_twice();
