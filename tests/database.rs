@@ -490,7 +490,8 @@ fn kill_9_loses_and_doubles_nothing(place: &mut Place, expected: &Recorded) {
 /// another.
 fn commands_move_and_show_records(place: &mut Place, expected: &Recorded) {
     let directory = tempfile::tempdir().unwrap();
-    let (from, to) = (place.database(), Place::file().database());
+    let mut files = Place::file();
+    let (from, to) = (place.database(), files.database());
     let file = |name: &str| directory.path().join(name);
     let scratch = Scratch::new();
     let run = recording(&from, &file("from"), &[]);

@@ -27,7 +27,7 @@ mod reconcile;
 mod stream;
 mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ use serde_json::Value;
 use tickwright_core::config::SecretPlace;
 use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, BrokerId, ClientOrderId, Histogram, Instrument,
-    InstrumentIndex, Order, OrderId, Placement, Scope, SignalIdentity, SlotDone, SlotRefusal,
-    StrategyId, Symbol, Timestamp,
+    InstrumentIndex, Order, OrderId, Placement, Quantity, Scope, SignalIdentity, SlotDone,
+    SlotRefusal, StrategyId, Symbol, Timestamp,
 };
 use tickwright_core::pipeline::orders::{
     Answer, Found, NewOrder, OrderReport, Orders, OrdersConfig, OrdersSnapshot, RefusalFound,
@@ -210,9 +210,9 @@ pub struct ExchangeBrokerState {
     orders: BTreeMap<OrderId, Order>,
     /// Whoever waits until all orders are over.
     expiring: bool,
-    /// Orders whose last word exec has heard again before it placed them again. Emptied when what happens is
-    /// new.
-    ended: BTreeSet<OrderId>,
+    /// Orders whose last word exec has heard again before it placed them again, and what had not traded then; none,
+    /// if it was refused. Emptied when what happens is new.
+    ended: BTreeMap<OrderId, Option<Quantity>>,
     is_settled: bool,
     counters: BrokerCounters,
     latency: Histogram,
@@ -244,7 +244,7 @@ impl Actor for ExchangeBrokerActor {
             by_symbol: BTreeMap::new(),
             orders: BTreeMap::new(),
             expiring: false,
-            ended: BTreeSet::new(),
+            ended: BTreeMap::new(),
             is_settled: false,
             counters: BrokerCounters::default(),
             latency: Histogram::default(),
@@ -393,14 +393,14 @@ impl ExchangeBrokerState {
             signal,
         };
         self.counters.placed += 1;
-        let has_ended = self.ended.remove(&order.id);
-        if !has_ended {
+        let ended = self.ended.remove(&order.id);
+        if ended.is_none() {
             self.orders.insert(order.id, order);
         }
         let signal = new.signal.clone();
         self.with(order.account, |core, now| core.place(new, now));
-        if has_ended {
-            self.heard(order.account, &signal);
+        if let Some(remaining) = ended {
+            self.heard(&order, &signal, remaining);
         }
         Ok(())
     }
@@ -434,9 +434,10 @@ impl ExchangeBrokerState {
     }
 
     /// Exec has taken the last word on an order.
-    fn heard(&mut self, account: AccountId, signal: &SignalIdentity) {
-        if let Some(desk) = self.desks.get_mut(&account) {
-            desk.core.on_heard(signal);
+    fn heard(&mut self, order: &Order, signal: &SignalIdentity, remaining: Option<Quantity>) {
+        let has_traded = remaining.is_some_and(|remaining| remaining < order.quantity);
+        if let Some(desk) = self.desks.get_mut(&order.account) {
+            desk.core.on_heard(signal, has_traded);
         }
     }
 
@@ -459,18 +460,22 @@ impl ExchangeBrokerState {
         if self.on_adopted(event) {
             return;
         }
-        if !matches!(event.kind, BrokerEventKind::Refused(_) | BrokerEventKind::Closed { .. }) {
-            return;
-        }
+        let remaining = match event.kind {
+            BrokerEventKind::Refused(_) => None,
+            BrokerEventKind::Closed { remaining } => Some(remaining),
+            BrokerEventKind::Accepted | BrokerEventKind::Filled(_) | BrokerEventKind::Unknown => {
+                return;
+            }
+        };
         let Some(placed) = self.orders.remove(&event.order) else {
             if !self.is_settled {
-                self.ended.insert(event.order);
+                self.ended.insert(event.order, remaining);
             }
             return;
         };
         if let Some(instrument) = self.instruments.get(&placed.instrument) {
             let signal = self.signal_of(&placed, instrument);
-            self.heard(placed.account, &signal);
+            self.heard(&placed, &signal, remaining);
         }
     }
 

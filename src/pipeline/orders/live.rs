@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{NewOrder, Said};
+use super::{NewOrder, Said, TradeReport};
 use crate::domain::{
     ClientOrderId, Quantity, Refusal, SlotKey, SlotOutcome, SlotRight, Symbol, Timestamp,
 };
@@ -76,6 +76,12 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// What it has traded, if nobody here has asked for it: that counts as others' so far.
+    pub(super) fn unasked_trades(&self) -> Vec<TradeReport> {
+        let said = if self.order.is_none() { &self.said[..] } else { &[] };
+        said.iter().filter_map(Said::trade).cloned().collect()
+    }
+
     /// One of which nothing has been heard, with no slot.
     pub(super) const fn new(
         symbol: Symbol,

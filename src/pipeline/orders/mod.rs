@@ -111,6 +111,8 @@ pub struct Orders {
     by_client_id: BTreeMap<ClientOrderId, SignalIdentity>,
     /// Orders that are over and of which not everything has been heard yet; bounded as `live`.
     over: BTreeMap<SignalIdentity, Vec<Said>>,
+    /// Which of them nobody here has asked for: what they have traded counts as others'.
+    unasked: BTreeSet<SignalIdentity>,
     /// Changes for the next commits, with the request that each is for.
     queue: VecDeque<(SignalIdentity, SlotCommand, Option<Request>)>,
     committing: Option<Committing>,
@@ -151,6 +153,7 @@ impl Orders {
             live: BTreeMap::new(),
             by_client_id: BTreeMap::new(),
             over: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             queue: VecDeque::new(),
             committing: None,
             is_reading: false,
@@ -208,17 +211,20 @@ impl Orders {
         if let Some(said) = self.over.get(&signal) {
             let again = said.iter().map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
             self.effects.extend(again);
+            self.count_as_asked(&signal);
             return;
         }
-        let is_heard = self.recovery.heard.contains(&signal);
+        let is_heard = self.recovery.heard.contains_key(&signal);
         if let Some(live) = self.live.get_mut(&signal) {
             // Found under way by this core, and not known to be ours until now. One that exec knows to be over
             // stays as it is: it is brought to its end, and neither sent again nor spoken of.
             if !is_heard {
+                let trades = live.unasked_trades();
                 live.order = Some(order);
                 let again = live.said.iter();
                 let again = again.map(|said| OrdersEffect::Tell(signal.clone(), said.clone()));
                 self.effects.extend(again);
+                trades.iter().for_each(|trade| self.count_traded(trade, -1, 1));
             }
             if is_unwanted {
                 self.give_up(&signal);
@@ -232,7 +238,7 @@ impl Orders {
             }
             return;
         }
-        if self.recovery.heard.remove(&signal) {
+        if self.recovery.heard.remove(&signal).is_some() {
             return;
         }
         if is_unwanted {
@@ -523,7 +529,7 @@ impl Orders {
         if live.order.is_some() {
             self.effects.push(OrdersEffect::Tell(signal.clone(), said));
         }
-        if self.recovery.heard.contains(signal) {
+        if self.recovery.heard.contains_key(signal) {
             // Whoever is yet to place it again is to hear nothing either.
             if !self.recovery.is_pending(signal) {
                 self.recovery.heard.remove(signal);
@@ -531,6 +537,9 @@ impl Orders {
             return;
         }
         // Also one that nobody has asked for yet: whoever does so after a restart is told.
+        if live.order.is_none() && live.exchange_order.is_some() {
+            self.unasked.insert(signal.clone());
+        }
         if live.order.is_some() || live.exchange_order.is_some() {
             self.over.insert(signal.clone(), live.said);
         }
@@ -558,15 +567,36 @@ impl Orders {
     /// again. One that waits to be opened, or is under way, and whose last word an earlier life has said, is
     /// neither opened nor sent again, and nothing more is said of it: it is only looked whether the exchange
     /// has it, and what it has traded.
-    pub fn on_heard(&mut self, signal: &SignalIdentity) {
+    ///
+    /// Whether any of it `has_traded` is what whoever placed it was told. One that was given up here may be placed by
+    /// another after that: then positions lack what it trades.
+    pub fn on_heard(&mut self, signal: &SignalIdentity, has_traded: bool) {
+        if has_traded {
+            self.count_as_asked(signal);
+        }
         self.over.remove(signal);
+        self.unasked.remove(signal);
+        let is_new = has_traded && !self.recovery.heard.contains_key(signal);
         let live = self.live.get_mut(signal);
+        let trades =
+            live.as_ref().filter(|_| is_new).map_or_else(Vec::new, |it| it.unasked_trades());
         if live.is_some() || self.recovery.is_pending(signal) {
-            self.recovery.heard.insert(signal.clone());
+            self.recovery.heard.insert(signal.clone(), has_traded);
         }
         if let Some(live) = live {
             live.order = None;
         }
+        trades.iter().for_each(|trade| self.count_traded(trade, -1, 1));
+    }
+
+    /// Somebody here has asked for an order that was over: what it has traded is ours from now on.
+    fn count_as_asked(&mut self, signal: &SignalIdentity) {
+        if !self.unasked.remove(signal) {
+            return;
+        }
+        let said = self.over.get(signal).map_or(&[][..], Vec::as_slice);
+        let trades: Vec<TradeReport> = said.iter().filter_map(Said::trade).cloned().collect();
+        trades.iter().for_each(|trade| self.count_traded(trade, -1, 1));
     }
 
     /// Whoever places orders does what was done before: until it says otherwise, each may have its last word.

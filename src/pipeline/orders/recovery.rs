@@ -32,9 +32,10 @@ const ENDED_MAX: usize = 256;
 pub struct OrdersSnapshot {
     live: BTreeMap<SignalIdentity, Live>,
     pub(super) over: BTreeMap<SignalIdentity, Vec<Said>>,
+    unasked: BTreeSet<SignalIdentity>,
     pending: Vec<NewOrder>,
     unwanted: BTreeSet<SignalIdentity>,
-    heard: BTreeSet<SignalIdentity>,
+    heard: BTreeMap<SignalIdentity, bool>,
     last_trade: BTreeMap<Symbol, u64>,
     ahead: BTreeSet<(Symbol, u64)>,
     traded: BTreeMap<Symbol, TradedStanding>,
@@ -89,8 +90,9 @@ pub(super) struct Recovery {
     pub(super) pending: VecDeque<NewOrder>,
     /// Which of them are not wanted any more.
     pub(super) unwanted: BTreeSet<SignalIdentity>,
-    /// Which of them have had their last word in an earlier life. Bounded as they are.
-    pub(super) heard: BTreeSet<SignalIdentity>,
+    /// Which of them have had their last word in an earlier life, and whether any of it had traded then. Bounded as
+    /// they are.
+    pub(super) heard: BTreeMap<SignalIdentity, bool>,
     /// Orders that the exchange had already, by what had asked for them; at most [`SPENT_MAX`].
     pub(super) spent: BTreeMap<SignalTag, OrderReport>,
     /// The same by the exchange's number.
@@ -208,6 +210,7 @@ impl Orders {
         OrdersSnapshot {
             live,
             over: self.over.clone(),
+            unasked: self.unasked.clone(),
             pending,
             unwanted,
             heard: self.recovery.heard.clone(),
@@ -223,6 +226,7 @@ impl Orders {
         let OrdersSnapshot {
             live,
             over,
+            unasked,
             pending,
             unwanted,
             heard,
@@ -246,6 +250,7 @@ impl Orders {
             self.live.insert(signal, live);
         }
         self.over = over;
+        self.unasked = unasked;
         self.recovery.pending = pending.into();
         self.last_trade = last_trade;
         self.recovery.looked_at = last_order.clone();
@@ -503,7 +508,7 @@ impl Orders {
         let stage = Stage::Asking { is_conclusive: true };
         let mut live = Live::new(order.symbol.clone(), client_id.clone(), order.quantity, stage);
         live.is_named = true;
-        live.order = (!self.recovery.heard.contains(&signal)).then_some(order);
+        live.order = (!self.recovery.heard.contains_key(&signal)).then_some(order);
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);

@@ -147,7 +147,7 @@ impl Orders {
         !(self.over.contains_key(signal)
             || self.live.contains_key(signal)
             || recovery.spent.contains_key(&signal.tag())
-            || recovery.heard.contains(signal)
+            || recovery.heard.contains_key(signal)
             || recovery.unwanted.contains(signal))
     }
 

@@ -180,11 +180,59 @@ fn what_is_found_under_way_is_brought_to_its_end_and_not_sent() {
     )));
 }
 
+/// An order that a slot holds and nobody here has asked for is over, and has traded all of its ten.
+fn filled_unasked() -> Orders {
+    let mut orders = ready(Capabilities::BINANCE, placed(1));
+    let symbol = order(1).symbol;
+    orders.on_wake(at(2_000));
+    let over = OrderReport {
+        client_id: opened_id(1).as_str().into(),
+        order: 3,
+        symbol: symbol.clone(),
+        executed: Quantity(10),
+        is_over: true,
+    };
+    orders.on_found(&opened_id(1), &Found::Order(over), at(2_010));
+    orders.reconcile_again(vec![symbol.clone()], at(2_020));
+    orders.on_slots(slots(placed(1)), at(2_030));
+    orders.on_history(&symbol, Some((&[], true)), at(2_040));
+    let trade = TradeReport {
+        trade: 1,
+        order: 3,
+        symbol: symbol.clone(),
+        side: Side::Buy,
+        quantity: Quantity(10),
+        price: Price(100),
+        fee: crate::domain::Money::ZERO,
+        fee_elsewhere: None,
+    };
+    orders.on_trades(&symbol, Some((&[trade], true)), at(2_050));
+    orders.on_committed(&[DONE], at(2_060));
+    assert_eq!(orders.live.len(), 0);
+    orders
+}
+
+#[test]
+fn positions_lack_what_nobody_here_has_asked_for_until_somebody_does() {
+    let symbol = order(1).symbol;
+    let standing =
+        |orders: &Orders| (orders.traded[&symbol].ours, orders.traded[&symbol].missing());
+    let mut orders = filled_unasked();
+    assert_eq!(standing(&orders), (Quantity(0), Quantity(10)));
+    let mut restored = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    assert_eq!(standing(&restored), (Quantity(0), Quantity(10)));
+    restored.on_heard(&order(1).signal, true);
+    assert_eq!(standing(&restored), (Quantity(10), Quantity(0)), "exec has it after all");
+    orders.place(order(1), at(3_000));
+    // All of the account is looked through first.
+    let effects = orders.on_history(&symbol, Some((&[], true)), at(3_010));
+    assert_eq!(told(&effects).len(), 3, "{effects:?}");
+    assert_eq!(standing(&orders), (Quantity(10), Quantity(0)));
+}
+
 /// What is found under way here after that is stopped, or before; the exchange has it.
 fn found_and_stopped(stopped: Stopped, is_found_first: bool) -> Orders {
-    let mut held = opened(1);
-    let SlotState::Intent { intent, .. } = held[0].1.state.clone() else { panic!("{held:?}") };
-    held[0].1.state = SlotState::Placed { intent };
+    let held = placed(1);
     let mut orders = match is_found_first {
         true => ready(Capabilities::BINANCE, held),
         false => {
@@ -245,6 +293,16 @@ fn opened(number: u64) -> Vec<(SlotKey, Slot)> {
     };
     let state = SlotState::Intent { intent, attempt: 1 };
     vec![(slot, Slot { generation: 3, state, last: None })]
+}
+
+/// The same once the exchange has accepted it.
+fn placed(number: u64) -> Vec<(SlotKey, Slot)> {
+    let mut open = opened(number);
+    for (_, slot) in &mut open {
+        let intent = slot.intent().unwrap().clone();
+        slot.state = SlotState::Placed { intent };
+    }
+    open
 }
 
 /// The name that it goes by.
@@ -335,7 +393,7 @@ fn of_an_order_whose_last_word_was_heard_in_an_earlier_life_nothing_is_said_nor_
     orders.hold();
     orders.start(at(0));
     orders.place(order(1), at(0));
-    orders.on_heard(&order(1).signal);
+    orders.on_heard(&order(1).signal, false);
     orders.on_time(at(0), Some(at(0)), at(0));
     orders.on_slots(slots(opened(1)), at(0));
     orders.settle(at(10));
@@ -364,7 +422,7 @@ fn an_order_that_was_under_way_at_the_checkpoint_and_was_heard_to_end_is_not_sen
     let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
     again.hold();
     again.start(at(30));
-    again.on_heard(&order(1).signal);
+    again.on_heard(&order(1).signal, false);
     again.settle(at(30));
     again.on_time(at(30), Some(at(30)), at(30));
     assert_eq!(told(&again.on_slots(slots(opened(1)), at(40))), []);
@@ -468,7 +526,7 @@ fn what_was_placed_and_has_ended_here_is_not_unknown_however_often_that_is_looke
         let effects = orders.on_answer(&id, 1, Answer::Accepted(report), at(0));
         assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
         let mut effects = orders.on_committed(&[DONE], at(0));
-        orders.on_heard(&order(number).signal);
+        orders.on_heard(&order(number).signal, false);
         if effects.iter().any(is_history) {
             // It lists them, and others wait for nothing.
             assert!(orders.recovery.is_known(&symbol));

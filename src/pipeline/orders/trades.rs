@@ -75,6 +75,7 @@ impl Orders {
 
     /// Returns whether the trade is new.
     pub(super) fn on_fill(&mut self, signal: &SignalIdentity, trade: &TradeReport) -> bool {
+        let is_held = self.recovery.heard.get(signal).copied();
         let Some(live) = self.live.get_mut(signal) else { return false };
         let is_said = |said: &Said| matches!(said, Said::Filled(of) if of.trade == trade.trade);
         if live.said.iter().any(is_said) {
@@ -82,8 +83,10 @@ impl Orders {
         }
         live.filled.0 += trade.quantity.0;
         live.executed = live.executed.max(live.filled);
+        // Positions lack what nobody here has asked for, until somebody does.
+        let is_ours = is_held.unwrap_or(live.order.is_some());
         self.say(signal, Said::Filled(trade.clone()));
-        self.count_traded(trade, 0, 1);
+        self.count_traded(trade, i64::from(!is_ours), i64::from(is_ours));
         true
     }
 

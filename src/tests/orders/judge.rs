@@ -78,6 +78,12 @@ impl World {
                 if traded.ours.0 + traded.others.0 != net {
                     return Err(format!("(5) {traded:?} of {symbol:?}, where {net} was traded"));
                 }
+                let told = executor.heard.values().flatten().filter_map(Said::trade);
+                let told = told.filter(|trade| trade.symbol == *symbol);
+                let held: i64 = told.map(|trade| trade.side.signed(trade.quantity).0).sum();
+                if traded.ours.0 != held {
+                    return Err(format!("(5) {traded:?} of {symbol:?}, of which {held} was told"));
+                }
             }
             for order in (0..self.scenario.orders).map(order) {
                 let said = executor.heard.get(&order.signal).map_or(&[][..], Vec::as_slice);

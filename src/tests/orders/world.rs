@@ -516,7 +516,9 @@ impl World {
             let ended = executor.heard.iter();
             let ended: Vec<_> = ended.filter(|(_, said)| said.iter().any(Said::is_last)).collect();
             if let Some(core) = &mut executor.core {
-                ended.into_iter().for_each(|(signal, _)| core.on_heard(signal));
+                for (signal, said) in ended {
+                    core.on_heard(signal, said.iter().any(|said| said.trade().is_some()));
+                }
             }
             let to = (number, self.executors[number].life);
             let delay = self.random.range(0, 500) * MILLISECOND;
@@ -692,8 +694,10 @@ impl World {
                 let is_last = said.is_last();
                 let executor = &mut self.executors[from.0];
                 executor.hear(&signal, said)?;
+                let heard = executor.heard.get(&signal).into_iter().flatten();
+                let has_traded = heard.into_iter().any(|said| said.trade().is_some());
                 if is_last && let Some(core) = &mut executor.core {
-                    core.on_heard(&signal);
+                    core.on_heard(&signal, has_traded);
                 }
             }
             OrdersEffect::Alarm(_) => {
