@@ -9,6 +9,7 @@
 //!
 //! The nodes end with this process however it ends: each watches its standard input.
 
+mod directory;
 mod faults;
 mod looped;
 mod process;
@@ -116,6 +117,17 @@ pub enum LocalClusterError {
     /// The nodes do not find each other.
     #[error("the nodes have not found each other within {JOIN_PATIENCE:?}: {0}")]
     Apart(String),
+    /// The directory is of a cluster of other nodes, for whom these would wait.
+    #[error(
+        "{} was used by other nodes too ({}), and these would wait for them: give --data-dir another directory, or \
+         delete this one", directory.display(), nodes.join(", ")
+    )]
+    OtherNodes {
+        /// Which directory.
+        directory: PathBuf,
+        /// Who is missing.
+        nodes: Vec<String>,
+    },
     /// A node cannot go on with its share.
     #[error("{node}: {reason}")]
     Failed {
@@ -286,6 +298,7 @@ impl LocalCluster {
         }
         // Stable, as the gates of the nodes are.
         faults.sort_by_key(|&(percent, _)| percent);
+        directory::check(Path::new(&arguments.config.node.data_dir), &names)?;
         let (nodes, claims) = processes(&arguments, &layout)?;
         let faults = faults.into_iter().map(|(_, fault)| fault).collect();
         let (all_faults, look) = (arguments.faults, arguments.look);

@@ -3,7 +3,7 @@
 //! A small file of its own, `DATA/cluster/known.json`, readable by people: a node that remembers others
 //! never founds a cluster alone, and an operator who knows better deletes the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,13 @@ pub struct Memory {
     known: Arc<Mutex<Known>>,
     /// Held for as long as the node runs.
     _lock: Arc<File>,
+}
+
+/// The other members that the node with `data_dir` remembers; none, if it remembers nothing that can be read.
+pub fn remembered(data_dir: &Path) -> BTreeSet<NodeId> {
+    let bytes = fs::read(data_dir.join("cluster").join("known.json")).unwrap_or_default();
+    let known = serde_json::from_slice::<Known>(&bytes).unwrap_or_default();
+    known.members.into_keys().collect()
 }
 
 impl Memory {

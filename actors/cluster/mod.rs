@@ -57,7 +57,7 @@ pub use hello::{Cookie, Introduction, Refusal};
 pub use load::{LoadReport, Loads};
 pub use lone::LoneDoor;
 pub use membership::View;
-pub use memory::{Memory, MemoryError};
+pub use memory::{Memory, MemoryError, remembered};
 pub use network::{
     DeliveryError, Handler, Message, Network, NetworkCounts, Receipt, Reply, Request, Route, Way,
 };

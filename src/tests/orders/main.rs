@@ -17,7 +17,7 @@
 //!    round trips and a second, for each attempt.
 //!
 //! 5. What each has seen traded, by its own orders and by others', is what the account has traded, once it
-//!    has looked at everything again.
+//!    has looked at everything again; and its own is what it was told: what it was not told of counts as others'.
 //!
 //! 6. The ledger refuses no signal as used that was not used for that account.
 //!
