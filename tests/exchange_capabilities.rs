@@ -54,13 +54,8 @@ const SILENT: (&str, [&str; 3]) = (
 );
 
 /// A market whose exchange can do what both sides say.
-async fn market(
-    seed: u64,
-    rows: usize,
-    (config, capabilities): (&str, [&str; 3]),
-    more: &str,
-) -> Market {
-    let market = Market::open(seed, rows, BOOK, &format!("{config}{more}")).await;
+async fn market(seed: u64, rows: usize, (config, capabilities): (&str, [&str; 3])) -> Market {
+    let market = Market::open(seed, rows, BOOK, config).await;
     let changes = capabilities.map(|text| text.split_once('=').unwrap());
     let changes: serde_json::Map<String, Value> = changes
         .into_iter()
@@ -73,7 +68,7 @@ async fn market(
 }
 
 async fn whatever_fails(seed: u64, can: (&str, [&str; 3])) {
-    let market = market(seed, ROWS, can, "").await;
+    let market = market(seed, ROWS, can).await;
     let of =
         |kind: &str| json!({ "kind": kind, "endpoint": ORDER, "probability": 0.25, "seed": seed });
     let late = json!({
@@ -83,7 +78,11 @@ async fn whatever_fails(seed: u64, can: (&str, [&str; 3])) {
     begin_faults(&market.exchange, &faults).await;
     let report = market.run("kill:exec-1@50%");
     market.judge(&report);
-    assert!(report["orders"]["unknown"].as_u64().unwrap_or(1) > 0, "{}", report["orders"]);
+    assert!(
+        report["orders"]["unknown"].as_u64().is_some_and(|count| count > 0),
+        "{}",
+        report["orders"]
+    );
 }
 
 #[tokio::test]
@@ -109,7 +108,7 @@ fn put_aside(node: &Node) -> BTreeSet<String> {
 async fn what_nobody_can_find_out_about_closes_its_slot_until_a_person_has_looked() {
     const NAMES: [(&str, &str); 3] =
         [("data-1", "data,control"), ("calc-1", "calc,control"), ("exec-1", "exec,control")];
-    let market = market(43, 6_000, NOTHING, "").await;
+    let market = market(43, 6_000, NOTHING).await;
     // Nor does the exchange tell by itself.
     let silent = json!({ "kind": "stream_lose", "probability": 1.0, "seed": 1 });
     let drops = |kind, skip| json!({ "kind": kind, "endpoint": ORDER, "count": 1, "skip": skip });
@@ -145,7 +144,7 @@ async fn what_nobody_can_find_out_about_closes_its_slot_until_a_person_has_looke
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_neither_orders_nor_trades_can_be_asked_for_nothing_is_opened_and_that_is_said() {
-    let market = market(44, 6_000, SILENT, "").await;
+    let market = market(44, 6_000, SILENT).await;
     let nodes = nodes(&market, &[("all-1", "data,calc,exec,control")], |_| Vec::new());
     until("orders have passed risk and wait", || {
         let report = ask_risk(&nodes[0], &"Report".into()).unwrap_or_default();

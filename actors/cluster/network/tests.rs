@@ -56,6 +56,17 @@ async fn end(own: &str, other: &str, pass: Pass, peer_pass: Pass) -> End {
     End { network, gateway, link }
 }
 
+/// Has a role keep what it is sent, unanswered, for the test to take.
+fn keeps(end: &End, role: &str) -> mpsc::UnboundedReceiver<Request> {
+    let (kept, received) = mpsc::unbounded_channel();
+    end.network.register(
+        role,
+        None,
+        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
+    );
+    received
+}
+
 /// Nodes a and b, linked.
 pub(crate) async fn pair() -> (End, End) {
     let (a, b) = (end("a", "b", 1, 2).await, end("b", "a", 2, 1).await);
@@ -155,12 +166,7 @@ async fn a_role_that_refuses_ends_or_is_not_there_says_so() {
 #[tokio::test]
 async fn a_question_that_is_not_answered_in_time_has_an_unknown_outcome() {
     let (a, b) = pair().await;
-    let (kept, mut received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let mut received = keeps(&b, "slow");
     let asked = a.network.ask(Some(&B), message("slow", b""), SHORT).await;
     let error = asked.unwrap_err();
     assert!(matches!(error, DeliveryError::Timeout { .. }) && error.is_outcome_unknown());
@@ -175,12 +181,7 @@ async fn a_question_that_is_not_answered_in_time_has_an_unknown_outcome() {
 #[tokio::test]
 async fn a_peer_that_stands_still_costs_a_window_and_no_more() {
     let (a, b) = pair().await;
-    let (kept, mut received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let mut received = keeps(&b, "slow");
     let tell = async || a.network.tell(Some(&B), message("slow", &[7; 1_000]), SHORT).await;
     let mut taken = 0;
     let stalled = loop {
@@ -202,12 +203,7 @@ async fn a_peer_that_stands_still_costs_a_window_and_no_more() {
 #[tokio::test]
 async fn urgent_messages_pass_a_peer_that_leaves_bulk_lying() {
     let (a, b) = pair().await;
-    let (kept, _received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let _received = keeps(&b, "slow");
     b.network.register("echo", None, echo());
     while a.network.tell(Some(&B), message("slow", &[7; 1_000]), SHORT).await.is_ok() {}
     let stalled = a.network.ask(Some(&B), message("echo", b"bulk"), SHORT).await;
@@ -223,12 +219,7 @@ async fn urgent_messages_pass_a_peer_that_leaves_bulk_lying() {
 #[tokio::test]
 async fn what_is_in_no_hurry_waits_while_a_link_is_busy_and_not_for_ever() {
     let (a, b) = pair().await;
-    let (kept, mut received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let mut received = keeps(&b, "slow");
     assert!(a.network.yields(&B, PATIENCE).await, "nothing is on its way");
     let mut count = 0;
     while a.network.tell(Some(&B), message("slow", &[7; 1_000]), SHORT).await.is_ok() {
@@ -308,12 +299,7 @@ async fn damaged_foreign_and_repeated_frames_are_counted_and_dropped() {
 #[tokio::test]
 async fn only_the_one_that_was_asked_may_answer() {
     let (a, b) = pair().await;
-    let (kept, mut received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let mut received = keeps(&b, "slow");
     let fence = Fence::default();
     let other = LinkParts { peer: peer("c"), fence, pass: 3, peer_pass: 4 };
     a.network.add_link(other);
@@ -389,12 +375,7 @@ async fn a_whole_window_before_the_session_is_ready_comes_back_when_it_is() {
 #[tokio::test]
 async fn a_question_by_a_new_link_outlives_the_late_end_of_the_old_one() {
     let (mut a, mut b) = pair().await;
-    let (kept, mut received) = mpsc::unbounded_channel();
-    b.network.register(
-        "slow",
-        None,
-        Arc::new(move |request: Request| kept.send(request).map_err(|_| "gone".into())),
-    );
+    let mut received = keeps(&b, "slow");
     let old = Arc::clone(&a.link);
     link_anew(&mut a, &mut b);
     let asking = a.network.ask(Some(&B), message("slow", b""), PATIENCE);
