@@ -110,6 +110,7 @@ impl Listings {
 struct Checkpoint {
     broker: PaperBroker,
     listings: Listings,
+    latency: Histogram,
 }
 
 impl Actor for BrokerActor {
@@ -161,10 +162,13 @@ impl BrokerState {
                 let checkpoint: Checkpoint = wire::decode(&bytes)?;
                 self.broker = checkpoint.broker;
                 self.listings = checkpoint.listings;
+                // What is repeated from here is timed again, and counted once.
+                self.latency = checkpoint.latency;
             }
             None => {
                 self.broker = PaperBroker::new(config.clone(), *broker, *seed);
                 self.listings = Listings::default();
+                self.latency = Histogram::default();
             }
         }
         Ok(())
@@ -181,6 +185,9 @@ impl BrokerState {
             if *origin_nanos > 0 {
                 self.latency.record(monotonic_nanos().saturating_sub(*origin_nanos));
             }
+        }
+        for &(order, at) in &step.cancels {
+            self.broker.cancel(order, at);
         }
         let mut events = Vec::new();
         for run in step.runs.iter() {
@@ -205,7 +212,8 @@ impl BrokerState {
         }
         let state = (step.want == Want::State).then(|| {
             let listings = self.listings.clone();
-            wire::encode(&Checkpoint { broker: self.broker.clone(), listings })
+            let (broker, latency) = (self.broker.clone(), self.latency.clone());
+            wire::encode(&Checkpoint { broker, listings, latency })
         });
         let next_arrival = self.broker.next_arrival();
         let (epoch, broker) = (self.epoch, *broker);

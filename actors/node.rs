@@ -64,7 +64,9 @@ use crate::source::SourceError;
 use crate::source::feed::Feed;
 use crate::source::live::LiveConfig;
 use crate::strategy::{self, StrategyActor, StrategyArguments, StrategyMessage};
-use crate::switchboard::{self, SwitchboardActor, SwitchboardArguments, SwitchboardMessage};
+use crate::switchboard::{
+    self, OwnSwitches, SwitchKeeper, SwitchboardActor, SwitchboardArguments, SwitchboardMessage,
+};
 use crate::telemetry::{self, Sample, TelemetryActor, TelemetryArguments};
 
 /// What a node is built from.
@@ -83,6 +85,8 @@ pub struct NodeArguments {
     pub clock: Clock,
     /// What must be agreed on, where there is a cluster: exchanges need it.
     pub ledger: Option<LedgerClient>,
+    /// Where kill switches are kept, if there is no cluster; none, if nobody can turn one.
+    pub switches: Option<OwnSwitches>,
     /// Who keeps locks, where there is a cluster.
     pub locks: Option<Arc<dyn LockBackend>>,
     /// Where it is recorded what happens, if it is.
@@ -104,6 +108,7 @@ impl NodeArguments {
             chaos: Chaos::default(),
             clock: Clock::system(),
             ledger: None,
+            switches: None,
             locks: None,
             records: None,
             live: None,
@@ -195,6 +200,7 @@ struct Wiring {
     /// How units on other nodes are reached; none, when all are here.
     transport: Option<Transport>,
     ledger: Option<LedgerClient>,
+    switches: Option<SwitchKeeper>,
     secrets: Secrets,
     locks: Option<Arc<dyn LockBackend>>,
     records: Option<Records>,
@@ -260,6 +266,7 @@ impl Wiring {
             chaos,
             clock,
             ledger,
+            switches,
             locks,
             records,
             live,
@@ -313,6 +320,10 @@ impl Wiring {
             statistics: SupervisionStatistics::default(),
             shards,
             transport,
+            switches: match &ledger {
+                Some(ledger) => Some(SwitchKeeper::Ledger(ledger.clone())),
+                None => switches.map(SwitchKeeper::Own),
+            },
             ledger,
             secrets,
             locks,
@@ -631,11 +642,11 @@ impl Wiring {
         })
     }
 
-    /// Where there is no ledger, nobody could turn a switch.
+    /// Where it is kept nowhere, nobody could turn a switch.
     fn switchboard(&self) -> Option<ChildSpec> {
         let arguments = SwitchboardArguments {
             config: Arc::clone(&self.config),
-            ledger: self.ledger.clone()?,
+            keeper: self.switches.clone()?,
             directory: self.directory.clone(),
             risk: self.to(risk::ROLE, RiskMessage::Switch),
             told: self.to(risk::ROLE, |()| RiskMessage::SwitchesTold),
@@ -647,7 +658,7 @@ impl Wiring {
 
     /// Asks the switchboard how all switches stand, if there is one.
     fn ask_switches(&self) -> Option<Outlet<()>> {
-        self.ledger.as_ref()?;
+        self.switches.as_ref()?;
         Some(self.to(switchboard::ROLE, |()| SwitchboardMessage::RiskIsBack))
     }
 

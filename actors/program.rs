@@ -63,8 +63,11 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
     };
     let Prepared { config, json, task } = prepared;
     Clock::set_apart(config.node.clock_offset_ms);
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(without_payloads(&config.telemetry.log)));
+    let of_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let of_environment =
+        of_environment.and_then(|log| EnvFilter::try_new(without_payloads(&log)).ok());
+    let filter =
+        of_environment.unwrap_or_else(|| EnvFilter::new(without_payloads(&config.telemetry.log)));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let code = match task {
         Task::Run(task) => run_pipeline(config, kinds, task, json),

@@ -34,7 +34,7 @@ use tickwright_core::domain::{
     KillSwitch, Kind, Price, Quantity, Scope, Signal, SourceId, Symbol, SymbolId, TickBatch,
     Timestamp, TopOfBook,
 };
-use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits};
+use tickwright_core::pipeline::risk::{DenialCode, RiskChecker, RiskLimits, TradingState};
 use tickwright_core::stream::{External, Lockstep, Merging, Next, Positions, Run, SignalBatch};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry, Listing, RouterInput, Step, StepDone, Want};
@@ -86,6 +86,8 @@ pub enum RiskMessage {
     Reached(RpcReplyPort<Timestamp>),
     /// What is stopped just now?
     Stopped(RpcReplyPort<Vec<Scope>>),
+    /// Which accounts may do less than others?
+    Restricted(RpcReplyPort<Vec<(AccountId, TradingState)>>),
     /// One of router, brokers and positions has started and is blank.
     MemberIsBack,
     /// A checkpoint was written.
@@ -350,6 +352,9 @@ impl Actor for RiskActor {
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(state.checker.tripped());
             }
+            RiskMessage::Restricted(reply) => {
+                let _ = reply.send(state.checker.restricted());
+            }
             RiskMessage::MemberIsBack => state.begin_epoch()?,
             RiskMessage::Stored(stored) => state.on_stored(stored)?,
             RiskMessage::ArrivalsStored(result) => state.on_arrivals_stored(result)?,
@@ -475,7 +480,7 @@ impl RiskState {
         // What comes while exec waits for its members would pile up here.
         if matches!(self.phase, Phase::Running) {
             if self.lockstep.ready_rows()
-                < usize::try_from(self.settings.credit).unwrap_or(usize::MAX)
+                < usize::try_from(self.cleaners.credit()).unwrap_or(usize::MAX)
             {
                 self.cleaners.return_credit(self.lockstep.ticks());
             }

@@ -190,7 +190,7 @@ impl RouterState {
     fn step(&mut self, step: Step) {
         let Step { epoch, listings, inputs, runs, want, is_settled } = step;
         let mut placements: [Vec<(Placement, u64)>; BROKERS] = Default::default();
-        let mut cancels: [Vec<OrderId>; BROKERS] = Default::default();
+        let mut cancels: [Vec<(OrderId, Timestamp)>; BROKERS] = Default::default();
         let mut stopped = None;
         let mut verdict = Vec::new();
         let mut effects = Vec::new();
@@ -202,9 +202,9 @@ impl RouterState {
                         self.place(&mut placements, broker, placement, origin_nanos);
                     }
                 }
-                RouterInput::Cancel(order) => {
+                RouterInput::Cancel(order, at) => {
                     if let Some(broker) = self.router.cancel(order) {
-                        cancels[usize::from(broker.0).min(BROKERS - 1)].push(order);
+                        cancels[usize::from(broker.0).min(BROKERS - 1)].push((order, at));
                     }
                 }
                 RouterInput::Stopped(scopes) => stopped = Some(Arc::new(scopes)),

@@ -24,7 +24,9 @@ use crate::share::{self, serve_records};
 use crate::source::feed::Feed;
 use crate::source::live::{LiveConfig, LiveError};
 use crate::source::{SourceError, SourceOptions, open, simulated::SimulatedSource};
+use crate::switchboard::{OwnSwitches, SwitchesError};
 use crate::telemetry::Sample;
+use crate::tuner;
 
 mod inputs;
 
@@ -75,6 +77,9 @@ pub enum RunError {
     /// The supervision tree gave up.
     #[error("the node gave up: {}", .0.join("; "))]
     GaveUp(Vec<String>),
+    /// Nobody knows what is stopped.
+    #[error(transparent)]
+    Switches(#[from] SwitchesError),
     /// A feed cannot be listened to.
     #[error(transparent)]
     Live(#[from] LiveError),
@@ -199,6 +204,8 @@ pub async fn run_until(
     let name = config.node.name.clone();
     let sources = open_sources(&config, &input)?;
     let (store, resumed, set_aside) = prepare_store(&config, &input, disk)?;
+    let switches = own_switches(&config, set_aside.as_deref())?;
+    let is_tuned = config.tuner.is_enabled;
     let (sources, feeds) = with_feeds(sources, &input)?;
     let chaos = Chaos::new(panics(&faults));
     if !faults.specs.is_empty() {
@@ -213,6 +220,7 @@ pub async fn run_until(
         kinds,
         chaos: chaos.clone(),
         records: records.clone(),
+        switches: Some(switches.clone()),
         ..NodeArguments::alone(config, sources, store.clone())
     };
     let node =
@@ -221,6 +229,11 @@ pub async fn run_until(
     if let Some(door) = &door {
         parameters::serve(door.network(), node.parameters());
         node.serve_counts(door.network(), &share::role(&NodeId(name.clone())));
+        node.serve_exec(door.network());
+        switches.serve(door.network());
+        if is_tuned {
+            tuner::serve(door.network(), node.directory.clone());
+        }
         if let Some(records) = &records {
             serve_records(door.network(), records.clone());
         }
@@ -253,6 +266,22 @@ pub async fn run_until(
         fired: chaos.fired(),
         rss_by_node: BTreeMap::from([(name, process::peak_rss_bytes())]),
     })
+}
+
+/// The kill switches, as they were left. Whoever turned one on may have forgotten it.
+fn own_switches(config: &Config, set_aside: Option<&Path>) -> Result<OwnSwitches, RunError> {
+    let data_dir = config.journal.enabled.then_some(Path::new(&config.node.data_dir));
+    let switches = OwnSwitches::open(data_dir, set_aside)?;
+    for standing in switches.standing().iter().filter(|standing| standing.is_on) {
+        let (what, by, reason) = (&standing.what, &standing.by, &standing.reason);
+        tracing::warn!(
+            what,
+            by,
+            reason,
+            "a kill switch is on: `tickwright ctl rearm` lets it trade again, in a run with --tools"
+        );
+    }
+    Ok(switches)
 }
 
 /// What records this run, if anything is to be recorded.

@@ -279,6 +279,7 @@ impl Share {
             chaos: chaos.clone(),
             clock: Clock::system(),
             ledger: Some(ledger.clone()),
+            switches: None,
             locks: Some(locks),
             records: records.clone(),
             live: Some(live.clone()),

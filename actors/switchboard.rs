@@ -6,6 +6,8 @@
 //!                                             └──────▶ ledger, until it is agreed on
 //! ```
 //!
+//! Where a process is in no cluster, a file takes the place of the ledger, and it agrees with itself.
+//!
 //! To stop must not wait for an agreement: whoever reaches exec's node stops it, and the node has it agreed
 //! on as soon as it can. To go on again is agreed on first.
 //!
@@ -21,10 +23,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::config::Config;
 use tickwright_core::domain::{KillSwitch, Timestamp};
-use tokio::sync::broadcast::error::RecvError;
+
+mod keeper;
+
+pub use keeper::{OwnSwitches, SwitchKeeper, SwitchesError};
 
 use crate::kit::{Directory, Outlet};
-use crate::ledger::{LedgerClient, SwitchStanding, switches};
+use crate::ledger::SwitchStanding;
 
 /// The role of the switchboard.
 pub const ROLE: &str = "switchboard";
@@ -69,7 +74,7 @@ pub struct SwitchboardArguments {
     /// Knows accounts and strategies by name.
     pub config: Arc<Config>,
     /// Where turns are agreed on.
-    pub ledger: LedgerClient,
+    pub keeper: SwitchKeeper,
     /// Where to register.
     pub directory: Directory,
     /// Reaches risk.
@@ -116,16 +121,8 @@ impl Actor for SwitchboardActor {
     ) -> Result<SwitchboardState, ActorProcessingErr> {
         arguments.directory.register(ROLE, &myself);
         myself.send_interval(LOOK_EVERY, || SwitchboardMessage::Look);
-        let (mut events, actor) = (arguments.ledger.events(), myself.clone());
-        tokio::spawn(async move {
-            // Events that were missed are in the ledger all the same.
-            while !matches!(events.recv().await, Err(RecvError::Closed)) {
-                while events.try_recv().is_ok() {}
-                if actor.cast(SwitchboardMessage::Look).is_err() {
-                    return;
-                }
-            }
-        });
+        let actor = myself.clone();
+        arguments.keeper.tell_turns(move || actor.cast(SwitchboardMessage::Look).is_ok());
         myself.cast(SwitchboardMessage::Look)?;
         Ok(SwitchboardState {
             arguments,
@@ -163,10 +160,10 @@ impl SwitchboardState {
     /// Tells risk how all switches stand. What is known here may be old, so risk is told that these are all only
     /// if most voters say so.
     async fn tell(&mut self) {
-        let ledger = &self.arguments.ledger;
-        let mut standings = ledger.local(switches);
+        let keeper = &self.arguments.keeper;
+        let mut standings = keeper.known();
         if let Some(tries) = self.unread {
-            match ledger.read(AGREE_PATIENCE, switches).await {
+            match keeper.read(AGREE_PATIENCE).await {
                 Ok(read) => (standings, self.unread) = (read, None),
                 Err(error) if tries >= FRESH_TRIES && !self.arguments.is_strict => {
                     tracing::warn!(%error, "exec goes by the kill switches that are known here");
@@ -219,7 +216,7 @@ impl SwitchboardState {
     }
 
     fn version(&self, what: &str) -> u64 {
-        let all = self.arguments.ledger.local(switches);
+        let all = self.arguments.keeper.known();
         all.iter().find(|standing| standing.what == what).map_or(0, |standing| standing.version)
     }
 
@@ -230,8 +227,8 @@ impl SwitchboardState {
                 continue;
             }
             let said = (order.by.as_str(), order.reason.as_str());
-            let ledger = &self.arguments.ledger;
-            if let Err(error) = ledger.turn_switch(&order.what, true, said, AGREE_PATIENCE).await {
+            let keeper = &self.arguments.keeper;
+            if let Err(error) = keeper.turn(&order.what, true, said, AGREE_PATIENCE).await {
                 tracing::warn!(what = order.what, %error, "a kill switch is on, and not agreed on yet");
                 self.pending.insert(order.what.clone(), (order, before));
             }

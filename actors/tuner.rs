@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use tickwright_core::supervision::Restart;
 use tickwright_core::tuner::{AutoTuner, Effect, Window};
 use tokio::time::Instant;
 
+use crate::cluster::{Network, Request};
 use crate::kit::{ChildSpec, Directory, LiveValues};
 
 /// The role of the tuner of a node.
@@ -32,6 +34,35 @@ pub const ROLE: &str = "tuner";
 /// The role among nodes of the tuner of `node`.
 pub fn role(node: &str) -> String {
     format!("{ROLE}/{node}")
+}
+
+/// Lets tools ask the tuner that is in `directory`, as that of this node; the role by which they do.
+pub fn serve(network: &Network, directory: Directory) -> String {
+    let role = role(&network.own().id.0);
+    network.register(&role, None, Arc::new(move |request| answer(&directory, request)));
+    role
+}
+
+/// Answers a tool.
+fn answer(directory: &Directory, mut request: Request) -> Result<(), String> {
+    let Some(reply) = request.reply.take() else { return Err("the tuner is told nothing".into()) };
+    let Some(actor) = directory.serving(ROLE) else {
+        reply.refuse("the tuner is being restarted; ask again");
+        return Ok(());
+    };
+    let actor = ActorRef::<TunerMessage>::from(actor);
+    tokio::spawn(async move {
+        // It holds its credit until it is answered.
+        let _request = request;
+        let report = actor.call(TunerMessage::Report, Some(ANSWER_PATIENCE)).await;
+        match report {
+            Ok(CallResult::Success(report)) => {
+                reply.answer(report.to_string().into_bytes());
+            }
+            _ => reply.refuse("the tuner gave no answer"),
+        }
+    });
+    Ok(())
 }
 
 /// Settings that hold each other back: a block is no larger than the credit for it.
@@ -55,6 +86,9 @@ fn window_of(arguments: &TunerArguments) -> Duration {
     arguments.section.window
 }
 
+/// How long a report may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long a measurement, or a setting, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -74,8 +108,8 @@ pub struct Measured {
 pub trait Settings: Send + Sync {
     /// Each as it stands, by its key.
     fn values(&self) -> Vec<(String, i64)>;
-    /// What was being tried by whoever decided before, as it was without it.
-    fn unfinished(&self) -> Asked<Vec<(String, i64)>>;
+    /// What was being tried by whoever decided before, as it was without it; or why that is not known.
+    fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>>;
     /// Whether this node is to decide.
     fn decides(&self) -> bool;
     /// Changes some. `unfinished`: what they were, for as long as it is not decided that they stay.
@@ -128,6 +162,8 @@ pub struct TunerState {
     tuner: AutoTuner,
     /// What was counted at the end of the last window, and when.
     last: Option<(Measured, Instant)>,
+    /// Settings that are to stay, or were taken back, and did not arrive.
+    undone: Vec<(String, i64)>,
     /// Why the last setting did not arrive.
     problem: Option<String>,
 }
@@ -148,7 +184,7 @@ impl Actor for TunerActor {
         let tuner = AutoTuner::new(arguments.section.config.clone(), knobs, &[together]);
         arguments.directory.register(ROLE, &myself);
         myself.send_interval(window_of(&arguments), || TunerMessage::WindowDue);
-        Ok(TunerState { arguments, tuner, last: None, problem: None })
+        Ok(TunerState { arguments, tuner, last: None, undone: Vec::new(), problem: None })
     }
 
     async fn handle(
@@ -170,6 +206,11 @@ impl Actor for TunerActor {
 
 impl TunerState {
     async fn look(&mut self) {
+        // Else what is still as it was tried would be taken for an operator's will.
+        if !self.undone.is_empty() && !self.set(self.undone.clone(), Vec::new()).await {
+            return;
+        }
+        self.undone.clear();
         for (name, value) in self.arguments.settings.values() {
             let effects = self.tuner.on_setting(&name, value);
             self.act(effects).await;
@@ -177,7 +218,14 @@ impl TunerState {
         let settings = &self.arguments.settings;
         let effects = match (settings.decides(), self.tuner.is_active()) {
             (true, true) => Vec::new(),
-            (true, false) => self.tuner.activate(&settings.unfinished().await),
+            (true, false) => match settings.unfinished().await {
+                Ok(unfinished) => self.tuner.activate(&unfinished),
+                // Before that is known nothing else is tried.
+                Err(reason) => {
+                    self.problem = Some(format!("what was tried before: {reason}"));
+                    Vec::new()
+                }
+            },
             (false, _) => self.tuner.deactivate(),
         };
         self.act(effects).await;
@@ -188,6 +236,11 @@ impl TunerState {
             return;
         };
         let at = Instant::now();
+        // Looks that had to wait come all at once: what lies between two of them says nothing.
+        let shortest = window_of(&self.arguments) / 2;
+        if self.last.as_ref().is_some_and(|(_, since)| at - *since < shortest) {
+            return;
+        }
         let Some((before, since)) = self.last.replace((now.clone(), at)) else { return };
         let effects = self.tuner.on_window(window(&before, &now, at - since));
         self.act(effects).await;
@@ -199,19 +252,27 @@ impl TunerState {
                 Effect::Set { values, is_trial } => {
                     let tried = self.tuner.trial().filter(|_| is_trial).unwrap_or_default();
                     let before = tried.into_iter().map(|(name, from, _)| (name, from)).collect();
-                    let set = self.arguments.settings.set(values, before);
-                    let set = tokio::time::timeout(PATIENCE, set).await;
-                    let set = set.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
-                    if let Err(reason) = &set {
-                        tracing::warn!(reason, "a setting was not changed");
+                    if !self.set(values.clone(), before).await && !is_trial {
+                        self.undone = values;
                     }
-                    self.problem = set.err();
                 }
                 Effect::Decided(decision) => {
                     tracing::info!(?decision, "the tuner has decided");
                 }
             }
         }
+    }
+
+    /// Says whether it arrived.
+    async fn set(&mut self, values: Vec<(String, i64)>, before: Vec<(String, i64)>) -> bool {
+        let set = self.arguments.settings.set(values, before);
+        let set = tokio::time::timeout(PATIENCE, set).await;
+        let set = set.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+        if let Err(reason) = &set {
+            tracing::warn!(reason, "a setting was not changed");
+        }
+        self.problem = set.err();
+        self.problem.is_none()
     }
 
     fn report(&self) -> Value {
@@ -245,8 +306,10 @@ fn window(before: &Measured, now: &Measured, took: Duration) -> Window {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use tickwright_core::config::Config;
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -255,6 +318,8 @@ mod tests {
     struct Kept {
         values: Mutex<Vec<(String, i64)>>,
         unfinished: Mutex<Vec<(String, i64)>>,
+        /// Whether the next setting that is no trial does not arrive.
+        fails: AtomicBool,
     }
 
     impl Settings for Kept {
@@ -262,9 +327,9 @@ mod tests {
             self.values.lock().unwrap().clone()
         }
 
-        fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
+        fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>> {
             let unfinished = self.unfinished.lock().unwrap().clone();
-            Box::pin(async { unfinished })
+            Box::pin(async { Ok(unfinished) })
         }
 
         fn decides(&self) -> bool {
@@ -276,39 +341,87 @@ mod tests {
             values: Vec<(String, i64)>,
             unfinished: Vec<(String, i64)>,
         ) -> Asked<Result<(), String>> {
+            // A trial is more than none: what fails first is what takes one back, or keeps it.
+            if unfinished.is_empty() && self.fails.swap(false, Ordering::Relaxed) {
+                return Box::pin(async { Err("nobody hears".to_owned()) });
+            }
             *self.values.lock().unwrap() = values;
             *self.unfinished.lock().unwrap() = unfinished;
             Box::pin(async { Ok(()) })
         }
     }
 
-    #[tokio::test]
-    async fn a_setting_that_helps_comes_to_stay_and_is_explained() {
-        let kept = Arc::new(Kept::default());
+    /// A tuner of the first of its settings, from 1, whose blocks cost as much as seven rows.
+    async fn tuner_of(
+        kept: &Arc<Kept>,
+        window: Duration,
+    ) -> (ActorRef<TunerMessage>, JoinHandle<()>) {
         *kept.values.lock().unwrap() = vec![(TOGETHER[0].to_owned(), 1)];
         let rows = Arc::new(Mutex::new(0));
-        let (of, last) = (Arc::clone(&kept), Arc::new(Mutex::new(Instant::now())));
+        let (of, last) = (Arc::clone(kept), Arc::new(Mutex::new(Instant::now())));
         let measure: Measure = Arc::new(move || {
             let (mut rows, mut last) = (rows.lock().unwrap(), last.lock().unwrap());
             let batch = u64::try_from(of.values()[0].1).unwrap();
             let at = Instant::now();
             let passed = (at - *last).as_micros();
             *last = at;
-            // Each block costs as much as seven rows.
             *rows += u64::try_from(passed).unwrap() * batch / (batch + 7);
             let measured = Measured { rows: *rows, latency: Histogram::new() };
             Box::pin(async move { Some(measured) })
         });
         let text = "[tuner]\nstretch_windows = 2\nchance_max = 0.001\ngain_min = 0.05\n";
         let mut section = Config::parse(text, "my.toml").unwrap().tuner;
-        section.window = Duration::from_millis(3);
+        section.window = window;
         let arguments = TunerArguments {
             section,
             measure,
-            settings: Arc::clone(&kept) as Arc<dyn Settings>,
+            settings: Arc::clone(kept) as Arc<dyn Settings>,
             directory: Directory::default(),
         };
-        let (tuner, task) = Actor::spawn(None, TunerActor, arguments).await.unwrap();
+        Actor::spawn(None, TunerActor, arguments).await.unwrap()
+    }
+
+    /// As [`Kept::set`] fails once, what was tried would stay, and be taken for an operator's will.
+    #[tokio::test]
+    async fn what_is_not_taken_back_at_once_is_taken_back_later() {
+        let kept = Arc::new(Kept::default());
+        let (tuner, task) = tuner_of(&kept, Duration::from_millis(3)).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while kept.unfinished.lock().unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "nothing is tried");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        kept.fails.store(true, Ordering::Relaxed);
+        while kept.fails.load(Ordering::Relaxed) || kept.values()[0].1 != 1 {
+            assert!(Instant::now() < deadline, "what was tried stays");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let report = ractor::call!(tuner, TunerMessage::Report).unwrap();
+        let interrupted = report["decisions"].as_array().unwrap().iter();
+        assert_eq!(interrupted.filter(|it| it["verdict"] == "interrupted").count(), 0, "{report}");
+        tuner.stop(None);
+        task.await.unwrap();
+    }
+
+    /// Looks that had to wait come all at once, and in what lies between them nothing came.
+    #[tokio::test]
+    async fn late_looks_are_no_measurement() {
+        let kept = Arc::new(Kept::default());
+        let (tuner, task) = tuner_of(&kept, Duration::from_millis(200)).await;
+        for _ in 0..200 {
+            tuner.cast(TunerMessage::WindowDue).unwrap();
+        }
+        // The report comes after them.
+        let report = ractor::call!(tuner, TunerMessage::Report).unwrap();
+        assert!(report["trying"].is_null(), "{report}");
+        tuner.stop(None);
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_helps_comes_to_stay_and_is_explained() {
+        let kept = Arc::new(Kept::default());
+        let (tuner, task) = tuner_of(&kept, Duration::from_millis(3)).await;
         let deadline = Instant::now() + Duration::from_secs(60);
         let report = loop {
             assert!(Instant::now() < deadline, "it does not get there");
@@ -326,7 +439,7 @@ mod tests {
         );
         assert!(first["with"]["throughput"].as_f64() > first["without"]["throughput"].as_f64());
         // While it is tried, whoever comes next could take it back.
-        while kept.unfinished().await.is_empty() {
+        while kept.unfinished.lock().unwrap().is_empty() {
             assert!(Instant::now() < deadline, "it tries nothing any more");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

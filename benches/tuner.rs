@@ -24,7 +24,7 @@ use tickwright::ingester::OpenSource;
 use tickwright::kit::Store;
 use tickwright::node::{self, Node, NodeArguments, NodeSource};
 use tickwright::tuner::{ROLE, TunerMessage};
-use tickwright_core::config::Config;
+use tickwright_core::config::{Config, Kinds};
 use tickwright_core::domain::Histogram;
 
 const BATCHES: [usize; 5] = [1, 16, 256, 2_048, 8_192];
@@ -32,6 +32,12 @@ const CREDITS: [usize; 3] = [2, 8_192, 131_072];
 
 /// One measurement of the tuner.
 const WINDOW_MS: u64 = 40;
+
+/// How long what did not help rests. A run lasts a minute; the default is for days.
+const COOL_DOWN_MS: u64 = 5_000;
+
+/// What a stream may hold, so that each credit of the grid is allowed.
+const RETAINED: usize = 262_144;
 
 fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick");
@@ -47,6 +53,10 @@ fn main() {
     for batch in BATCHES {
         print!("  {batch:>14}");
         for credit in CREDITS {
+            if batch > credit {
+                print!(" {:>9}", "-");
+                continue;
+            }
             let rate = runtime.block_on(fixed(&ticks, batch, credit, grid));
             print!(" {:>9.3}", rate / 1e6);
             if rate > best.0 {
@@ -66,6 +76,9 @@ fn main() {
             outcome.rate / rate
         );
         println!("  settings: {}", outcome.settings);
+        for decision in &outcome.decisions {
+            println!("    {decision}");
+        }
         println!(
             "  trials: {:?}; p99 of all orders on the way {:.0} us, bound {:.0}\n",
             outcome.verdicts,
@@ -76,10 +89,20 @@ fn main() {
 }
 
 async fn start(ticks: &Arc<Ticks>, batch: usize, credit: usize, is_tuned: bool) -> Node {
-    let mut config = config_of(&RATES[0], batch);
-    config.stream.credit_ticks = credit;
-    config.tuner.is_enabled = is_tuned;
-    config.tuner.window = Duration::from_millis(WINDOW_MS);
+    let set = |key: &str, value: String| (key.to_owned(), value);
+    let overrides = [
+        set("pipeline.batch_ticks", batch.to_string()),
+        set("stream.credit_ticks", credit.to_string()),
+        set("stream.retained_ticks", RETAINED.to_string()),
+        set("tuner.enabled", is_tuned.to_string()),
+        set("tuner.window_ms", WINDOW_MS.to_string()),
+        set("tuner.cool_down_ms", COOL_DOWN_MS.to_string()),
+    ];
+    let config = config_of(&RATES[0], 1);
+    let config = match config.with_overrides(&overrides, &Kinds::default()) {
+        Ok(config) => config,
+        Err(problems) => panic!("{problems}"),
+    };
     let ticks = Arc::clone(ticks);
     let open: OpenSource =
         Arc::new(move || Ok(Box::new(MemorySource::endless(Arc::clone(&ticks)))));
@@ -109,12 +132,28 @@ async fn fixed(ticks: &Arc<Ticks>, batch: usize, credit: usize, span: Duration) 
     rate
 }
 
+/// What was tried, with rows per second in thousands and the tail of the latency in milliseconds, without and with.
+fn line(decision: &Value) -> String {
+    let of = |figures: &Value| {
+        let [throughput, p99] = ["throughput", "p99_us"].map(|key| figures[key].as_f64());
+        format!("{:.0}/s {:.1} ms", throughput.unwrap() / 1e3, p99.unwrap() / 1e3)
+    };
+    let changed = decision["changed"].as_array().unwrap().iter();
+    let changed: Vec<String> =
+        changed.map(|it| format!("{} {}>{}", it[0].as_str().unwrap(), it[1], it[2])).collect();
+    let (without, with) = (of(&decision["without"]), of(&decision["with"]));
+    let verdict = decision["verdict"].as_str().unwrap();
+    format!("{:>5} {:<48} {without} > {with}: {verdict}", decision["window"], changed.join(", "))
+}
+
 /// What tuning came to.
 struct Outcome {
     rate: f64,
     settings: Value,
     /// How trials ended, and how many.
     verdicts: BTreeMap<String, usize>,
+    /// Each in a line.
+    decisions: Vec<String>,
     p99_us: f64,
 }
 
@@ -138,6 +177,7 @@ async fn tune(ticks: &Arc<Ticks>, batch: usize, credit: usize, span: Duration) -
         rate,
         settings: report["settings"].clone(),
         verdicts,
+        decisions: decisions.iter().map(line).collect(),
         p99_us: latency.quantile(990_000) as f64 / 1e3,
     };
     stop(node).await;

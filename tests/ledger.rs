@@ -64,6 +64,7 @@ fn all_vote(nodes: &[Node]) {
                 && count == expected.len()
                 && names(&view["voters"]) == expected
                 && view["learners"] == json!([])
+                && view["absent"] == json!([])
                 && !view["coordinator"].is_null()
         });
     }

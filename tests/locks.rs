@@ -603,11 +603,13 @@ async fn while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to() {
     let owner = WhenAway::StaticOwnerOnly("a".into());
     let (static_a, static_b) =
         (fallback(&[&server], "a", owner.clone()), fallback(&[&server], "b", owner));
+    let of_redis = a.take("zero", "z").await.unwrap().token;
     server.kill();
     for case in [&a, &b, &static_a, &static_b] {
         case.comes_to_be(false).await;
     }
     let here = a.take("one", "k").await.unwrap();
+    assert!(here.token > of_redis, "tokens grow on: {} after {of_redis}", here.token);
     assert!(is_held(&a.take("two", "k").await), "owners of one node exclude each other still");
     let there = b.take("one", "k").await.unwrap();
     static_a.take("one", "k").await.unwrap();
@@ -623,6 +625,7 @@ async fn while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to() {
     assert_eq!(a.unlock("one", "k", here.token).await, Ok(0));
     assert_eq!(b.unlock("one", "k", there.token).await, Ok(0));
     // From now on they share again.
-    a.take("two", "k").await.unwrap();
+    let again = a.take("two", "k").await.unwrap();
+    assert!(again.token > here.token, "{} after {}", again.token, here.token);
     assert!(is_held(&b.take("two", "k").await) && is_held(&static_b.take("x", "k").await));
 }

@@ -32,6 +32,9 @@ use crate::kit::{Directory, Outlet};
 /// The role of the membership among the services of its own node.
 pub(super) const ROLE: &str = "cluster/membership";
 
+/// For how long a first seed that remembers nobody waits to be dialled: members dial each second whom they think down.
+const LISTEN: Span = Span::from_millis(1_500);
+
 /// How long a seed may be silent before the next one is dialled as well.
 const STAGGER: Span = Span::from_millis(250);
 
@@ -129,6 +132,7 @@ impl Actor for MembershipActor {
             backoff: arguments.redial,
             stagger: STAGGER,
             round: arguments.handshake_timeout * 2,
+            listen: LISTEN,
         });
         let mut profile = arguments.profile.clone();
         profile.services = arguments.network.services();

@@ -69,6 +69,9 @@ pub(super) fn rearm(what: &str, reason: &str, target: &CtlTarget) -> Result<Valu
     let known = standing.as_array().cloned().unwrap_or_default();
     let stopped = ask_risk(&target, &"Stopped".into()).unwrap_or_default();
     let is_stopped = stopped.as_array().is_some_and(|all| all.iter().any(|each| each == what));
+    // What losses did to an account is ended in the same way.
+    let restricted = ask_risk(&target, &"Restricted".into()).unwrap_or_default();
+    let is_stopped = is_stopped || restricted.get(what).is_some();
     if !is_stopped && !known.iter().any(|each| each["what"] == what && each["is_on"] == true) {
         return Err(CtlError::Refused(format!(
             "{what} is not stopped; `tickwright ctl switches` shows what is"
@@ -97,7 +100,7 @@ fn await_effect(what: &str, is_stopped: bool, target: &CtlTarget) -> Result<bool
     }
 }
 
-/// Every switch that was turned, and whether exec goes by it.
+/// Every switch that was turned, and whether exec goes by it; and what losses have stopped.
 pub(super) fn list(target: &CtlTarget) -> Result<Value, CtlError> {
     let mut rows = ask_ledger(target, &"Switches".into())?;
     let stopped = ask_risk(target, &"Stopped".into()).ok();
@@ -111,6 +114,15 @@ pub(super) fn list(target: &CtlTarget) -> Result<Value, CtlError> {
         };
         let at = Duration::from_millis(row["at_ms"].as_u64().unwrap_or(0));
         row["seconds_ago"] = now.saturating_sub(at).as_secs().into();
+    }
+    let restricted = ask_risk(target, &"Restricted".into()).unwrap_or_default();
+    for (what, state) in restricted.as_object().into_iter().flatten() {
+        let reason = format!("it lost more than it may, and is {}", text(state));
+        let row = json!({
+            "what": what, "is_on": true, "in_effect": true, "by": "risk", "reason": reason,
+            "seconds_ago": null,
+        });
+        rows.as_array_mut().into_iter().for_each(|rows| rows.push(row.clone()));
     }
     Ok(rows)
 }

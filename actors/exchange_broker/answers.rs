@@ -75,7 +75,7 @@ pub(super) fn answer(result: &Result<Response, CallError>, instrument: &Instrume
             Some((-1021, _)) => Answer::Expired,
             Some((-2010, text)) if text.contains("Duplicate") => Answer::Duplicate,
             // Whether it was done is not known, whatever the status says.
-            Some((-1006 | -1007, _)) | None => Answer::Unknown { is_servers: true },
+            Some((-1000 | -1001 | -1006 | -1007, _)) | None => Answer::Unknown { is_servers: true },
             Some((-1002 | -1003 | -1008 | -1015, _)) => Answer::Refused(Refusal::Unavailable),
             Some(_) => Answer::Refused(Refusal::Order),
         },

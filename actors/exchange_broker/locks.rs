@@ -96,12 +96,12 @@ impl OrderLocks {
                 tracing::debug!(%slot, key = ask.key, "another is at work there; tried all the same");
                 None
             }
-            Err(LockError::Away(_) | LockError::Unknown(_))
+            Err(LockError::Away(_) | LockError::Busy(_) | LockError::Unknown(_))
                 if urgent.contains(&intent.signal.id) =>
             {
                 None
             }
-            Err(error @ (LockError::Away(_) | LockError::Unknown(_))) => {
+            Err(error @ (LockError::Away(_) | LockError::Busy(_) | LockError::Unknown(_))) => {
                 Some(SlotRefusal::NoLock { reason: error.to_string() })
             }
         }

@@ -340,7 +340,7 @@ impl ExchangeBrokerState {
                 self.latency.record(monotonic_nanos().saturating_sub(*origin_nanos));
             }
         }
-        for order in &step.cancels {
+        for (order, _) in &step.cancels {
             self.cancel(*order);
         }
         if step.is_settled && !self.is_settled {

@@ -57,8 +57,8 @@ pub enum RouterInput {
         /// The book of its instrument just then.
         top: TopOfBook,
     },
-    /// This order is not wanted any more.
-    Cancel(OrderId),
+    /// This order is not wanted any more, since then.
+    Cancel(OrderId, Timestamp),
     /// What kill switches stop from now on, in place of what they did; exec's own orders are cancelled one by one.
     Stopped(Vec<Scope>),
 }
@@ -120,8 +120,8 @@ pub struct BrokerStep {
     pub listings: Arc<Vec<Listing>>,
     /// Orders to take, and when the rows that they answer were handed over.
     pub placements: Vec<(Placement, u64)>,
-    /// Orders that are not wanted any more, taken before or with these.
-    pub cancels: Vec<OrderId>,
+    /// Orders that are not wanted any more, taken before or with these, and since when.
+    pub cancels: Vec<(OrderId, Timestamp)>,
     /// What kill switches stop from now on, if that has changed.
     pub stopped: Option<Arc<Vec<Scope>>>,
     /// Rows, in order.

@@ -145,7 +145,14 @@ impl<B: Block + Send + Sync + 'static> Consumer<B> {
     /// The same, with as much credit as `number` says from time to time.
     #[must_use]
     pub fn with_live_credit(self, number: LiveNumber) -> Self {
-        Self { live: Some(number), ..self }
+        let mut live = Self { live: Some(number), ..self };
+        live.refresh();
+        live
+    }
+
+    /// Rows that each producer may have on the way, as far as it was told.
+    pub const fn credit(&self) -> u32 {
+        self.credit
     }
 
     fn refresh(&mut self) {

@@ -14,7 +14,7 @@ use bincode::error::DecodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// First byte of every record.
-pub const VERSION: u8 = 7;
+pub const VERSION: u8 = 8;
 
 /// Most a value may take to read.
 pub const SIZE_MAX: usize = 256 << 20;

@@ -1,5 +1,6 @@
 //! How the ledger is, seen from one node, for whoever runs it.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub struct LedgerView {
     pub leader: Option<NodeId>,
     /// Who votes, by name. A copy that was lost with its disk may be among them until it is replaced.
     pub voters: Vec<String>,
+    /// Voters that nobody runs just now: their node is away, or its copy was lost with its disk and has not been
+    /// replaced yet. While there is any, the loss of another disk may be the loss of what was agreed on.
+    pub absent: Vec<String>,
     /// Whose copies are kept up to date besides.
     pub learners: Vec<String>,
     /// Who coordinates, as far as this node knows.
@@ -68,6 +72,11 @@ impl LedgerClient {
         let ledger = self.0.mesh.own.ledger();
         let (coordinator, revision) =
             self.local(|ledger| (ledger.coordinator().clone(), ledger.revision()));
+        let present: BTreeSet<u64> = self.local(|ledger| {
+            let there = ledger.members().values().filter(|member| member.session.is_some());
+            there.map(|member| member.replica).collect()
+        });
+        let absent = membership.voter_ids().filter(|replica| !present.contains(replica));
         let (promoted, drained, leaving) =
             self.local(|l| (l.promoted().cloned(), drained(l), leaving(l)));
         let conflict = self.0.conflict.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -88,6 +97,7 @@ impl LedgerClient {
             has_quorum: session.is_some(),
             note,
             leader,
+            absent: absent.map(name).collect(),
             voters: membership.voter_ids().map(name).collect(),
             learners: membership.learner_ids().map(name).collect(),
             acts: self.keeper(|keeper| keeper.term(&coordinator, now())).is_some(),

@@ -8,6 +8,7 @@
 //! What was granted here stays here until it is given back or its time is over, also when Redis has come
 //! back; meanwhile another node may have the same lock from Redis.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::{
     EVENTS_MAX, LocalLocks, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending,
     RedisLocks, RedisSettings,
 };
+use crate::kit::Clock;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Shared {
     when_away: WhenAway,
     node: String,
     health: Mutex<KeeperHealth>,
+    /// The largest token that Redis has given here.
+    highest: AtomicU64,
 }
 
 impl Shared {
@@ -70,6 +74,13 @@ impl Shared {
         }
         told
     }
+
+    /// Grants here what Redis cannot. Tokens go on to grow: they are microseconds there, and here as well.
+    async fn of_local(&self, ask: &LockAsk) -> Result<LockGrant, LockError> {
+        let micros = Clock::system().now().as_nanos() / 1_000;
+        self.local.grant_after(micros.max(self.highest.load(Ordering::Relaxed)));
+        self.local.acquire(ask).await
+    }
 }
 
 impl Drop for FallbackLocks {
@@ -84,8 +95,8 @@ impl FallbackLocks {
         let node = settings.node.clone();
         let local = LocalLocks::new(&node);
         let redis = RedisLocks::new(settings);
-        let health = Mutex::default();
-        let shared = Arc::new(Shared { redis, local, when_away, node, health });
+        let (health, highest) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Arc::new(Shared { redis, local, when_away, node, health, highest });
         let events = broadcast::channel(EVENTS_MAX).0;
         let looking = tokio::spawn(watch(Arc::clone(&shared), look));
         let passing = [shared.redis.events(), shared.local.events()]
@@ -97,11 +108,15 @@ impl FallbackLocks {
         let shared = &self.shared;
         // What was granted here while Redis was away is waited for here.
         if shared.local.is_held(&ask.key) {
-            return shared.local.acquire(ask).await;
+            return shared.of_local(ask).await;
         }
         match shared.of_redis(shared.redis.acquire(ask)).await {
             Err(LockError::Away(_)) if shared.when_away.is_decided_by(&shared.node) => {
-                shared.local.acquire(ask).await
+                shared.of_local(ask).await
+            }
+            Ok(grant) => {
+                shared.highest.fetch_max(grant.token, Ordering::Relaxed);
+                Ok(grant)
             }
             Err(LockError::Away(reason)) => Err(LockError::Away(match &shared.when_away {
                 WhenAway::StaticOwnerOnly(owner) => {
@@ -109,7 +124,7 @@ impl FallbackLocks {
                 }
                 WhenAway::Refuse | WhenAway::LocalOnly => reason,
             })),
-            told => told,
+            refused => refused,
         }
     }
 }
@@ -187,7 +202,7 @@ impl LockBackend for FallbackLocks {
             // What Redis keeps cannot be seen while it is away; `trouble` says so.
             match self.shared.of_redis(self.shared.redis.list()).await {
                 Ok(locks) => all.extend(locks),
-                Err(LockError::Away(_) | LockError::Unknown(_)) => {}
+                Err(LockError::Away(_) | LockError::Busy(_) | LockError::Unknown(_)) => {}
                 Err(error) => return Err(error),
             }
             Ok(all)

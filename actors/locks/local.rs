@@ -56,6 +56,11 @@ impl LocalLocks {
         self.with(|table, events| table.apply(command, now(), events))
     }
 
+    /// From now on tokens are larger than `last`.
+    pub(super) fn grant_after(&self, last: u64) {
+        self.with(|table, _| table.grant_after(last));
+    }
+
     /// Whether anybody has `key`.
     pub(super) fn is_held(&self, key: &str) -> bool {
         self.with(|table, events| {

@@ -87,6 +87,9 @@ pub enum LockError {
     /// Whoever keeps the locks is away. Nothing was done.
     #[error("locks cannot be had: {0}")]
     Away(String),
+    /// There is too much to do here just now. Nothing was done.
+    #[error("{0}")]
+    Busy(String),
     /// It may have been done or not.
     #[error("{0}; whether it was done is not known")]
     Unknown(String),

@@ -12,9 +12,11 @@ use tickwright_core::config::Config;
 use tickwright_core::domain::{
     AccountId, BrokerId, Histogram, InstrumentIndex, Quantity, Scope, Symbol, decimal,
 };
+use tickwright_core::pipeline::risk::TradingState;
 
+use super::Node;
 use super::report::{ask, brokers};
-use crate::cluster::Request;
+use crate::cluster::{Network, Request};
 use crate::exchange_broker::{self, ADOPT_PATIENCE, ExchangeBrokerMessage, RECONCILE_PATIENCE};
 use crate::kit::{Directory, StageReport};
 use crate::positions::{self, PositionsMessage};
@@ -36,12 +38,23 @@ enum Call {
     Earned,
     /// What is stopped just now?
     Stopped,
+    /// Which accounts may do less than others, because of losses?
+    Restricted,
     /// Look through the accounts at exchanges.
     Reconcile { adopt: bool },
     /// A person has looked for an order that nobody could find out about.
     Release { client_id: String, is_there: bool },
     /// Stop this at once, agreed on or not.
     Kill { what: String, by: String, reason: String },
+}
+
+impl Node {
+    /// Lets tools ask exec of this process, which is in no cluster, and stop what it does.
+    pub fn serve_exec(&self, network: &Network) {
+        let (directory, config) = (self.directory.clone(), Arc::clone(&self.wiring.config));
+        let handler = move |request| answer(&directory, &config, request);
+        network.register(risk::ROLE, None, Arc::new(handler));
+    }
 }
 
 /// Answers a tool that asks the role of risk.
@@ -54,7 +67,7 @@ pub(super) fn answer(
     let call = match serde_json::from_slice(&request.body) {
         Ok(call) if request.kind == "json" => call,
         _ => {
-            reply.refuse("ask \"Report\", \"Stopped\", {\"Reconcile\": {\"adopt\": false}} or {\"Kill\": {\"what\": .., \"by\": .., \"reason\": ..}}");
+            reply.refuse("ask \"Report\", \"Stopped\", \"Restricted\", {\"Reconcile\": {\"adopt\": false}} or {\"Kill\": {\"what\": .., \"by\": .., \"reason\": ..}}");
             return Err("not a question for risk".into());
         }
     };
@@ -99,6 +112,13 @@ async fn answer_call(directory: &Directory, config: &Config, call: Call) -> Resu
         Call::Stopped => {
             let stopped = ask(directory, risk::ROLE, RiskMessage::Stopped, patience).await?;
             Ok(stopped.iter().map(|scope: &Scope| config.scope_name(scope)).collect())
+        }
+        Call::Restricted => {
+            let accounts = ask(directory, risk::ROLE, RiskMessage::Restricted, patience).await?;
+            let of = |(account, state): (AccountId, TradingState)| {
+                (config.scope_name(&Scope::Account(account)), json!(state))
+            };
+            Ok(accounts.into_iter().map(of).collect())
         }
         Call::Reconcile { adopt } => reconcile(directory, config, adopt).await,
         Call::Release { client_id, is_there } => {

@@ -19,9 +19,9 @@ impl Settings for Own {
         tuner::standing(&self.live)
     }
 
-    fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
+    fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>> {
         let unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::pin(async { unfinished })
+        Box::pin(async { Ok(unfinished) })
     }
 
     fn decides(&self) -> bool {

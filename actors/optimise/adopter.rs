@@ -429,10 +429,10 @@ impl AdopterState {
         match call {
             AdoptionCall::Status => {}
             AdoptionCall::Confirm { by, hold } => {
-                self.hold = hold;
                 let Some(effect) = self.adoption.on_confirmed() else {
                     return reply.refuse(nothing);
                 };
+                self.hold = hold;
                 tracing::info!(by, "what was found is confirmed");
                 self.carry_out(myself, vec![effect]);
             }

@@ -75,7 +75,7 @@ impl RiskState {
         tracing::warn!(scope = ?switch.scope, orders = orders.len(), "a kill switch is on");
         for order in orders {
             if self.checker.cancel(order.id, switch.due).is_ok() {
-                self.inputs.push(RouterInput::Cancel(order.id));
+                self.inputs.push(RouterInput::Cancel(order.id, switch.due));
             }
         }
         self.tell_stopped();

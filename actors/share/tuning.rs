@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tickwright_core::config::{Config, Subtree};
 use tickwright_core::domain::Histogram;
 
-use crate::cluster::{Message, Network, Request};
+use crate::cluster::{Message, Network};
 use crate::config_sync::{self, ConfigCall, ConfigPlace, TRIAL_KEY};
 use crate::kit::{
     Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
@@ -19,7 +19,7 @@ use crate::kit::{
 };
 use crate::ledger::LedgerClient;
 use crate::risk;
-use crate::tuner::{self, Asked, Measure, Measured, Settings, TunerArguments, TunerMessage};
+use crate::tuner::{self, Asked, Measure, Measured, Settings, TunerArguments};
 
 /// Who writes it.
 const AUTHOR: &str = "tuner";
@@ -68,12 +68,13 @@ impl Settings for Shared {
         tuner::standing(&self.live)
     }
 
-    fn unfinished(&self) -> Asked<Vec<(String, i64)>> {
+    fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>> {
         let shared = self.clone();
         Box::pin(async move {
-            let answer = shared.ask(&ConfigCall::Get { key: TRIAL_KEY.to_owned() }).await;
-            let text = answer.ok().and_then(|answer| Some(answer["value"].as_str()?.to_owned()));
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+            let answer = shared.ask(&ConfigCall::Get { key: TRIAL_KEY.to_owned() }).await?;
+            let text = answer["value"].as_str().unwrap_or_default();
+            // Nobody has tried anything yet; or what is there is nothing that a tuner has written.
+            Ok(serde_json::from_str(text).unwrap_or_default())
         })
     }
 
@@ -171,30 +172,7 @@ impl Tuning {
                 return None;
             }
         };
-        let role = tuner::role(&network.own().id.0);
-        network.register(&role, None, Arc::new(move |request| answer(&directory, request)));
+        let role = tuner::serve(network, directory);
         Some(Self { supervisor, network: network.clone(), role })
     }
-}
-
-/// Answers a tool.
-fn answer(directory: &Directory, mut request: Request) -> Result<(), String> {
-    let Some(reply) = request.reply.take() else { return Err("the tuner is told nothing".into()) };
-    let Some(actor) = directory.serving(tuner::ROLE) else {
-        reply.refuse("the tuner is being restarted; ask again");
-        return Ok(());
-    };
-    let actor = ActorRef::<TunerMessage>::from(actor);
-    tokio::spawn(async move {
-        // It holds its credit until it is answered.
-        let _request = request;
-        let report = actor.call(TunerMessage::Report, Some(PATIENCE)).await;
-        match report {
-            Ok(ractor::rpc::CallResult::Success(report)) => {
-                reply.answer(report.to_string().into_bytes());
-            }
-            _ => reply.refuse("the tuner gave no answer"),
-        }
-    });
-    Ok(())
 }

@@ -4,6 +4,8 @@
 //!
 //! 1. What is put together is what was taken apart, or nothing.
 //! 2. Parts that wait for others never hold more than the limit together, whatever a peer sends.
+//! 3. A message that is given up by whoever sends it does not stand in the way of others: where there is no room, the
+//!    one of which nothing came for longest is forgotten.
 
 use std::collections::BTreeMap;
 
@@ -32,9 +34,6 @@ pub enum ChunkError {
         /// Bytes that are taken.
         limit: u64,
     },
-    /// Too much is waiting for its other parts.
-    #[error("too many messages are incomplete")]
-    TooMany,
     /// A part does not follow the one before.
     #[error("a part begins at byte {found}, expected {expected}")]
     Gap {
@@ -59,18 +58,22 @@ pub struct Assembly {
     /// Bytes of one message, and of all incomplete ones together, at most.
     limit: u64,
     incomplete: BTreeMap<u64, Incomplete>,
+    /// Parts so far.
+    count: u64,
 }
 
 #[derive(Debug)]
 struct Incomplete {
     bytes: Vec<u8>,
     length: u64,
+    /// Which part came last.
+    touched: u64,
 }
 
 impl Assembly {
     /// Takes messages of up to `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self { limit, incomplete: BTreeMap::new() }
+        Self { limit, incomplete: BTreeMap::new(), count: 0 }
     }
 
     /// A part came. Returns the message once it is whole.
@@ -89,20 +92,29 @@ impl Assembly {
             return Ok(Some(bytes.to_vec()));
         }
         let known = self.incomplete.remove(&message);
-        let mut incomplete = known.unwrap_or(Incomplete { bytes: Vec::new(), length });
+        let mut incomplete = known.unwrap_or(Incomplete { bytes: Vec::new(), length, touched: 0 });
         let expected = u64::try_from(incomplete.bytes.len()).unwrap_or(u64::MAX);
         if offset != expected || incomplete.length != length || expected + arrived > length {
             return Err(ChunkError::Gap { found: offset, expected });
         }
-        if self.incomplete.len() >= MESSAGES_MAX || self.held() + expected + arrived > self.limit {
-            return Err(ChunkError::TooMany);
-        }
+        self.count += 1;
+        incomplete.touched = self.count;
+        self.make_room(expected + arrived);
         incomplete.bytes.extend_from_slice(bytes);
         if expected + arrived == length {
             return Ok(Some(incomplete.bytes));
         }
         self.incomplete.insert(message, incomplete);
         Ok(None)
+    }
+
+    /// Forgets what has stood still for longest, until so many bytes more may wait.
+    fn make_room(&mut self, bytes: u64) {
+        while self.incomplete.len() >= MESSAGES_MAX || self.held() + bytes > self.limit {
+            let oldest = self.incomplete.iter().min_by_key(|(_, incomplete)| incomplete.touched);
+            let Some((&message, _)) = oldest else { return };
+            self.incomplete.remove(&message);
+        }
     }
 
     /// Bytes that wait for others.
@@ -145,8 +157,26 @@ mod tests {
         let refused = assembly.on_part(part(1, 0, 101), b"a");
         assert_eq!(refused, Err(ChunkError::TooLarge { length: 101, limit: 100 }));
         assert_eq!(assembly.on_part(part(1, 0, 100), &[0; 60]), Ok(None));
-        assert_eq!(assembly.on_part(part(2, 0, 100), &[0; 60]), Err(ChunkError::TooMany));
         assert_eq!(assembly.held(), 60);
+    }
+
+    /// As an answer that nobody waits for any more, or one whose sender ran out of time between two parts.
+    #[test]
+    fn messages_that_were_given_up_make_room_for_others() {
+        let mut assembly = Assembly::new(100);
+        for message in 0..1_000 {
+            assert_eq!(assembly.on_part(part(message, 0, 4), b"ab"), Ok(None));
+            assert!(assembly.held() <= 100);
+        }
+        assert_eq!(assembly.on_part(part(1_000, 0, 100), &[7; 60]), Ok(None));
+        // What goes on stays, and what stands still goes.
+        assert_eq!(assembly.on_part(part(999, 2, 4), b"cd"), Ok(Some(b"abcd".to_vec())));
+        for message in 1_001..1_020 {
+            assert_eq!(assembly.on_part(part(message, 0, 4), b"ab"), Ok(None));
+        }
+        assert_eq!(assembly.on_part(part(1_000, 60, 100), &[7; 40]), Ok(Some(vec![7; 100])));
+        let gone = assembly.on_part(part(990, 2, 4), b"cd");
+        assert_eq!(gone, Err(ChunkError::Gap { found: 2, expected: 0 }));
     }
 
     proptest! {

@@ -12,6 +12,9 @@
 //! then the first seed founds, if it is one of these, or else the first of them by name. Two such halves
 //! would share a node. The name alone would not do: who left last remembers nobody, and waits.
 //!
+//! A first seed that has lost its disk remembers nobody. Its list of seeds may name itself alone, so before it
+//! founds it listens for as long as members need to dial it again.
+//!
 //! ```text
 //!            ┌──── nobody, or only joining nodes ────┐
 //!            ▼                                       │
@@ -47,6 +50,8 @@ pub struct JoinConfig {
     pub stagger: Span,
     /// How long a round may take before what is unanswered counts as nothing.
     pub round: Span,
+    /// For how long a first seed that remembers nobody waits to be dialled before it founds a cluster.
+    pub listen: Span,
 }
 
 /// What became of dialling a seed.
@@ -97,6 +102,8 @@ struct Round {
     queue: VecDeque<NodeAddress>,
     /// Dialled, and who answered if someone did.
     open: BTreeMap<NodeAddress, Option<NodeId>>,
+    /// It does not end earlier.
+    listens_until: Timestamp,
     ends_at: Timestamp,
 }
 
@@ -129,8 +136,12 @@ impl Join {
                         queue.push_back(seed.clone());
                     }
                 }
-                let ends_at = now.after(self.config.round);
-                self.phase = Phase::Asking(Round { queue, open: BTreeMap::new(), ends_at });
+                let JoinConfig { seeds, remembered, .. } = &self.config;
+                let listens = remembered.is_empty() && seeds.first() == Some(own);
+                let listens_until = if listens { now.after(self.config.listen) } else { now };
+                let ends_at = now.after(self.config.round).max(listens_until);
+                let open = BTreeMap::new();
+                self.phase = Phase::Asking(Round { queue, open, listens_until, ends_at });
                 self.ask_next(now)
             }
             Phase::Asking(round) if now >= round.ends_at => {
@@ -217,10 +228,13 @@ impl Join {
             };
             return vec![JoinEffect::Dial(seed), JoinEffect::WakeAt(next)];
         }
-        if round.open.is_empty() {
-            return self.end_round(now, false);
+        if !round.open.is_empty() {
+            return vec![JoinEffect::WakeAt(round.ends_at)];
         }
-        vec![JoinEffect::WakeAt(round.ends_at)]
+        if now < round.listens_until {
+            return vec![JoinEffect::WakeAt(round.listens_until)];
+        }
+        self.end_round(now, false)
     }
 
     /// No member was reached: found a cluster, or wait and try again.
@@ -276,6 +290,7 @@ mod tests {
             backoff: Backoff { first: SECOND, max: 4 * SECOND },
             stagger: Span::from_millis(250),
             round: 10 * SECOND,
+            listen: Span::ZERO,
         })
     }
 
@@ -378,6 +393,32 @@ mod tests {
             join.config.seeds = seeds;
             assert_eq!(join.on_wake(NOON), [JoinEffect::Found]);
         }
+    }
+
+    #[test]
+    fn a_first_seed_that_has_lost_its_disk_is_found_by_those_who_remember_it() {
+        let quiet = || {
+            let mut join = join("a", &[]);
+            join.config.seeds = vec![address("a")];
+            join.config.listen = 2 * SECOND;
+            assert_eq!(join.on_wake(NOON), [JoinEffect::WakeAt(NOON.after(2 * SECOND))]);
+            assert_eq!(join.on_wake(NOON.after(SECOND)).len(), 1, "however often it is woken");
+            join
+        };
+        let later = NOON.after(SECOND);
+        let joined = quiet().on_peer(&"b".into(), &address("b"), true, later);
+        assert_eq!(joined, [JoinEffect::Joined("b".into())]);
+        assert_eq!(quiet().on_wake(NOON.after(2 * SECOND)), [JoinEffect::Found], "nobody does");
+        // Others who join as well do not hurry it.
+        let mut among_others = quiet();
+        assert!(among_others.on_peer(&"c".into(), &address("c"), false, later).is_empty());
+        assert_eq!(among_others.on_wake(NOON.after(2 * SECOND)), [JoinEffect::Found]);
+        // Whoever asks others as well listens as long.
+        let mut join = join("a", &[]);
+        join.config.listen = 2 * SECOND;
+        join.on_wake(NOON);
+        assert_eq!(failed(&mut join, "b"), [JoinEffect::WakeAt(NOON.after(2 * SECOND))]);
+        assert_eq!(join.on_wake(NOON.after(2 * SECOND)), [JoinEffect::Found]);
     }
 
     #[test]

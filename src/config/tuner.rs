@@ -17,12 +17,13 @@ pub struct TunerSection {
     pub at_most: Vec<(&'static str, u64)>,
 }
 
-/// Each setting that may be changed, and the key of its bound here.
-const BOUNDED: [(&str, &str); 4] = [
-    ("pipeline.batch_ticks", "batch_ticks_max"),
-    ("stream.credit_ticks", "credit_ticks_max"),
-    ("stream.checkpoint_ticks", "checkpoint_ticks_max"),
-    ("journal.commit_ms", "commit_ms_max"),
+/// Each setting that may be changed, the key of its bound here, and whether it must not be more than what is
+/// retained of a stream.
+const BOUNDED: [(&str, &str, bool); 4] = [
+    ("pipeline.batch_ticks", "batch_ticks_max", true),
+    ("stream.credit_ticks", "credit_ticks_max", true),
+    ("stream.checkpoint_ticks", "checkpoint_ticks_max", true),
+    ("journal.commit_ms", "commit_ms_max", false),
 ];
 
 impl TunerSection {
@@ -42,15 +43,21 @@ pub(super) fn section(s: &Settings) -> TunerSection {
     #[expect(clippy::cast_precision_loss, reason = "a setting of few digits")]
     let share = |key| s.amount(&["tuner", key]) as f64 / 1e9;
     let window = s.span_ms(&["tuner", "window_ms"]);
+    let retained = s.count(&["stream", "retained_ticks"]);
+    let at_most = |(key, bound, is_retained): (&'static str, &str, bool)| {
+        let bound = s.count(&["tuner", bound]);
+        (key, if is_retained { bound.min(retained) } else { bound })
+    };
     let cool_down = s.span_ms(&["tuner", "cool_down_ms"]);
     let windows = cool_down.as_nanos() / window.as_nanos().max(1);
     TunerSection {
         is_enabled: s.switch(&["tuner", "enabled"]),
         window,
-        at_most: BOUNDED.map(|(key, bound)| (key, s.count(&["tuner", bound]))).into(),
+        at_most: BOUNDED.map(at_most).into(),
         config: TunerConfig {
             windows: whole("stretch_windows"),
             settling_windows: whole("settling_windows"),
+            window_us: window.as_nanos() as f64 / 1e3,
             chance_max: share("chance_max"),
             gain_min: share("gain_min"),
             p99_max_us: s.count(&["tuner", "p99_max_us"]) as f64,
@@ -76,6 +83,10 @@ mod tests {
         let knobs = tuner.knobs(&[("stream.credit_ticks".into(), 200_000)]);
         // What an operator has set is no less than it may be.
         assert_eq!((knobs.len(), knobs[0].max), (1, 200_000));
+        // What no configuration may be is not tried: a credit is within what is retained.
+        let most = |key| tuner.at_most.iter().find(|(of, _)| *of == key).map(|(_, most)| *most);
+        assert_eq!(most("stream.credit_ticks"), Some(65_536));
+        assert_eq!(most("pipeline.batch_ticks"), Some(8_192));
         let wrong = Config::parse("[tuner]\nchance_max = 2\n", "my.toml").unwrap_err().to_string();
         assert!(wrong.contains("tuner.chance_max"), "{wrong}");
     }

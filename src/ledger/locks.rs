@@ -161,6 +161,11 @@ impl Locks {
         &self.statistics
     }
 
+    /// From now on tokens are larger than `last`.
+    pub(super) fn grant_after(&mut self, last: u64) {
+        self.last = self.last.max(last);
+    }
+
     /// Carries out one command. Tokens are at least `revision`.
     ///
     /// # Errors
@@ -172,7 +177,7 @@ impl Locks {
         revision: u64,
         events: &mut Vec<LockEvent>,
     ) -> Result<LockDone, LockRefusal> {
-        self.last = self.last.max(revision.saturating_sub(1));
+        self.grant_after(revision.saturating_sub(1));
         match command {
             LockCommand::Acquire { key, owner, mode, ttl, wait } => {
                 self.acquire(key, owner, (*mode, *ttl, *wait), events)

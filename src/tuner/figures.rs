@@ -86,6 +86,11 @@ pub(super) fn longest(windows: &[Window]) -> f64 {
     windows.iter().map(|window| window.p99_us).fold(0.0, f64::max)
 }
 
+/// The shortest one, microseconds.
+pub(super) fn shortest(windows: &[Window]) -> f64 {
+    windows.iter().map(|window| window.p99_us).fold(f64::INFINITY, f64::min)
+}
+
 /// What `differences` come to as a share.
 pub(super) fn gain_of(differences: &[f64]) -> f64 {
     mean_of(differences).exp() - 1.0

@@ -20,6 +20,8 @@
 //! 3. Nothing is tried of which the tail of the latency is expected beyond its bound, and what turns out so is
 //!    taken back with the first window that shows it. A tail that is beyond its bound already has nothing to
 //!    lose by a trial but what makes it longer still; what brings it down is kept for that alone.
+//! 6. A window counts for the settings under which its rows set out: those that leave now came as long ago as the
+//!    tail of the latency says, and for that long after a change windows are left out.
 //! 4. What did not help is tried again ever more rarely, until something else has.
 //! 5. An operator's hand comes first: a setting that somebody else changed is the new beginning.
 
@@ -33,7 +35,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use figures::Figures;
-use figures::{chance_of, differences, drift_of, gain_of, longest, reliefs};
+use figures::{chance_of, differences, drift_of, gain_of, longest, reliefs, shortest};
 use moves::{Move, Moves};
 
 /// Decisions that are remembered for whoever asks.
@@ -45,6 +47,15 @@ const DRIFT_MAX: f64 = 0.2;
 
 /// By how much longer a tail may become under trial that is beyond its bound already: room for its noise.
 const LONGER_MAX: f64 = 1.5;
+
+/// Windows that are left out at most for rows that were under way before a change.
+const UNDER_WAY_MAX: f64 = 64.0;
+
+/// Stretches after which one is taken for a beginning although the tail of the latency is not steady in it.
+const UNSTEADY_MAX: u32 = 8;
+
+/// What is left with each window of the longest tail seen.
+const TAIL_FADES: f64 = 0.9;
 
 /// Times that a change is measured, at least and at most.
 const ROUNDS: (usize, usize) = (3, 24);
@@ -67,8 +78,11 @@ pub struct Knob {
 pub struct TunerConfig {
     /// Windows of one stretch with a change, or without it.
     pub windows: usize,
-    /// Windows that are left out after each change, while it takes effect.
+    /// Windows that are left out after each change, while it takes effect; besides those in which rows come out
+    /// that were under way before.
     pub settling_windows: usize,
+    /// How long a window is, microseconds.
+    pub window_us: f64,
     /// The chance, at the most, with which noise alone would look like what was measured.
     pub chance_max: f64,
     /// The least gain in throughput that is worth a change, as a share.
@@ -183,11 +197,19 @@ impl Trial {
 pub struct AutoTuner {
     config: TunerConfig,
     knobs: Vec<Knob>,
+    /// Places of knobs of which none may be larger than the one after it.
+    together: Vec<Vec<usize>>,
     moves: Moves,
     phase: Phase,
     /// Windows that are still left out.
     settling: usize,
     measured: Vec<Window>,
+    /// Windows in a row in which nothing came.
+    empty: usize,
+    /// Stretches in a row with settings as they are in which the tail was not steady.
+    unsteady: u32,
+    /// The longest tail of the latency of late, microseconds: a long one fades within some tens of windows.
+    tail_us: f64,
     is_active: bool,
     windows: u64,
     /// At most [`DECISIONS_MAX`].
@@ -196,17 +218,21 @@ pub struct AutoTuner {
 
 impl AutoTuner {
     /// One that watches `knobs` and changes nothing until it is told to. Those that are in one group of
-    /// `together`, by their places, are also moved together.
+    /// `together`, by their places, are also moved together, and none is made larger than the one after it.
     pub fn new(config: TunerConfig, knobs: Vec<Knob>, together: &[Vec<usize>]) -> Self {
         let moves = Moves::new(knobs.len(), together);
         let settling = config.settling_windows;
         Self {
             config,
             knobs,
+            together: together.to_vec(),
             moves,
             phase: Phase::Before,
             settling,
             measured: Vec::new(),
+            empty: 0,
+            unsteady: 0,
+            tail_us: 0.0,
             is_active: false,
             windows: 0,
             decisions: VecDeque::new(),
@@ -285,9 +311,10 @@ impl AutoTuner {
             return Vec::new();
         }
         if !is_usable {
-            // Nothing flows: there is nothing to measure, and nothing to gain.
-            return self.interrupt();
+            return self.on_empty();
         }
+        self.empty = 0;
+        self.tail_us = (self.tail_us * TAIL_FADES).max(window.p99_us);
         if matches!(&self.phase, Phase::With(trial) if window.p99_us > trial.limit_us) {
             return self.end_early(window);
         }
@@ -307,14 +334,35 @@ impl AutoTuner {
         }
     }
 
+    /// Nothing came in a window: the stretch begins anew, and the trial is over once that goes on.
+    fn on_empty(&mut self) -> Vec<Effect> {
+        self.empty += 1;
+        self.measured.clear();
+        let patience = self.config.windows + self.config.settling_windows;
+        // There is nothing to measure, and nothing to gain.
+        if self.empty > patience { self.interrupt() } else { Vec::new() }
+    }
+
     /// Tries what seems worth it.
     fn propose(&mut self, without: Vec<Window>) -> Vec<Effect> {
-        let (bound, p99_us) = (self.config.p99_max_us, Figures::of(&without).p99_us);
+        let bound = self.config.p99_max_us;
+        // A queue that is filling, say: what it comes to is not to be laid at a trial's door.
+        if self.unsteady < UNSTEADY_MAX && longest(&without) > shortest(&without) * LONGER_MAX {
+            self.unsteady += 1;
+            return Vec::new();
+        }
+        self.unsteady = 0;
+        // Where no order was timed, what is known from before.
+        let is_timed = without.iter().any(|window| window.p99_us.is_finite());
+        let p99_us = if is_timed { Figures::of(&without).p99_us } else { self.tail_us };
         let is_beyond = p99_us > bound;
-        let limit_us = if is_beyond { longest(&without) * LONGER_MAX } else { bound };
+        let limit_us = if is_beyond { longest(&without).max(p99_us) * LONGER_MAX } else { bound };
         let chosen = self.moves.choose(self.windows, |place, one, factor| {
             let values = values_of(&self.knobs, one, factor);
             let &(_, from, to) = values.first()?;
+            if !self.is_ordered(&values) {
+                return None;
+            }
             let expected = self.moves.expected_p99(place, p99_us, (from, to));
             // Beyond the bound what nothing is known of may as well bring the tail down.
             let is_safe = expected <= limit_us || is_beyond && !self.moves.is_tail_known(place);
@@ -322,6 +370,18 @@ impl AutoTuner {
         });
         let Some((place, values)) = chosen else { return Vec::new() };
         self.try_out(Trial { place, values, without: vec![without], with: Vec::new(), limit_us })
+    }
+
+    /// Whether no setting comes to be larger than what it is not to be larger than, or none by more than it is.
+    fn is_ordered(&self, values: &[(usize, i64, i64)]) -> bool {
+        let of = |place: usize| {
+            let changed = values.iter().find(|&&(changed, ..)| changed == place);
+            changed.map_or(self.knobs[place].value, |&(.., to)| to)
+        };
+        self.together.iter().flat_map(|group| group.windows(2)).all(|pair| {
+            let is = self.knobs[pair[0]].value.saturating_sub(self.knobs[pair[1]].value);
+            of(pair[0]).saturating_sub(of(pair[1])) <= is.max(0)
+        })
     }
 
     fn try_out(&mut self, trial: Trial) -> Vec<Effect> {
@@ -370,7 +430,7 @@ impl AutoTuner {
         let mut effects = Vec::new();
         if verdict.stays() {
             effects.push(Effect::Set { values: self.apply(&trial, true), is_trial: false });
-            self.settling = self.config.settling_windows;
+            self.settle();
         }
         effects.push(self.decide(&trial, Some(chance), verdict));
         effects
@@ -383,7 +443,10 @@ impl AutoTuner {
         let mut measured = std::mem::take(&mut self.measured);
         measured.push(window);
         trial.with.push(measured);
-        self.note_p99(&trial, window.p99_us - trial.figures().1.p99_us);
+        // While it takes effect, this may be of rows from before: it is over all the same, and nothing is learnt.
+        if self.settling == 0 {
+            self.note_p99(&trial, window.p99_us - trial.figures().1.p99_us);
+        }
         let back = self.set(&trial, false);
         vec![back, self.decide(&trial, None, Verdict::Latency)]
     }
@@ -402,7 +465,7 @@ impl AutoTuner {
     fn interrupt_but(&mut self, kept: Option<usize>) -> Vec<Effect> {
         let phase = std::mem::replace(&mut self.phase, Phase::Before);
         let measured = std::mem::take(&mut self.measured);
-        self.settling = self.config.settling_windows;
+        self.settle();
         let (mut trial, is_set) = match phase {
             Phase::Before => return Vec::new(),
             Phase::With(mut trial) => {
@@ -422,13 +485,22 @@ impl AutoTuner {
     fn begin(&mut self) {
         self.phase = Phase::Before;
         self.measured.clear();
-        self.settling = self.config.settling_windows;
+        self.settle();
         self.moves.begin_anew();
+    }
+
+    /// Leaves out what comes next, while rows come out that set out under other settings.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 64")]
+    fn settle(&mut self) {
+        // The rest of a window is among those that are left out anyhow.
+        let windows = self.tail_us / self.config.window_us.max(1.0);
+        let under_way = windows.clamp(0.0, UNDER_WAY_MAX) as usize;
+        self.settling = self.config.settling_windows + under_way;
     }
 
     /// Has the change take effect, or takes it back.
     fn set(&mut self, trial: &Trial, is_trial: bool) -> Effect {
-        self.settling = self.config.settling_windows;
+        self.settle();
         Effect::Set { values: self.apply(trial, is_trial), is_trial }
     }
 
@@ -458,9 +530,8 @@ impl AutoTuner {
                 self.moves.on_failure(trial.place, step, self.windows, cool_down);
             }
             // Nothing was learnt of it.
-            Verdict::LoadChanged | Verdict::Interrupted => {
-                self.moves.put_off(trial.place, self.windows, cool_down);
-            }
+            Verdict::LoadChanged => self.moves.put_off(trial.place, self.windows, cool_down),
+            Verdict::Interrupted => {}
         }
         if self.decisions.len() >= DECISIONS_MAX {
             self.decisions.pop_front();

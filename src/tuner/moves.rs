@@ -150,6 +150,8 @@ impl Moves {
         } else {
             known.not_before = now + (cool_down << known.failures.min(DOUBLINGS_MAX));
             known.failures += 1;
+            // By then the load may be another one, and one tail that was long by chance must not be for ever.
+            known.growth_us = None;
         }
         self.next = (place + 1) % self.known.len();
     }

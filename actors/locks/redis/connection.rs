@@ -99,7 +99,7 @@ impl Connection {
         if let Ok(permit) = self.in_flight.try_acquire() {
             return Ok(permit);
         }
-        let busy = || LockError::Away("too many requests to Redis are under way".into());
+        let busy = || LockError::Busy("too many requests to Redis are under way".into());
         let permit = timeout_at(until, self.in_flight.acquire()).await.map_err(|_| busy())?;
         permit.map_err(|_| busy())
     }

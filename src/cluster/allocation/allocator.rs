@@ -195,6 +195,12 @@ impl<'s> Look<'s> {
         if first.is_empty() { all.collect() } else { first }
     }
 
+    /// Whether any node that is there has not given `unit` up.
+    fn may_later(&self, unit: Unit) -> bool {
+        let mut there = self.situation.there.iter();
+        there.any(|c| !self.has_given_up(unit, &c.node, c.session))
+    }
+
     fn is_drained(&self, node: &NodeId) -> bool {
         self.situation.drained.contains(node)
     }
@@ -253,7 +259,8 @@ impl Allocator {
                     }
                     Some(_) => {
                         let to = self.balance(unit, &look);
-                        if to.is_none() {
+                        // One that is only drained may have it once it is not any more.
+                        if to.is_none() && !look.may_later(unit) {
                             moves.push(Move { unit, node: None });
                         }
                         to

@@ -35,6 +35,11 @@ impl LockTable {
         self.lives.get(&number).map(|life| (life.began, life.ends))
     }
 
+    /// From now on tokens are larger than `last`.
+    pub fn grant_after(&mut self, last: u64) {
+        self.locks.grant_after(last);
+    }
+
     /// When something is over next.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|&(ends, _)| ends)

@@ -2,6 +2,7 @@
 
 use super::RiskChecker;
 use super::limits::TradingState;
+use super::state::Account;
 use crate::domain::{AccountId, Order, Scope, StrategyId};
 
 impl RiskChecker {
@@ -44,6 +45,22 @@ impl RiskChecker {
             let state = place.map(|it| account.effective_state(it, self.limits.breach_state));
             state.unwrap_or(account.state)
         })
+    }
+
+    /// Accounts that may do less than others, in some currency at least: because of their losses, or because an
+    /// operator has said so. To re-arm them ends that.
+    pub fn restricted(&self) -> Vec<(AccountId, TradingState)> {
+        let strictest = |account: &Account| {
+            let states = (0..account.totals.len())
+                .map(|currency| account.effective_state(currency, self.limits.breach_state));
+            states.max().unwrap_or_default().max(account.state)
+        };
+        let of = |(id, account): (usize, &Account)| {
+            let state = strictest(account);
+            let id = u16::try_from(id).ok()?;
+            (state != TradingState::Active).then_some((AccountId(id), state))
+        };
+        self.state.accounts.iter().enumerate().filter_map(of).collect()
     }
 
     /// The kill switches that are on.

@@ -106,6 +106,8 @@ struct Held {
     /// When it arrives; once it waits for a trade, when it gives up.
     due: Timestamp,
     fate: Fate,
+    /// It waits for a trade no longer than until then: a cancellation arrives.
+    wanted_until: Timestamp,
     /// Nothing is heard of it earlier: it timed out.
     silent_until: Timestamp,
     /// Events so far.
@@ -256,6 +258,7 @@ impl PaperBroker {
             instrument: Arc::clone(instrument),
             due,
             fate: self.fate(order, draws),
+            wanted_until: NEVER,
             silent_until: Timestamp::default(),
             ordinal: 0,
             attempt: *attempt,
@@ -266,6 +269,18 @@ impl PaperBroker {
         self.arriving.insert(behind.map_or(0, |at| at + 1), held);
         self.next = self.next.min(due);
         due
+    }
+
+    /// An order is not wanted any more since `at`. It arrives all the same, if it has not yet: what it could trade
+    /// with at once it does. It stops to wait for a trade when the cancellation arrives, as long after `at` as the
+    /// order took. Nothing happens if the order is not here.
+    pub fn cancel(&mut self, order: OrderId, at: Timestamp) {
+        let arrives = at.after(self.latency(order)).max(self.now.after(Span::from_nanos(1)));
+        let arriving = self.arriving.iter_mut().filter(|held| held.order.id == order);
+        arriving.for_each(|held| held.wanted_until = held.wanted_until.min(arrives));
+        let waiting = self.waiting.iter_mut().filter(|held| held.order.id == order);
+        waiting.for_each(|held| held.due = held.due.min(arrives));
+        self.look_ahead();
     }
 
     fn fate(&self, order: &Order, draws: Draws) -> Fate {
@@ -419,7 +434,8 @@ impl PaperBroker {
             }
             Offer::Beyond => self.settle(held, due, Price::default(), Quantity::ZERO),
             Offer::Missing => {
-                held.due = due.after(Span::from_micros(rules.next_trade_within_us));
+                let gives_up = due.after(Span::from_micros(rules.next_trade_within_us));
+                held.due = gives_up.min(held.wanted_until).max(due);
                 if held.due == due { self.expire(held) } else { self.waiting.push(held) }
             }
         }

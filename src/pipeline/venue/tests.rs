@@ -241,6 +241,46 @@ fn patience_ends_just_before_the_row_at_its_end() {
     }
 }
 
+/// A cancellation is on its way as long as the order was: 10 us. One that comes before the order arrives finds it
+/// waiting no more.
+#[test]
+fn an_order_that_is_cancelled_waits_for_a_trade_no_longer() {
+    let cancelled = |at: u64, trades: &[u64]| {
+        let mut desk = Desk::new(config());
+        desk.row(1_000, trade(100, 9)).order(Side::Buy, 5, 101);
+        let id = order(key(1_000, 1), Side::Buy, 5, 101).id;
+        let early = trades.iter().take_while(|&&micros| micros <= at);
+        let late = trades.iter().skip_while(|&&micros| micros <= at);
+        for &micros in early {
+            desk.row(micros, trade(100, 2));
+        }
+        desk.broker.cancel(id, time(at));
+        for &micros in late {
+            desk.row(micros, trade(100, 2));
+        }
+        let events = desk.until(2_000);
+        assert!(desk.broker.is_idle());
+        events[1..].to_vec()
+    };
+    assert_eq!(cancelled(1_000, &[]), ["1010 closed 5"]);
+    assert_eq!(cancelled(1_030, &[]), ["1040 closed 5"]);
+    // What trades before the cancellation is there is traded.
+    assert_eq!(cancelled(1_030, &[1_039]), ["1049 filled 2@100", "1049 closed 3"]);
+    assert_eq!(cancelled(1_030, &[1_040]), ["1040 closed 5"]);
+    assert_eq!(cancelled(1_030, &[1_020]), ["1030 filled 2@100", "1030 closed 3"]);
+    // It has given up by then.
+    assert_eq!(cancelled(1_105, &[]), ["1110 closed 5"]);
+}
+
+#[test]
+fn an_order_that_is_cancelled_trades_at_once_or_not_at_all_and_another_is_no_matter() {
+    let mut desk = Desk::new(config());
+    desk.row(1_000, ask(100, 9)).order(Side::Buy, 5, 101);
+    desk.broker.cancel(order(key(1_000, 1), Side::Buy, 5, 101).id, time(1_000));
+    desk.broker.cancel(order(key(999, 1), Side::Buy, 5, 101).id, time(1_000));
+    assert_eq!(desk.until(2_000), ["1010 accepted", "1010 filled 5@100", "1010 closed 0"]);
+}
+
 #[test]
 fn nothing_is_matched_on_an_indicative_row() {
     let mut desk = Desk::new(config());

@@ -13,6 +13,7 @@ use crate::disk::Write;
 use crate::mail::Port;
 use crate::world::{Broken, MILLISECOND, Run, What, World, note};
 
+const LISTEN: Span = Span::from_millis(1_500);
 const STAGGER: Span = Span::from_millis(250);
 const HANDSHAKE: Span = Span::from_secs(5);
 const REDIAL: Backoff = Backoff { first: Span::from_millis(100), max: Span::from_secs(5) };
@@ -53,6 +54,7 @@ impl World {
             backoff: REDIAL,
             stagger: STAGGER,
             round: HANDSHAKE * 2,
+            listen: LISTEN,
         });
         let profile = Profile {
             id: own.clone(),

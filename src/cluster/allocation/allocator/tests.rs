@@ -451,6 +451,20 @@ fn a_unit_goes_from_node_to_node_that_gives_it_up_and_then_is_nobodys() {
 }
 
 #[test]
+fn a_unit_waits_for_a_node_that_is_only_drained() {
+    let mut cluster = Cluster::new(config(Placing::Rendezvous), &["calc-1", "calc-2"]);
+    cluster.drained.insert("calc-2".into());
+    cluster.step(0);
+    let unit = Unit::Shard(0);
+    let holding = cluster.held[&unit].clone();
+    assert_eq!(holding.node, "calc-1".into());
+    cluster.given_up.entry(unit).or_default().insert((holding.node, holding.session));
+    assert_eq!(cluster.step(1), [], "nobody can have it, and nobody else has tried");
+    cluster.drained.clear();
+    assert_eq!(cluster.step(2), [Move { unit, node: Some("calc-2".into()) }]);
+}
+
+#[test]
 fn balanced_means_that_nobody_has_two_more_than_another() {
     let balancing = Balancing::RoundRobin;
     let mut cluster = Cluster::new(
