@@ -44,9 +44,8 @@ const ROWS: usize = 18_000;
 const STORM: Duration = Duration::from_secs(18);
 
 /// Exec has it, and no fault is left: the deadline of a request (1 s), the time to settle after an error
-/// (1 s), two answers that may be waited for (1.5 s each), and a second; and as much again for a machine
-/// that runs all of it on two cores.
-const RESOLVED_WITHIN: Duration = Duration::from_secs(12);
+/// (1 s), two answers that may be waited for (1.5 s each), and a second.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(6);
 
 /// For how long a node may be cut off, in milliseconds.
 const CUT_MS: u64 = 5_000;
@@ -91,8 +90,41 @@ fn is_whole(nodes: &[Node]) -> bool {
     })
 }
 
-/// Something befalls one node, mostly the one with exec. It is over when this returns.
-fn strike(nodes: &mut [Node], chance: &mut u64) {
+/// What came of some schedules.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    schedules: u64,
+    /// How often Redis failed over in mid-lock.
+    in_mid_lock: u32,
+    /// Nodes that were cut off.
+    cuts: u32,
+    /// Requests and words of streams that a fault of the exchange has struck.
+    struck: u64,
+    /// Schedules in which orders were accepted after something had befallen a node.
+    went_on: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.schedules += other.schedules;
+        self.in_mid_lock += other.in_mid_lock;
+        self.cuts += other.cuts;
+        self.struck += other.struck;
+        self.went_on += other.went_on;
+    }
+
+    /// That it was a storm, and that orders were opened in it: a desk that does nothing does nothing twice.
+    fn assert_meant_something(&self) {
+        println!("{self:?}");
+        assert!(self.cuts > 0 && self.struck > 20 * self.schedules, "{self:?}");
+        assert!(self.went_on * 10 >= self.schedules * 8, "{self:?}");
+        assert!(self.in_mid_lock > 0 || redis_server::missing().is_some(), "{self:?}");
+    }
+}
+
+/// Something befalls one node, mostly the one with exec. It is over when this returns, which says how many were cut
+/// off.
+fn strike(nodes: &mut [Node], chance: &mut u64) -> u32 {
     let any = usize::try_from(below(chance, nodes.len() as u64)).unwrap();
     let at = exec_of(nodes).filter(|_| below(chance, 4) > 0).unwrap_or(any);
     let lasts = Duration::from_millis(300 + below(chance, 2_500));
@@ -137,12 +169,15 @@ fn strike(nodes: &mut [Node], chance: &mut u64) {
             let role = format!("run/{}", node.name);
             let body = json!({ "CutOff": CUT_MS }).to_string();
             // One that has just been started may not be there yet.
-            if let Err(error) = node.ask(&CtlTask::Ask { role, body }, None) {
+            let cut = node.ask(&CtlTask::Ask { role, body }, None);
+            if let Err(error) = &cut {
                 println!("  it is not: {error}");
             }
             thread::sleep(Duration::from_millis(CUT_MS));
+            return u32::from(cut.is_ok());
         }
     }
+    0
 }
 
 /// For how long a lock to fail over in the middle of is waited for. Orders have one for as long as they are
@@ -261,8 +296,8 @@ impl Servers {
     }
 }
 
-/// One schedule. Returns how often Redis failed over in mid-lock.
-async fn one(number: u64) -> u32 {
+/// One schedule.
+async fn one(number: u64) -> Tally {
     let mut chance = number.wrapping_mul(0x2545_f491).wrapping_add(99);
     let chance = &mut chance;
     let names = CANDIDATES[usize::try_from(number % 2).unwrap()];
@@ -296,11 +331,15 @@ async fn one(number: u64) -> u32 {
     });
     until("orders are accepted", || market.judge_twice().len() >= 3);
     let begun = Instant::now();
+    let (mut cuts, calm) = (0, market.judge_twice().len());
     while begun.elapsed() < STORM {
-        strike(&mut nodes, chance);
+        cuts += strike(&mut nodes, chance);
         servers.strike(chance);
         thread::sleep(Duration::from_millis(below(chance, 1_500)));
     }
+    let faults = market.exchange.get("/exchange/faults").await;
+    let struck =
+        faults.as_array().unwrap().iter().filter_map(|fault| fault["struck"].as_u64()).sum();
     for id in passing {
         let target = format!("/exchange/faults?id={id}");
         let cleared = market.exchange.send("DELETE", &target, None, "").await.unwrap();
@@ -320,13 +359,20 @@ async fn one(number: u64) -> u32 {
     assert!(took < RESOLVED_WITHIN, "resolved after {took:?}");
     let accepted = market.judge_twice().len();
     assert_positions(&nodes[0], &market);
+    // Nor is one under way that exec knows nothing of.
+    until("no slot is taken", || {
+        let task = CtlTask::Reconcile { adopt: false };
+        let found = nodes[0].ask_within(Duration::from_secs(10), &task, None);
+        found.is_ok_and(|found| found["accounts"][0]["orders"] == json!([]))
+    });
     println!("  {accepted} orders, all resolved {took:?} after exec was stopped");
     nodes.iter().for_each(|node| assert_no_secret(&node.all_logs()));
     if let Some((_, url)) = &servers.database {
         let recorded = records::assert_recorded(url, &market).await;
         println!("  {recorded} orders are in the database with what became of them");
     }
-    servers.redis.map_or(0, |redis| redis.in_mid_lock)
+    let in_mid_lock = servers.redis.map_or(0, |redis| redis.in_mid_lock);
+    Tally { schedules: 1, in_mid_lock, cuts, struck, went_on: u64::from(accepted > calm) }
 }
 
 /// `TICKWRIGHT_SCHEDULES=100` runs so many, `TICKWRIGHT_SCHEDULE=7` runs that one alone.
@@ -334,14 +380,16 @@ async fn one(number: u64) -> u32 {
 async fn nothing_is_accepted_twice_and_everything_is_resolved() {
     let number = |name| std::env::var(name).ok().map(|text: String| text.parse().unwrap());
     if let Some(number) = number("TICKWRIGHT_SCHEDULE") {
-        one(number).await;
+        println!("{:?}", one(number).await);
         return;
     }
-    let mut in_mid_lock = 0;
+    let mut tally = Tally::default();
     let schedules = number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES);
     for schedule in 0..schedules {
-        in_mid_lock += one(schedule).await;
+        tally.add(one(schedule).await);
     }
-    println!("{in_mid_lock} times Redis failed over in mid-lock");
-    assert!(in_mid_lock > 0 || schedules < SCHEDULES || redis_server::missing().is_some());
+    // Fewer may by chance come to little.
+    if schedules >= SCHEDULES {
+        tally.assert_meant_something();
+    }
 }

@@ -236,6 +236,9 @@ pub(crate) fn faults(turn: u64, chance: &mut u64) -> Vec<Value> {
         json!({ "kind": "clock", "ms": -30_000 }),
         json!({ "kind": "drop_after", "endpoint": "GET /api/v3/order", "probability": 0.3, "seed": seed }),
         json!({ "kind": "silence_before", "endpoint": "GET /api/v3/myTrades", "probability": 0.3, "seed": seed }),
+        json!({ "kind": "error_before", "endpoint": "GET /api/v3/allOrders", "probability": 0.4, "seed": seed }),
+        json!({ "kind": "drop_after", "endpoint": "DELETE /api/v3/order", "probability": 0.5, "seed": seed }),
+        json!({ "kind": "silence_before", "endpoint": "GET /api/v3/time", "probability": 0.3, "seed": seed }),
         json!({ "kind": "repeat", "endpoint": order, "times": 2, "ms": 200, "probability": 0.5, "seed": seed }),
         json!({ "kind": "refuse", "endpoint": order, "probability": 0.3, "seed": seed }),
         // One that jumps back by more than `settle_ms` may take what has expired.
