@@ -319,10 +319,15 @@ impl Desk {
         let roles: BTreeSet<String> =
             self.network.roles().into_iter().map(|(role, _)| role).collect();
         let view = self.view.borrow();
+        let own = &self.network.own().id;
+        // A process that is in no cluster is nobody's member, and has what it serves.
+        if view.members.is_empty() && self.network.serving(&format!("{part}/{own}")).is_some() {
+            return vec![own.clone()];
+        }
         let members = view.members.iter().filter(|member| member.status != Status::Left);
         let has_part = |node: &NodeId| {
             // What is served here may not be told yet.
-            *node == self.network.own().id || roles.contains(&format!("{part}/{node}"))
+            node == own || roles.contains(&format!("{part}/{node}"))
         };
         let nodes = members.map(|member| member.profile.id.clone());
         nodes.filter(has_part).collect()
