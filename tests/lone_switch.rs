@@ -78,8 +78,7 @@ fn a_switch_of_one_process_stops_what_it_does_outlives_it_and_is_turned_back_by_
     let mut process = run.start();
     run.grows("/approved");
     // What is tuned explains itself.
-    let tuner = run.ask(&CtlTask::Tuner);
-    assert_eq!(tuner[0]["answer"]["decides"], true, "{tuner}");
+    until("it decides", || run.ask(&CtlTask::Tuner)[0]["answer"]["decides"] == true);
     let killed = run.ask(&kill("all"));
     assert_eq!((&killed["is_agreed"], &killed["in_effect"]), (&true.into(), &true.into()));
     let approved = run.count("/approved");
