@@ -49,6 +49,7 @@ const SERVICES: (&[&str], &[&str]) = (
         "optimise",
         "parameters",
         "switchboard",
+        "tuner",
     ],
 );
 
