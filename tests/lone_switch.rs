@@ -115,6 +115,7 @@ fn an_account_that_losses_have_stopped_is_started_again_by_an_operator() {
     until("losses stop it", || run.count(HALTED) > 3);
     let approved = run.count("/approved");
     run.grows(HALTED);
+    assert_eq!(run.count("/approved"), approved);
     let switches = run.ask(&CtlTask::Switches);
     let (what, reason) = (switches[0]["what"].as_str().unwrap(), &switches[0]["reason"]);
     assert!(what.starts_with("account:"), "{switches}");

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{Incarnation, NodeAddress, NodeId};
+
+use crate::kit::write_whole;
 
 /// Why a node cannot remember.
 #[derive(Debug, thiserror::Error)]
@@ -142,16 +144,7 @@ impl Memory {
         let write = || -> io::Result<()> {
             // Held while writing: the last to write is the last to have looked.
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = serde_json::to_vec_pretty(&*known)?;
-            let draft = self.path.with_extension("new");
-            let mut file = File::create(&draft)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&draft, &self.path)?;
-            match self.path.parent() {
-                Some(parent) => File::open(parent)?.sync_all(),
-                None => Ok(()),
-            }
+            write_whole(&self.path, &serde_json::to_vec_pretty(&*known)?)
         };
         write().map_err(|error| MemoryError::File {
             path: self.path.clone(),

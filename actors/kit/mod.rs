@@ -42,6 +42,7 @@ mod stage;
 mod store;
 mod streams;
 mod supervisor;
+mod whole_file;
 pub mod wire;
 
 pub use arrivals::{ARRIVALS_TREE, ArrivalLog, ArrivalsMissing, ArrivalsStored, Arrived};
@@ -71,3 +72,4 @@ pub use supervisor::{
     Branch, ChildSpec, KillError, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
 };
+pub use whole_file::write_whole;

@@ -31,6 +31,21 @@ pub struct SwitchStanding {
     pub at_ms: u64,
 }
 
+impl SwitchStanding {
+    /// One that is turned at this moment; who does it, and why.
+    pub(crate) fn turned(
+        what: &str,
+        is_on: bool,
+        version: u64,
+        (by, reason): (&str, &str),
+    ) -> Self {
+        let short = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
+        let at_ms = Clock::system().now().as_nanos() / 1_000_000;
+        let (what, by, reason) = (what.to_owned(), short(by), short(reason));
+        Self { what, is_on, version, by, reason, at_ms }
+    }
+}
+
 /// What a register holds.
 #[derive(Serialize, Deserialize)]
 struct Held {
@@ -67,16 +82,12 @@ impl LedgerClient {
         &self,
         what: &str,
         is_on: bool,
-        (by, reason): (&str, &str),
+        said: (&str, &str),
         patience: Duration,
     ) -> Result<(), LedgerError> {
-        let short = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
-        let held = Held {
-            is_on,
-            by: short(by),
-            reason: short(reason),
-            at_ms: Clock::system().now().as_nanos() / 1_000_000,
-        };
+        let SwitchStanding { is_on, by, reason, at_ms, .. } =
+            SwitchStanding::turned(what, is_on, 0, said);
+        let held = Held { is_on, by, reason, at_ms };
         let value = serde_json::to_vec(&held).unwrap_or_default();
         let key = format!("{SWITCHES}{what}");
         self.change(&key, patience, |_| Some(Some(value.clone()))).await.map(|_| ())

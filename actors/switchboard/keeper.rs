@@ -1,8 +1,8 @@
 //! Where it is kept which kill switches are on: in the ledger that nodes agree on, or in a file of a process that is
 //! in no cluster.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::cluster::{Network, Request};
-use crate::kit::Clock;
+use crate::kit::write_whole;
 use crate::ledger::{self, LedgerClient, SwitchStanding, switches};
 
 /// Switches that are remembered; beyond that an operator is refused.
 const SWITCHES_MAX: usize = 4_096;
-
-/// Longest reason that is kept, in characters.
-const REASON_MAX: usize = 256;
 
 /// The file of a process by itself, in its data directory.
 const FILE: &str = "switches.json";
@@ -158,29 +155,24 @@ impl OwnSwitches {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn turn(&self, what: &str, is_on: bool, (by, reason): (&str, &str)) -> Result<(), String> {
-        let short = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
+    fn turn(&self, what: &str, is_on: bool, said: (&str, &str)) -> Result<(), String> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = held.clone();
         let place = all.iter().position(|standing| standing.what == what);
         if place.is_none() && all.len() >= SWITCHES_MAX {
             return Err(format!("{SWITCHES_MAX} kill switches are remembered, and no more"));
         }
-        let turned = SwitchStanding {
-            what: what.to_owned(),
-            is_on,
-            version: place.map_or(0, |place| all[place].version) + 1,
-            by: short(by),
-            reason: short(reason),
-            at_ms: Clock::system().now().as_nanos() / 1_000_000,
-        };
+        let version = place.map_or(0, |place| all[place].version) + 1;
+        let turned = SwitchStanding::turned(what, is_on, version, said);
         match place {
             Some(place) => all[place] = turned,
             None => all.push(turned),
         }
         if let Some(path) = &self.path {
-            save(path, &all)
-                .map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
+            // Blocks, for as long as one small file takes.
+            let written = serde_json::to_vec_pretty(&all).map_err(io::Error::from);
+            let written = written.and_then(|text| write_whole(path, &text));
+            written.map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
         }
         *held = all;
         drop(held);
@@ -214,19 +206,6 @@ impl OwnSwitches {
             Ok(())
         };
         network.register(ledger::ROLE, None, Arc::new(handler));
-    }
-}
-
-/// Writes the file anew, whole or not at all. Blocks, for as long as one small file takes.
-fn save(path: &Path, all: &[SwitchStanding]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(&serde_json::to_vec_pretty(all)?)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }
 

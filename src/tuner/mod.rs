@@ -20,10 +20,10 @@
 //! 3. Nothing is tried of which the tail of the latency is expected beyond its bound, and what turns out so is
 //!    taken back with the first window that shows it. A tail that is beyond its bound already has nothing to
 //!    lose by a trial but what makes it longer still; what brings it down is kept for that alone.
-//! 6. A window counts for the settings under which its rows set out: those that leave now came as long ago as the
-//!    tail of the latency says, and for that long after a change windows are left out.
 //! 4. What did not help is tried again ever more rarely, until something else has.
 //! 5. An operator's hand comes first: a setting that somebody else changed is the new beginning.
+//! 6. A window counts for the settings under which its rows set out: those that leave now came as long ago as the
+//!    tail of the latency says, and for that long after a change windows are left out.
 
 mod figures;
 mod moves;
