@@ -110,17 +110,20 @@ fn a_switch_of_one_process_stops_what_it_does_outlives_it_and_is_turned_back_by_
 
 #[test]
 fn an_account_that_losses_have_stopped_is_started_again_by_an_operator() {
-    let run = Run::new(&["risk.drawdown_max=1", "risk.breach_state=halted"]);
+    let run = Run::new(&["risk.drawdown_max=50", "risk.breach_state=halted"]);
     let mut process = run.start();
     until("losses stop it", || run.count(HALTED) > 3);
-    let approved = run.count("/approved");
+    // In the currency of the loss; in others it may go on.
     run.grows(HALTED);
-    assert_eq!(run.count("/approved"), approved);
     let switches = run.ask(&CtlTask::Switches);
     let (what, reason) = (switches[0]["what"].as_str().unwrap(), &switches[0]["reason"]);
     assert!(what.starts_with("account:"), "{switches}");
     assert!(reason.as_str().unwrap().contains("halted"), "{switches}");
     run.ask(&rearm(what));
-    until("it trades again", || run.count("/approved") > approved);
+    // What it loses counts from here, so it may be stopped again soon.
+    until("nothing stops it", || {
+        let switches = run.ask(&CtlTask::Switches);
+        switches.as_array().unwrap().iter().all(|standing| standing["is_on"] == false)
+    });
     process.kill();
 }

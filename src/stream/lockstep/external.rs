@@ -98,8 +98,9 @@ impl Heard {
         }
         let turned = (version.max(switch.version), switch.is_on);
         self.switches.insert(switch.scope.clone(), turned);
-        // One that was turned on before it was agreed on has had its effect.
-        is_on != switch.is_on
+        // One that was turned on before it was agreed on has had its effect. To turn off what is off has one: it
+        // gives an account back what losses took from it.
+        is_on != switch.is_on || !switch.is_on
     }
 
     fn hear_broker(&mut self, event: &BrokerEvent) -> bool {

@@ -480,6 +480,9 @@ fn a_turn_of_a_kill_switch_takes_effect_once_and_only_an_agreed_one_turns_it_off
             turn(true, 7),
             turn(false, 6),
             turn(false, 9),
+            // An account that is not stopped, but has lost more than it may.
+            turn(false, 10),
+            turn(false, 10),
             turn(true, 8),
             turn(true, 0),
             turn(false, 9),
@@ -492,7 +495,7 @@ fn a_turn_of_a_kill_switch_takes_effect_once_and_only_an_agreed_one_turns_it_off
             let snapshot = lockstep.snapshot();
             lockstep.restore(snapshot);
         }
-        assert_eq!(turned, [(true, 0), (false, 9), (true, 0)], "{merging:?}");
+        assert_eq!(turned, [(true, 0), (false, 9), (false, 10), (true, 0)], "{merging:?}");
     }
 }
 
