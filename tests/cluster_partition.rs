@@ -102,8 +102,8 @@ fn linked(node: &Node) -> usize {
     node.status().ok().and_then(|status| Some(status["linked"].as_array()?.len())).unwrap_or(0)
 }
 
-/// How long it takes from now on until every node is linked to every other, until all see all others up,
-/// and, for which there is no such bound, until the ledger has one coordinator for all.
+/// How long it takes from now on until every node is linked to every other, until all see all others up, and
+/// until the ledger has one coordinator for all.
 fn assert_heals(nodes: &[Node], what: &str) {
     let since = Instant::now();
     until("all are linked", || nodes.iter().all(|node| linked(node) == NAMES.len() - 1));
@@ -115,6 +115,7 @@ fn assert_heals(nodes: &[Node], what: &str) {
     println!("{what}: links after {links:?}, all see all {seen:?}, one coordinator {agreed:?}");
     assert!(links < RELINK + BUSY, "{links:?}");
     assert!(seen < links + 2 * HEARTBEAT + ROUND_TRIPS + BUSY, "{seen:?}");
+    assert!(agreed < links + 2 * HEARTBEAT + ROUND_TRIPS + BUSY, "{agreed:?}");
 }
 
 /// The units that run on `node`, if it says so.

@@ -5,10 +5,15 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "exchanges/encrypted.rs"]
+mod encrypted;
 mod exchanges;
 #[path = "exchanges/market.rs"]
 mod market;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use encrypted::Authority;
 use market::{Market, begin_faults, events_of, faults, stand_still};
 use serde_json::{Value, json};
 
@@ -87,7 +92,7 @@ async fn orders_turn_to_the_backup_at_the_threshold_and_return_when_it_is_time()
     let router = "failover_threshold = 3\nreturn_to_primary_ms = 4000";
     let market = Market::open_with_backup(11, 2 * ROWS, BOOK, router).await;
     let refuses = json!({
-        "kind": "rate_limit", "endpoint": "POST /api/v3/order", "skip": 3, "count": 3,
+        "kind": "rate_limit", "endpoint": "POST /api/v3/order", "skip": 3, "count": 3, "retry_after": 0,
     });
     market.exchange.fault(refuses).await;
     let report = market.run("");
@@ -130,4 +135,50 @@ async fn orders_turn_to_the_backup_while_the_primary_is_away() {
     });
     let report = market.end(process);
     market.judge(&report);
+}
+
+/// Over encrypted connections to one that only a file vouches for: orders, and the stream of what became of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_go_encrypted_to_an_exchange_that_is_vouched_for() {
+    let authority = Authority::new();
+    let ca_file = format!("tls_ca_file = {:?}\n", authority.ca_file);
+    let market = Market::open(21, ROWS / 2, BOOK, &ca_file).await;
+    let (address, passed) = authority.stand_before(market.exchange.address).await;
+    market.go_through(address);
+    let report = market.run("");
+    market.judge(&report);
+    let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    assert!(count(&passed.requests) > 0 && count(&passed.streams) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_told_to_an_exchange_that_nobody_vouches_for() {
+    let market = Market::open(21, ROWS, BOOK, "").await;
+    let (address, passed) = Authority::new().stand_before(market.exchange.address).await;
+    market.go_through(address);
+    let mut process = market.start("");
+    let since = std::time::Instant::now();
+    while !market.logs().contains("UnknownIssuer") {
+        assert!(since.elapsed() < PATIENCE, "{:?}\n{}", process.said(), market.logs());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    process.kill();
+    let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    assert_eq!(count(&passed.requests) + count(&passed.streams), 0);
+}
+
+/// Once it has refused one for that reason, nothing arrives there for four seconds; then orders do again.
+#[tokio::test]
+async fn an_exchange_that_was_asked_too_often_is_left_alone_for_as_long_as_it_says() {
+    let market = Market::open(22, ROWS, BOOK, "").await;
+    let fault = json!({
+        "kind": "rate_limit", "endpoint": "POST /api/v3/order", "skip": 3, "count": 1, "retry_after": 4,
+    });
+    market.exchange.fault(fault).await;
+    let report = market.run("");
+    market.judge(&report);
+    let accepted = accepted_at(&market.exchange);
+    let pause = accepted.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    println!("accepted at {accepted:?}");
+    assert!(pause >= 3_900, "{pause} ms at most between two orders");
 }

@@ -35,12 +35,22 @@ pub const SCHEMA: &[(&str, u16)] = &[
     ("credit", 2),
     ("json", 1),
     ("ledger", 2),
-    ("raft", 2),
+    ("raft", 3),
     ("stream", 2),
     ("part", 1),
     ("reached", 1),
     ("copy", 1),
+    ("report", 1),
+    ("over", 1),
+    ("hand_over", 1),
+    ("hub", 1),
+    ("sync", 1),
 ];
+
+/// Whether messages of `kind` are listed.
+pub(super) fn is_listed(kind: &str) -> bool {
+    SCHEMA.iter().any(|(listed, _)| *listed == kind) || cfg!(test) && kind == "test"
+}
 
 /// A hash over [`SCHEMA`].
 pub fn schema_hash() -> [u8; 32] {

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::cut::Cut;
-use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose};
+use super::envelope::{self, FRAME_MAX, Header, PART_MAX, Purpose, is_listed};
 use super::hello::Pass;
 pub(super) use choice::ChoiceSettings;
 use choice::Chooser;
@@ -443,6 +443,7 @@ impl Network {
         node: Option<&NodeId>,
         message: &Message<'_>,
     ) -> Result<NodeId, DeliveryError> {
+        debug_assert!(is_listed(message.kind), "SCHEMA has no line for `{}`", message.kind);
         self.check_size(message)?;
         let found = || self.chosen(message.role);
         node.cloned().or_else(found).ok_or_else(|| DeliveryError::Nobody(message.role.to_owned()))

@@ -4,22 +4,23 @@
 //! for the order protocol to resolve.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, Uri, header};
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tickwright_core::config::SecretPlace;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::reach::Reach;
 use crate::kit::Secrets;
-use crate::source::live::tls;
 use crate::source::rest::encrypt;
 
 /// Largest answer that is read.
@@ -109,7 +110,7 @@ pub(super) fn shown(body: &Bytes) -> std::borrow::Cow<'_, str> {
 /// An account at an exchange.
 #[derive(Debug)]
 pub(super) struct Client {
-    base: Uri,
+    reach: Reach,
     /// What it is called: the exchange, and the account.
     name: String,
     /// Or why there are none; then nothing is asked that needs them.
@@ -133,11 +134,20 @@ struct Trouble {
 }
 
 impl Client {
-    pub(super) fn new(base: Uri, name: String, credentials: Result<Credentials, String>) -> Self {
+    pub(super) fn new(
+        reach: Reach,
+        name: String,
+        credentials: Result<Credentials, String>,
+    ) -> Self {
         let (session, idle) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         let is_clock_wrong = AtomicBool::new(false);
         let trouble = Mutex::default();
-        Self { base, name, credentials, session, idle, is_clock_wrong, trouble }
+        Self { reach, name, credentials, session, idle, is_clock_wrong, trouble }
+    }
+
+    /// Who is believed to be the exchange.
+    pub(super) fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.reach.tls)
     }
 
     /// What it is called: the exchange, and the account.
@@ -226,7 +236,7 @@ impl Client {
         };
         last.is_now = true;
         if last.text != text {
-            tracing::warn!(account = self.name, exchange = %self.base, path, "the exchange: {text}");
+            tracing::warn!(account = self.name, exchange = %self.reach.base, path, "the exchange: {text}");
             last.text = text;
         }
     }
@@ -241,8 +251,14 @@ impl Client {
         patience: Duration,
     ) -> Result<Response, CallError> {
         let not_sent = |error: &dyn std::fmt::Display| CallError::NotSent(error.to_string());
-        let target = format!("{}{target}", self.base.path().trim_end_matches('/'));
-        let authority = self.base.authority().map_or("", |authority| authority.as_str());
+        if self.reach.is_quiet() {
+            return Err(CallError::NotSent(
+                "it was asked too often, and wants to be left alone".into(),
+            ));
+        }
+        let base = &self.reach.base;
+        let target = format!("{}{target}", base.path().trim_end_matches('/'));
+        let authority = base.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::builder()
             .method(method)
             .uri(target)
@@ -263,6 +279,7 @@ impl Client {
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status().as_u16();
+            self.reach.on_answer(status, response.headers());
             let is_last = response
                 .headers()
                 .get(header::CONNECTION)
@@ -297,15 +314,16 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, String> {
-        let is_https = self.base.scheme_str() == Some("https");
-        let host = self.base.host().unwrap_or_default();
-        let port = self.base.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        let base = &self.reach.base;
+        let is_https = base.scheme_str() == Some("https");
+        let host = base.host().unwrap_or_default();
+        let port = base.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let text = |error: std::io::Error| error.to_string();
         let stream = TcpStream::connect((name, port)).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
         if is_https {
-            let encrypted = encrypt(name, stream, tls::usual()).await;
+            let encrypted = encrypt(name, stream, Arc::clone(&self.reach.tls)).await;
             let stream = encrypted.map_err(|error| error.to_string())?;
             return spawn(TokioIo::new(stream)).await;
         }

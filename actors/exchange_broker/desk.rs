@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hyper::Uri;
 use ractor::{ActorProcessingErr, ActorRef};
 use tickwright_core::config::BROKERS;
 use tickwright_core::domain::{
@@ -17,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::answers::ToldOrder;
 use super::client::{Client, Credentials};
+use super::reach::Reach;
 use super::reconcile::Reconciling;
 use super::{
     Back, ExchangeAccount, ExchangeBrokerArguments, ExchangeBrokerMessage, ExchangeBrokerState,
@@ -39,14 +39,14 @@ pub(super) struct Desk {
 ///
 /// # Errors
 ///
-/// If the address is none, or the keys of no account can be read.
+/// If the address is none, the file of authorities cannot be used, or the keys of no account can be read.
 pub(super) async fn open(
     arguments: &ExchangeBrokerArguments,
     myself: &ActorRef<ExchangeBrokerMessage>,
 ) -> Result<(BTreeMap<AccountId, Desk>, JoinSet<()>), ActorProcessingErr> {
     let address = &arguments.address;
-    let base = address.base_url.parse::<Uri>();
-    let base = base.map_err(|error| format!("{}: {error}", address.base_url))?;
+    let broker = BROKERS.get(usize::from(arguments.broker.0)).copied().unwrap_or_default();
+    let reach = Reach::open(address, broker)?;
     let mut desks = BTreeMap::new();
     let mut listening = JoinSet::new();
     let mut unreadable = Vec::new();
@@ -70,7 +70,7 @@ pub(super) async fn open(
                  orders trade can never be known for certain: nothing is opened there"
             );
         }
-        let client = Arc::new(Client::new(base.clone(), venue.to_string(), credentials));
+        let client = Arc::new(Client::new(reach.clone(), venue.to_string(), credentials));
         if let Some(url) = address.stream_url.clone().filter(|_| is_readable) {
             let (client, actor, account) = (Arc::clone(&client), myself.clone(), *account);
             let hear = move |told| actor.cast(ExchangeBrokerMessage::Told(account, told)).is_ok();
@@ -275,6 +275,7 @@ impl ExchangeBrokerState {
 
 #[cfg(test)]
 mod tests {
+    use hyper::Uri;
     use tickwright_core::domain::{Key, OrderId, Price, Quantity, Side, Symbol, VenueAccount};
     use tickwright_core::pipeline::orders::NewOrder;
 
@@ -284,7 +285,8 @@ mod tests {
         let desk = |&(number, name): &(u16, &str)| {
             let venue = VenueAccount { exchange: "x".into(), account: name.into() };
             let (config, uri) = (OrdersConfig::new(venue, 1), Uri::from_static("http://x"));
-            let client = Client::new(uri, name.into(), Err("no keys".into()));
+            let reach = Reach::new(uri, crate::source::live::tls::usual());
+            let client = Client::new(reach, name.into(), Err("no keys".into()));
             let core = Orders::new(config.clone(), None);
             let desk = Desk { config, client: Arc::new(client), core, reconciling: None };
             (AccountId(number), desk)

@@ -23,12 +23,14 @@ mod client;
 mod desk;
 mod locks;
 mod open;
+mod reach;
 mod reconcile;
 mod stream;
 mod tasks;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +131,8 @@ pub struct ExchangeAddress {
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
+    /// Certificates of those who vouch for it beside those that browsers believe, in PEM.
+    pub tls_ca_file: Option<PathBuf>,
     /// How long an answer is waited for.
     pub patience: Duration,
 }

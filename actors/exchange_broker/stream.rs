@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::answers::{self, ToldOrder};
 use super::client::{Client, shown};
-use crate::source::live::{dial, tls};
+use crate::source::live::dial;
 
 /// Keys live for an hour.
 const KEEP_EVERY: Duration = Duration::from_secs(30 * 60);
@@ -87,7 +87,7 @@ async fn hear_once(
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let connected = timeout(patience, dial(&address, limits, tls::usual())).await;
+    let connected = timeout(patience, dial(&address, limits, client.tls())).await;
     let connected = connected.map_err(|_| format!("connecting took longer than {patience:?}"))?;
     // Whatever it says of the address: that holds the key.
     let mut socket = connected.map_err(|error| error.to_string().replace(key, "KEY"))?;

@@ -21,8 +21,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
-    Answer, Command, Coordinator, Expiry, HoldExpiry, KeeperEffect, LOCK_COMMANDS_MAX, Opening,
-    Operation, Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
+    Answer, Canvass, Command, Coordinator, Expiry, HoldExpiry, KeeperEffect, LOCK_COMMANDS_MAX,
+    Opening, Operation, Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
 };
 
 use super::client::{LedgerClient, LedgerError};
@@ -47,6 +47,10 @@ pub(super) enum LedgerMessage {
     Look,
     /// What came of a request about this node's session.
     Session(KeeperEffect, Result<Answer, LedgerError>),
+    /// Our own timer, for elections.
+    Canvass,
+    /// A voter would vote for this node: the round in which it was asked, and whose copy it has.
+    Yes(u64, u64),
     /// A change of voters has come to an end.
     Changed,
     /// Another ledger was found in the cluster.
@@ -76,6 +80,7 @@ pub(super) struct LedgerState {
     events: Outlet<LedgerEvent>,
     expiry: Expiry,
     holds: HoldExpiry,
+    canvass: Canvass,
     /// A change of voters, or a search for other ledgers, is under way.
     is_changing: bool,
     searched: Timestamp,
@@ -101,6 +106,10 @@ impl Actor for LedgerActor {
         }
         let expiry = Expiry::new(settings.timings.session_ttl);
         myself.send_interval(expiry.pace(), || LedgerMessage::Look);
+        let timings = &settings.timings;
+        myself.send_interval(timings.ledger_heartbeat / 2, || LedgerMessage::Canvass);
+        let own = client.0.mesh.own.replica;
+        let canvass = Canvass::new(own, timings.election_max, timings.ledger_heartbeat);
         Ok(LedgerState {
             myself,
             client,
@@ -108,6 +117,7 @@ impl Actor for LedgerActor {
             events,
             expiry,
             holds: HoldExpiry::default(),
+            canvass,
             is_changing: false,
             searched: now(),
             is_leaving: false,
@@ -125,6 +135,10 @@ impl Actor for LedgerActor {
         match message {
             LedgerMessage::Look => state.look()?,
             LedgerMessage::Session(asked, answer) => state.on_session(asked, answer),
+            LedgerMessage::Canvass => state.canvass(),
+            LedgerMessage::Yes(round, from) => {
+                state.client.on_yes(&mut state.canvass, round, from);
+            }
             LedgerMessage::Changed => state.is_changing = false,
             LedgerMessage::Rival(reason) => {
                 let _ = state.events.send(LedgerEvent::GivesWay { reason });
@@ -177,6 +191,15 @@ impl LedgerState {
         }
         self.tell();
         Ok(())
+    }
+
+    fn canvass(&mut self) {
+        let patience = self.settings.timings.election_min;
+        let myself = self.myself.clone();
+        let heard = move |round, from| {
+            let _ = myself.cast(LedgerMessage::Yes(round, from));
+        };
+        self.client.canvass(&mut self.canvass, patience, heard);
     }
 
     fn fail(&self, reason: String) -> ActorProcessingErr {

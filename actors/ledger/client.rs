@@ -87,6 +87,10 @@ pub(super) struct Inner {
     pub(super) pause: Duration,
     /// How long one may take: whoever is asked may have stopped, and another lead by now.
     pub(super) attempt: Duration,
+    /// When a leader was last heard, or this life began.
+    pub(super) heard: Mutex<Timestamp>,
+    /// How long after that it is not missed yet; openraft keeps to the same.
+    pub(super) leader_lease: Span,
 }
 
 impl std::fmt::Debug for LedgerClient {
@@ -271,11 +275,13 @@ impl LedgerClient {
 
     /// Whom to ask: the leader, or someone who may know it.
     fn target(&self) -> Option<NodeId> {
-        if let Some(leader) = self.leader() {
+        let linked = self.0.mesh.peers.linked();
+        // One that cannot be reached may lead no more, and others know.
+        let is_reached = |node: &NodeId| *node == self.0.mesh.own.node || linked.contains(node);
+        if let Some(leader) = self.leader().filter(is_reached) {
             return Some(leader);
         }
         let hint = self.0.hint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let linked = self.0.mesh.peers.linked();
         hint.filter(|hint| linked.contains(hint)).or_else(|| {
             let turn = self.0.number.fetch_add(1, Ordering::Relaxed);
             let at = usize::try_from(turn).unwrap_or(0) % linked.len().max(1);

@@ -15,6 +15,7 @@
 mod actor;
 mod allocation;
 mod batcher;
+mod canvass;
 mod changes;
 mod client;
 mod file;
@@ -263,6 +264,8 @@ impl LedgerCopy {
             hint: Mutex::default(),
             pause: timings.ledger_heartbeat / 2,
             attempt: timings.session_ttl / 4,
+            heard: Mutex::new(now()),
+            leader_lease: timings.election_max,
         };
         let client = LedgerClient(Arc::new(inner));
         let arguments = LedgerArguments { client: client.clone(), settings, founds, events };

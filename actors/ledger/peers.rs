@@ -13,7 +13,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{AnyError, RaftNetwork, RaftNetworkFactory};
+use openraft::{AnyError, LogId, RaftNetwork, RaftNetworkFactory};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tickwright_core::domain::NodeId;
 use tickwright_core::ledger::{Answer, Command};
@@ -89,6 +89,8 @@ pub(super) enum RaftCall {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<TypeConfig>),
+    /// Would you vote for one whose log goes as far as this?
+    Canvass(Option<LogId<u64>>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,6 +98,7 @@ pub(super) enum RaftReply {
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
     Snapshot(Result<InstallSnapshotResponse<u64>, SnapshotMismatch>),
+    Canvass(bool),
 }
 
 /// From a node to another one that may lead.
@@ -205,7 +208,9 @@ impl RaftNetwork<TypeConfig> for Path {
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Replica, RaftError<u64>>> {
         match self.ask(RaftCall::Append(request), option.hard_ttl()).await? {
             RaftReply::Append(answer) => Ok(answer),
-            RaftReply::Vote(_) | RaftReply::Snapshot(_) => Err(confused().into()),
+            RaftReply::Vote(_) | RaftReply::Snapshot(_) | RaftReply::Canvass(_) => {
+                Err(confused().into())
+            }
         }
     }
 
@@ -220,7 +225,9 @@ impl RaftNetwork<TypeConfig> for Path {
                 let error = RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch));
                 Err(RPCError::RemoteError(RemoteError::new(self.to, error)))
             }
-            RaftReply::Append(_) | RaftReply::Vote(_) => Err(confused().into()),
+            RaftReply::Append(_) | RaftReply::Vote(_) | RaftReply::Canvass(_) => {
+                Err(confused().into())
+            }
         }
     }
 
@@ -231,7 +238,9 @@ impl RaftNetwork<TypeConfig> for Path {
     ) -> Result<VoteResponse<u64>, RPCError<u64, Replica, RaftError<u64>>> {
         match self.ask(RaftCall::Vote(request), option.hard_ttl()).await? {
             RaftReply::Vote(answer) => Ok(answer),
-            RaftReply::Append(_) | RaftReply::Snapshot(_) => Err(confused().into()),
+            RaftReply::Append(_) | RaftReply::Snapshot(_) | RaftReply::Canvass(_) => {
+                Err(confused().into())
+            }
         }
     }
 

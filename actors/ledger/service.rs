@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{InstallSnapshotError, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::domain::NodeId;
@@ -95,18 +96,26 @@ async fn serve_raft(client: &LedgerClient, body: &[u8]) -> Result<Vec<u8>, Strin
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let reply = match call {
         RaftCall::Append(request) => {
-            RaftReply::Append(raft.append_entries(request).await.map_err(|error| failed(&error))?)
+            let answer = raft.append_entries(request).await.map_err(|error| failed(&error))?;
+            if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                client.on_leader_heard();
+            }
+            RaftReply::Append(answer)
         }
         RaftCall::Vote(request) => {
             RaftReply::Vote(raft.vote(request).await.map_err(|error| failed(&error))?)
         }
         RaftCall::Snapshot(request) => match raft.install_snapshot(request).await {
-            Ok(answer) => RaftReply::Snapshot(Ok(answer)),
+            Ok(answer) => {
+                client.on_leader_heard();
+                RaftReply::Snapshot(Ok(answer))
+            }
             Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
                 RaftReply::Snapshot(Err(mismatch))
             }
             Err(error) => return Err(error.to_string()),
         },
+        RaftCall::Canvass(last) => RaftReply::Canvass(client.would_vote(last)),
     };
     Ok(encode(&reply))
 }

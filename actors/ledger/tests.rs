@@ -251,6 +251,28 @@ async fn a_leader_that_is_cut_off_neither_answers_nor_acts_while_the_others_go_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_was_cut_off_comes_back_to_the_leader_that_the_others_kept() {
+    let (world, nodes) = three().await;
+    let leader = nodes[0].client().leader().unwrap();
+    let at = nodes.iter().position(|node| node.id != leader).unwrap();
+    let led = nodes.iter().position(|node| node.id == leader).unwrap();
+    let term = nodes[led].client().view().log_term;
+    lock(&world.cut_off).insert(nodes[at].id.clone());
+    nodes[at].comes_to("it knows that it has no quorum", |view| !view.has_quorum).await;
+    // Many times as long as it would wait before it stood for election.
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(nodes[at].client().view().log_term, term, "it stood without a chance");
+    version(nodes[led].cas("k", 0, "meanwhile").await);
+    lock(&world.cut_off).clear();
+    nodes[at].comes_to("it is back", |view| view.has_quorum).await;
+    for node in &nodes {
+        let view = node.client().view();
+        assert_eq!((view.leader.as_ref(), view.log_term), (Some(&leader), term), "{}", node.id);
+    }
+    assert_eq!(nodes[at].read("k").await.as_deref(), Some("meanwhile"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_was_lost_is_replaced_and_what_was_meant_for_it_is_refused() {
     let (world, mut nodes) = three().await;
     version(nodes[0].cas("k", 0, "kept").await);

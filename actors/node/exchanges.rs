@@ -1,5 +1,6 @@
 //! Brokers outside, and what reaches them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -64,6 +65,7 @@ impl Wiring {
                 address: ExchangeAddress {
                     base_url: exchange.base_url.clone(),
                     stream_url: exchange.stream_url.clone(),
+                    tls_ca_file: exchange.tls_ca_file.clone().map(PathBuf::from),
                     patience: exchange.answer,
                 },
                 secrets: wiring.secrets.clone(),

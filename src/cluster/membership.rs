@@ -176,8 +176,9 @@ pub struct Membership {
     own: NodeId,
     timings: Timings,
     health: LocalHealth,
-    /// Always holds `own`. At most [`MEMBERS_MAX`].
+    /// Always holds `own`. At most `members_max`.
     members: BTreeMap<NodeId, Member>,
+    members_max: usize,
     /// The last shape that each linked peer said its view has.
     shapes: BTreeMap<NodeId, u64>,
     is_replaced: bool,
@@ -204,9 +205,16 @@ impl Membership {
             timings,
             health: LocalHealth::new(timings.judge),
             members: BTreeMap::from([(id, member)]),
+            members_max: MEMBERS_MAX,
             shapes: BTreeMap::new(),
             is_replaced: false,
         }
+    }
+
+    /// The same with room for more than the 64 members that a node keeps, to learn what they would cost.
+    #[must_use]
+    pub fn with_room_for(self, members_max: usize) -> Self {
+        Self { members_max, ..self }
     }
 
     /// This node is in the cluster now, or has left it.
@@ -257,7 +265,7 @@ impl Membership {
         let mut effects = Vec::new();
         match beat.body {
             BeatBody::Full(records) => {
-                for record in records.into_iter().take(MEMBERS_MAX) {
+                for record in records.into_iter().take(self.members_max) {
                     self.merge(from, record, now, &mut effects);
                 }
             }
@@ -272,7 +280,7 @@ impl Membership {
         self.hear(from, beat.beat, now, &mut effects);
         if let Some(member) = self.members.get_mut(from) {
             member.linked = beat.linked;
-            member.linked.truncate(MEMBERS_MAX);
+            member.linked.truncate(self.members_max);
         }
         self.shapes.insert(from.clone(), beat.shape);
         effects
@@ -433,7 +441,7 @@ impl Membership {
 
     /// Whether another member can be taken up, if need be for one that is gone.
     fn has_room(&mut self) -> bool {
-        if self.members.len() < MEMBERS_MAX {
+        if self.members.len() < self.members_max {
             return true;
         }
         let gone = self

@@ -355,6 +355,7 @@ pub const KEYS: &[KeySpec] = &[
     text("broker.<broker>.exchange", NAME),
     text("broker.<broker>.base_url", LIVE_REST_URL).optional().operational(),
     text("broker.<broker>.stream_url", LIVE_URL).optional().operational(),
+    text("broker.<broker>.tls_ca_file", PATH).optional().operational(),
     text("broker.<broker>.keys_file", FILE_OR_SECRET).optional().operational(),
     text("broker.<broker>.accounts.<owner>.keys_file", FILE_OR_SECRET).optional().operational(),
     count("broker.<broker>.answer_ms", "ms", 10, DAY_MS).operational(),

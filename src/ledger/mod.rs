@@ -18,6 +18,7 @@
 //! | [`Keeper`]      | a node's own session: when to renew it, when it counts as lost   |
 //! | [`Expiry`]      | whose session has been silent for too long                       |
 //! | [`LockExpiry`]  | whose lock has lived for too long                                |
+//! | [`Canvass`]     | whether a voter may stand for election                           |
 //! | [`HoldExpiry`]  | whether the pipeline was held for too long                       |
 //! | [`plan_voters`] | who votes                                                        |
 //!
@@ -30,6 +31,7 @@
 //! 5. Whatever is applied, nothing panics and nothing grows beyond its bound.
 
 mod allocation;
+mod canvass;
 mod changes;
 mod command;
 mod expiry;
@@ -48,6 +50,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use allocation::{Allocation, Owner};
+pub use canvass::{Canvass, Standpoint, would_vote};
 pub use changes::{AgreedChange, AgreedHold, ChangeList, ControlCommand, HoldExpiry};
 pub use command::{
     Answer, Applied, Command, EndReason, Event, Opening, Operation, OperationId, Outcome, Refusal,

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -69,6 +70,18 @@ impl Market {
             market.broker("primary", &market.exchange, "") + &market.broker("backup", backup, "");
         market.configure(&format!("has_backup = true\n{router}"), &brokers);
         market
+    }
+
+    /// Reaches the primary exchange at `front`, which encrypts, instead of directly.
+    pub(crate) fn go_through(&self, front: SocketAddr) {
+        let (path, address) = (self.scratch.path("cluster.toml"), self.exchange.address);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for scheme in ["http", "ws"] {
+            let direct = format!("{scheme}://{address}");
+            assert!(text.contains(&direct), "{text}");
+            text = text.replace(&direct, &format!("{scheme}s://{front}"));
+        }
+        std::fs::write(path, text).unwrap();
     }
 
     /// The same for two accounts, the second with these keys. A strategy trades for each, by the same prices; that of
@@ -156,7 +169,7 @@ impl Market {
     }
 
     /// What the nodes said last.
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let mut last = String::new();
         for text in self.texts() {
             let lines: Vec<&str> = text.lines().collect();

@@ -19,7 +19,7 @@ pub(crate) fn usual() -> Arc<ClientConfig> {
 /// # Errors
 ///
 /// What is wrong with the file.
-pub(super) fn usual_and(file: &Path) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn usual_and(file: &Path) -> Result<Arc<ClientConfig>, String> {
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
     let mut roots = usual_roots();
     let usual = roots.len();

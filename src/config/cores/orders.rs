@@ -13,6 +13,8 @@ pub struct ExchangeConfig {
     pub base_url: String,
     /// The base of the addresses of its streams; none, if orders are only asked about.
     pub stream_url: Option<String>,
+    /// Certificates of those who vouch for it beside those that browsers believe: a file in PEM.
+    pub tls_ca_file: Option<String>,
     /// How long an answer is waited for.
     pub answer: Span,
     /// Whether a person says that nothing older is under way.
@@ -95,6 +97,7 @@ impl Config {
         Some(ExchangeConfig {
             base_url: text("base_url"),
             stream_url: s.find(&at("stream_url")).and_then(Value::text).map(str::to_owned),
+            tls_ca_file: s.find(&at("tls_ca_file")).and_then(Value::text).map(str::to_owned),
             answer: s.span_ms(&at("answer_ms")),
             assume_reconciled: s.switch(&at("assume_reconciled")),
             accounts: accounts.collect(),
