@@ -10,13 +10,13 @@
 //!
 //! *Delivery.* Streams, see [`tickwright_core::stream`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
 use serde::{Deserialize, Serialize};
 use tickwright_core::domain::{
-    Control, Definition, Key, Kind, RawBatch, SourceId, Symbol, Tick, TickBatch,
+    Control, Definition, Instruments, Key, Kind, RawBatch, SourceId, Symbol, Tick, TickBatch,
 };
 use tickwright_core::pipeline::clean::{CleanCounts, CleanRules, Cleaner};
 use tickwright_core::stream::Run;
@@ -79,9 +79,14 @@ pub struct CleanerArguments {
     pub rules: CleanRules,
     /// How many shards rows are dealt out to.
     pub shards: usize,
+    /// What is known of instruments.
+    pub instruments: Instruments,
 }
 
 type CleanerStage = Stage<RawBatch, TickBatch>;
+
+/// Venues that are spoken of at most.
+const ANNOUNCED_MAX: usize = 16;
 
 /// What the actor does.
 #[derive(Debug)]
@@ -100,6 +105,9 @@ pub struct Cleaning {
     /// Frames taken in since the shards were last sent theirs.
     frames_waiting: usize,
     rows: u64,
+    instruments: Instruments,
+    /// Venues of which it was said that nothing is known of them; at most [`ANNOUNCED_MAX`].
+    announced: BTreeSet<String>,
 }
 
 /// What survives of a cleaner.
@@ -119,7 +127,7 @@ impl Work for Cleaning {
     type Counts = CleanerReport;
 
     fn new(arguments: CleanerArguments) -> Result<Self, ActorProcessingErr> {
-        let CleanerArguments { source, rules, shards } = arguments;
+        let CleanerArguments { source, rules, shards, instruments } = arguments;
         Ok(Self {
             source,
             cleaner: Cleaner::new(rules.clone()),
@@ -129,6 +137,8 @@ impl Work for Cleaning {
             unmet: BTreeMap::new(),
             frames_waiting: 0,
             rows: 0,
+            instruments,
+            announced: BTreeSet::new(),
         })
     }
 
@@ -173,6 +183,7 @@ impl Work for Cleaning {
 
     fn define(&mut self, block: &RawBatch) -> Result<(), ActorProcessingErr> {
         for definition in &block.definitions {
+            self.announce(&definition.instrument.symbol);
             self.cleaner.define(definition);
             let shard = shard_of(&definition.instrument.symbol, self.dealt.len());
             let index = definition.id.index();
@@ -248,6 +259,21 @@ impl Work for Cleaning {
 }
 
 impl Cleaning {
+    /// Says once of each venue of which nothing is known what that means for its symbols.
+    fn announce(&mut self, symbol: &Symbol) {
+        let venue = symbol.venue();
+        if self.announced.len() < ANNOUNCED_MAX
+            && self.instruments.is_guessed(symbol)
+            && self.announced.insert(venue.to_owned())
+        {
+            tracing::warn!(
+                %symbol,
+                "symbols of venue {venue:?} are taken for class \"generic\", with rules and terms of no particular \
+                 market; name their class in [instruments.venues]"
+            );
+        }
+    }
+
     /// Whether each shard gets rows of its own.
     fn is_dealt(&self) -> bool {
         self.dealt.len() > 1

@@ -549,13 +549,14 @@ impl Wiring {
         let role = cleaner::role(source);
         self.stage(role.clone(), CleanerActor::default, progress, move |progress| {
             let (rules, shards) = (wiring.config.clean_rules(), wiring.shards);
+            let instruments = wiring.config.instruments();
             let ingester = wiring.to(&ingester::role(source), IngesterMessage::Demand);
             // In the order of `CleanStream::output`.
             let consumers = (0..shards).map(|shard| Unit::Shard(number(shard)));
             let hellos = std::iter::once(Unit::Exec).chain(consumers);
             let hellos = hellos.map(|to| wiring.produce(wiring.ticks(source, to))).collect();
             let links = wiring.links(&role, progress, vec![ingester], hellos);
-            (CleanerArguments { source, rules, shards }, links)
+            (CleanerArguments { source, rules, shards, instruments }, links)
         })
     }
 

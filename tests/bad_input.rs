@@ -84,6 +84,30 @@ fn a_bad_row_is_counted_and_skipped_or_stops_a_strict_run() {
     }
 }
 
+/// No rule or step of price is made for such symbols, so whoever runs this has to know.
+#[test]
+fn a_venue_of_which_nothing_is_known_is_spoken_of_once() {
+    let scratch = Scratch::new();
+    let rows: String = (0..3_000u64)
+        .flat_map(|row| ["A.NOWHERE", "B.NOWHERE", "IBM.US"].map(|symbol| (row, symbol)))
+        .map(|(row, symbol)| {
+            format!(
+                "{},{symbol},trade,100,100,,,,,,,\n",
+                1_700_000_000_000_000_000 + row * 1_000_000
+            )
+        })
+        .collect();
+    let file = scratch.file("rows.csv", format!("{HEADER}{rows}"));
+    let ended = scratch.run_file(&file, &[]);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(ended.stderr.matches("[instruments.venues]").count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("NOWHERE"), "{ended:?}");
+    let chosen = ["--set", "instruments.venues.NOWHERE=generic"];
+    let ended = Scratch::new().run_file(&file, &chosen);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(!ended.stderr.contains("instruments.venues"), "{ended:?}");
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_named_with_what_to_do() {
     let scratch = Scratch::new();

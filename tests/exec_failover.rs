@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, Scratch, assert_one_coordinator_a_term, draw, json_essence, market_data};
 use serde_json::Value;
 
-/// Schedules, unless `TICKWRIGHT_SCHEDULES` says otherwise; 50 are run before a release.
-const SCHEDULES: u64 = 10;
+/// Schedules, unless `TICKWRIGHT_SCHEDULES` says otherwise; 70 are run before a release, of which 50 kill exec's node
+/// over recorded data.
+const SCHEDULES: u64 = 14;
 
 /// Rows enough for checkpoints and orders on the way, and few enough for a debug build.
 const SIMULATED: [&str; 5] = ["demo", "--ticks", "30000", "--set", "stream.checkpoint_ticks=2000"];
@@ -21,18 +22,25 @@ const FILE: &str = "ticks/tardis_BTCUSDT_usdm_20200222.csv.gz";
 
 /// What befalls exec's node, in turn, and whether that is over recorded data, where there is any. `wipe` is a
 /// restart without the disk. What is no kill changes its input from round to round.
-const KINDS: [(&str, bool); 10] = [
+const KINDS: [(&str, bool); 14] = [
     ("kill", true),
     ("wipe", true),
     ("kill", true),
     ("pause", false),
     ("kill", true),
+    ("kill", true),
     ("cut", true),
+    ("kill", true),
     ("kill", true),
     ("restart", false),
     ("kill", true),
+    ("wipe", true),
+    ("kill", true),
     ("kill", false),
 ];
+
+/// Of those, kills over recorded data, with the disk or without.
+const KILLS: u64 = 10;
 
 /// The other nodes of three, and of five.
 const OTHERS: [&[&str]; 2] = [&["data-1", "calc-1"], &["data-1", "calc-1", "calc-2", "control-1"]];
@@ -133,9 +141,10 @@ fn whatever_befalls_the_node_with_exec_changes_nothing() {
         (0..number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES)).zip(KINDS.into_iter().cycle())
     {
         let is_odd_round = turn / KINDS.len() as u64 % 2 == 1;
-        let is_recorded = is_recorded != (is_odd_round && kind != "kill");
+        let is_kill = matches!(kind, "kill" | "wipe");
+        let is_recorded = is_recorded != (is_odd_round && !is_kill);
         let input = usize::from(is_recorded && inputs.len() > 1);
-        over_recorded += u64::from(input == 1 && kind == "kill");
+        over_recorded += u64::from(input == 1 && is_kill);
         let schedule = Schedule::drawn(kind, &mut chance);
         let report = schedule.befalls(&inputs[input]);
         assert_eq!(json_essence(&report), json_essence(&expected[input]), "{schedule:?}");
@@ -148,4 +157,6 @@ fn whatever_befalls_the_node_with_exec_changes_nothing() {
         }
     }
     println!("{over_recorded} kills over recorded data");
+    let rounds = number("TICKWRIGHT_SCHEDULES").unwrap_or(SCHEDULES) / KINDS.len() as u64;
+    assert!(inputs.len() == 1 || over_recorded >= rounds * KILLS, "{over_recorded}");
 }

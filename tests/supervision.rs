@@ -173,6 +173,32 @@ fn a_kill_of_any_actor_in_mid_run_changes_nothing() {
     });
 }
 
+/// It asks, and nobody asks it: without it the run goes on, and once it is back there are figures again.
+#[test]
+fn telemetry_that_is_killed_comes_back_and_changes_nothing() {
+    let expected = expected();
+    block_on(async {
+        let mut running = Running::start(&[("telemetry.progress_ms", "10")]).await;
+        for kills in 1..=3 {
+            let sample = tokio::time::timeout(PATIENCE, running.node.samples.recv()).await;
+            assert!(sample.is_ok_and(|sample| sample.is_some()), "no figures after {kills} kills");
+            running.node.statistics.kill("telemetry").unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            let restarts = |running: &Running| {
+                running.node.statistics.restarts_by_child().get("telemetry").copied().unwrap_or(0)
+            };
+            while restarts(&running) < kills {
+                assert!(Instant::now() < deadline, "it does not come back");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            while running.node.samples.try_recv().is_ok() {}
+        }
+        let sample = tokio::time::timeout(PATIENCE, running.node.samples.recv()).await;
+        assert!(sample.is_ok_and(|sample| sample.is_some()), "no figures any more");
+        assert_eq!(running.digest().await, expected);
+    });
+}
+
 /// Several shards, small credit, and any actor killed at any moment, also while it or its neighbour is
 /// being restarted.
 #[test]

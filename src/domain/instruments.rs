@@ -73,6 +73,13 @@ impl Instruments {
         }
     }
 
+    /// Whether nothing says what `symbol` is, so that it is taken for something of no particular class.
+    pub fn is_guessed(&self, symbol: &Symbol) -> bool {
+        !self.symbols.contains_key(symbol)
+            && !self.venues.contains_key(symbol.venue())
+            && Class::of_venue(symbol.venue()) == Class::Generic
+    }
+
     /// The class of `symbol` by its venue.
     pub fn class_of(&self, symbol: &Symbol) -> Class {
         let venue = symbol.venue();
@@ -158,6 +165,22 @@ mod tests {
             InstrumentTerms { multiplier: 300, ..InstrumentTerms::of_class(Class::FuturesCn) };
         instruments.symbols.insert(symbol.clone(), (Class::FuturesCn, terms));
         assert_eq!(instruments.resolve(&symbol).multiplier, 300);
+    }
+
+    #[test]
+    fn only_a_venue_of_which_nothing_is_known_is_guessed() {
+        let mut instruments = Instruments::default();
+        let is_guessed = |instruments: &Instruments, name: &str| {
+            instruments.is_guessed(&Symbol::new(name).unwrap())
+        };
+        assert!(!is_guessed(&instruments, "IBM.US"));
+        assert!(is_guessed(&instruments, "A.X") && is_guessed(&instruments, "A"));
+        // Also where a person has chosen that.
+        instruments.venues.insert("X".into(), Class::Generic);
+        assert!(!is_guessed(&instruments, "A.X"));
+        let terms = InstrumentTerms::of_class(Class::Fx);
+        instruments.symbols.insert(Symbol::new("B.Y").unwrap(), (Class::Fx, terms));
+        assert!(!is_guessed(&instruments, "B.Y") && is_guessed(&instruments, "C.Y"));
     }
 
     #[test]

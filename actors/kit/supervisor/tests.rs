@@ -175,6 +175,24 @@ async fn what_a_child_has_accepted_it_does_before_it_stops() {
     assert_eq!(rig.next(5).await.0, ["c", "c", "-c", "-b", "-a"]);
 }
 
+/// It is at one message for ever: neither that it is to finish nor that it is to stop reaches it.
+#[tokio::test]
+async fn a_child_that_hangs_is_killed_once_its_time_is_over_and_holds_nobody_up() {
+    let (drain, stop) = (Span::from_millis(60), Span::from_millis(40));
+    let policy = PolicyConfig { drain, stop, ..policy(Strategy::OneForOne) };
+    let mut rig = Rig::new(policy, Restart::Permanent).await;
+    let (_, actors) = rig.next(3).await;
+    let hangs: ActorRef<ProbeMessage> = actors[1].clone().into();
+    hangs.cast(ProbeMessage::Work(Duration::from_secs(3_600))).unwrap();
+    // It has taken it up.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let since = tokio::time::Instant::now();
+    rig.supervisor.stop(None);
+    assert_eq!(rig.next(2).await.0, ["-c", "-a"], "it is past saying anything");
+    assert!(since.elapsed() >= Duration::from_millis(100), "it was given its time");
+    tokio::time::timeout(PATIENCE, hangs.wait(None)).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn later_siblings_stop_and_return_with_a_crashed_child() {
     let mut rig = Rig::new(policy(Strategy::RestForOne), Restart::Permanent).await;
