@@ -27,6 +27,7 @@ use tickwright_core::config::{Config, JournalConfig};
 
 mod committer;
 mod engine;
+mod mark;
 
 pub use committer::CommitPolicy;
 
@@ -401,7 +402,8 @@ impl Store {
                 }
                 let clear = || {
                     for name in db.tree_names() {
-                        if name != b"__sled__default" {
+                        // Commits are numbered on, for what was noted of them stays.
+                        if name != b"__sled__default" && name != mark::COMMITS.as_bytes() {
                             db.drop_tree(name)?;
                         }
                     }

@@ -14,6 +14,10 @@ use std::sync::Arc;
 use super::{Block, OutflowStanding};
 use crate::domain::Key;
 
+/// Stable frames that are dropped in one turn: a checkpoint makes tens of thousands stable at once where they are of
+/// one row each, and to free them all held up everybody for some hundredths of a second.
+const FORGOTTEN_MAX: usize = 32;
+
 /// A block of rows and how far the stream is complete with it.
 #[derive(Debug)]
 pub struct Frame<B> {
@@ -206,13 +210,14 @@ impl<B: Block> Outflow<B> {
         }
     }
 
-    /// Drops frames that are stable, and sent ones beyond the bound.
+    /// Drops frames that are stable, some at a time, and sent ones beyond the bound.
     fn forget(&mut self) {
         let sent = self.session.as_ref().map_or(0, |session| session.next);
         let mut dropped = 0;
         while let Some(frame) = self.kept.front()
             && dropped < sent
-            && (frame.complete <= self.stable || self.kept_rows > self.retained_max)
+            && (self.kept_rows > self.retained_max
+                || frame.complete <= self.stable && dropped < FORGOTTEN_MAX)
         {
             self.base = frame.complete;
             self.kept_rows -= frame.block.len();
@@ -310,6 +315,22 @@ mod tests {
         assert!(outflow.has_room());
         outflow.push(block(6, 12), key(12), false);
         assert!(!outflow.has_room(), "two rows of it wait for credit");
+    }
+
+    #[test]
+    fn many_stable_frames_are_forgotten_some_at_a_time_and_none_is_left() {
+        let mut outflow = Outflow::new(Key::START, 10_000);
+        outflow.subscribe(1, Key::START, 10_000).unwrap();
+        for last in 1..=1_000 {
+            outflow.push(block(last, last), key(last), false);
+        }
+        sent(&mut outflow);
+        outflow.on_stable(key(1_000));
+        assert_eq!(outflow.kept_rows, 1_000 - FORGOTTEN_MAX);
+        for last in 1_001..=1_032 {
+            outflow.push(block(last, last), key(last), false);
+        }
+        assert_eq!(outflow.kept_rows, 32);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::Window;
 pub struct Figures {
     /// Windows.
     pub count: usize,
-    /// Geometric mean of the throughput, rows per second.
+    /// Mean of the throughput, rows per second: windows are equally long, so it is what came through in all of them.
     pub throughput: f64,
-    /// Sample standard deviation of its natural logarithm: 0.05 is about 5 percent.
+    /// Sample standard deviation of it, as a share of the mean.
     pub deviation: f64,
     /// Median of the 99th percentiles, microseconds; 0 if nothing was timed.
     pub p99_us: f64,
@@ -25,16 +25,16 @@ impl Figures {
         if count == 0 {
             return Self::default();
         }
-        // Noise of a rate goes with the rate.
-        let logs = || windows.iter().map(|window| window.throughput.ln());
-        let mean = logs().sum::<f64>() / to_f64(count);
-        let squares: f64 = logs().map(|log| (log - mean).powi(2)).sum();
+        // Not of the logarithms: a window in which next to nothing came would count for more than all others.
+        let rates = || windows.iter().map(|window| window.throughput);
+        let mean = rates().sum::<f64>() / to_f64(count);
+        let squares: f64 = rates().map(|rate| (rate / mean - 1.0).powi(2)).sum();
         let tails = windows.iter().map(|window| window.p99_us);
         let mut tails: Vec<f64> = tails.filter(|tail| tail.is_finite()).collect();
         tails.sort_by(f64::total_cmp);
         Self {
             count,
-            throughput: mean.exp(),
+            throughput: mean,
             deviation: (squares / to_f64(count.saturating_sub(1).max(1))).sqrt(),
             p99_us: tails.get(tails.len() / 2).copied().unwrap_or(0.0),
         }
@@ -152,6 +152,14 @@ mod tests {
         let without: Vec<_> = [1.0, 1.2, 1.4].map(stretch).into();
         let with: Vec<_> = [1.1, 1.3].map(stretch).into();
         assert!(differences(&without, &with).iter().all(|it| it.abs() < 1e-9));
+    }
+
+    /// As when another program had the processor.
+    #[test]
+    fn a_window_in_which_next_to_nothing_came_counts_as_one() {
+        let paused = figures(&[100.0, 100.0, 0.001, 100.0]);
+        assert!((paused.throughput - 75.0).abs() < 0.01, "{paused:?}");
+        assert!(paused.deviation < 1.0, "{paused:?}");
     }
 
     #[test]

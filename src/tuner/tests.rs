@@ -148,6 +148,32 @@ fn from_a_bad_setting_it_comes_near_to_the_best() {
     assert!(worst_tail <= config().p99_max_us, "{worst_tail} us");
 }
 
+/// One window in twelve is one in which the machine did something else: next to nothing came, and that late.
+#[test]
+#[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
+fn pauses_that_come_now_and_then_keep_it_from_the_last_step_at_most() {
+    let best = best(pipeline, config().p99_max_us);
+    let (mut worst, mut sum): (f64, f64) = (1.0, 0.0);
+    for seed in 0..50 {
+        let mut tuner = tuner(1, 2);
+        let mut surface = Surface::new(pipeline, 0.05, 0.05, seed);
+        let mut chance = Random(seed + 1_000);
+        for _ in 0..4_000 {
+            let mut window = surface.window(tuner.knobs());
+            if chance.unit() < 1.0 / 12.0 {
+                window.throughput *= 0.01 + 0.3 * chance.unit();
+                window.p99_us = config().p99_max_us * 0.9;
+            }
+            tuner.on_window(window);
+        }
+        let (batch, credit) = settled(&mut tuner);
+        let share = pipeline(batch, credit).0 / best;
+        (worst, sum) = (worst.min(share), sum + share);
+    }
+    println!("of the best {:.3} on average, {worst:.3} at worst", sum / 50.0);
+    assert!(worst >= 0.8 && sum / 50.0 >= 0.88, "{worst}, {sum}");
+}
+
 /// A tail that is beyond its bound to begin with comes within it, and is not made much longer on the way.
 #[test]
 #[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
 use super::engine::guarded;
+use super::mark::{self, Numbers};
 use super::{DiskFaults, Done, StoreError, ended, write_error};
 use crate::kit::LiveNumber;
 
@@ -57,6 +58,7 @@ pub(super) fn start(
     failed: &Failure,
     queue: Receiver<Write>,
 ) -> io::Result<()> {
+    let numbers = guarded(|| Numbers::open(db)).map_err(io::Error::other)?;
     let (groups, gathered) = bounded(1);
     let (free, is_free) = bounded(1);
     let inserter = Inserter {
@@ -65,6 +67,7 @@ pub(super) fn start(
         live: None,
         faults,
         written: 0,
+        numbers,
         listed: BTreeSet::new(),
         failed: Arc::clone(failed),
         groups,
@@ -93,8 +96,8 @@ pub(super) fn fail(failed: &Failure, error: StoreError) -> StoreError {
 /// Records that become durable together.
 struct Group {
     waiting: Vec<Done>,
-    /// The files of large records that are new; or why not all records were inserted.
-    inserted: Result<Vec<OsString>, StoreError>,
+    /// The files of large records that are new, and the number of the commit; or why not all records were inserted.
+    inserted: Result<(Vec<OsString>, u64), StoreError>,
 }
 
 struct Inserter {
@@ -103,6 +106,7 @@ struct Inserter {
     live: Option<LiveNumber>,
     faults: DiskFaults,
     written: u64,
+    numbers: Numbers,
     /// Files of large records that were in a group; as many as there are such records.
     listed: BTreeSet<OsString>,
     failed: Failure,
@@ -129,7 +133,7 @@ impl Inserter {
                 // What was only removed goes to the disk with the next record.
                 continue;
             }
-            let inserted = gathered.and_then(|()| self.new_files());
+            let inserted = gathered.and_then(|()| Ok((self.new_files()?, self.number()?)));
             let inserted = inserted.map_err(|error| fail(&self.failed, error));
             // A syncer that is gone frees nothing, and takes nothing.
             self.knows_free = self.knows_free || self.is_free.recv().is_ok();
@@ -211,6 +215,11 @@ impl Inserter {
         }
     }
 
+    fn number(&mut self) -> Result<u64, StoreError> {
+        let numbers = &mut self.numbers;
+        guarded(|| numbers.next()).map_err(|message| write_error(&self.path, &message))
+    }
+
     /// Records of more than a quarter of a segment lie in files of their own, which sled never syncs.
     /// They are listed by the thread that writes them: so each that is found is whole.
     fn new_files(&mut self) -> Result<Vec<OsString>, StoreError> {
@@ -237,7 +246,14 @@ impl Syncer {
             && let Ok(Group { waiting, inserted }) = self.gathered.recv()
         {
             // A group may have been on its way when the one before failed: it fails as well.
-            result = result.and(inserted).and_then(|files| sync(&self.db, &self.path, &files));
+            result = result.and(inserted).and_then(|(files, number)| {
+                sync(&self.db, &self.path, &files)?;
+                if let Err(error) = mark::note(&self.path, number) {
+                    // It is only missed if the log is cut off later.
+                    tracing::debug!(%error, "how far the journal is on the disk is not noted");
+                }
+                Ok(())
+            });
             if let Err(error) = &result {
                 fail(&self.failed, error.clone());
             }

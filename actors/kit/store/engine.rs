@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use super::super::wire::{self, WireError};
-use super::BEGUN;
+use super::{BEGUN, mark};
 
 /// What the engine keeps in memory. Records are written often and read once, at a start.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -87,6 +87,9 @@ pub(super) fn open_guarded(path: &Path, segment_bytes: usize) -> Result<sled::Db
         let db = config.cache_capacity(CACHE_BYTES).open()?;
         if path.join(BEGUN).try_exists()? && db.tree_names().iter().all(|name| name != b"run") {
             let problem = "the log holds none of the records that were written to it";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
+        }
+        if let Some(problem) = mark::shortened(path, &db)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
         }
         // Reading everything once finds damage now and not in mid-run.

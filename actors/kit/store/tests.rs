@@ -117,11 +117,61 @@ fn a_damaged_journal_is_set_aside_and_a_new_one_begun() {
     }
     std::fs::write(&log, bytes).unwrap();
     let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
-    let intact = store.keys("a").unwrap().len();
-    match opened {
-        Opened::SetAside(aside) => assert!(aside.try_exists().unwrap()),
-        Opened::Sound => assert!(intact < 200, "the damage went unnoticed"),
+    let Opened::SetAside(aside) = opened else { panic!("the damage went unnoticed") };
+    assert!(aside.try_exists().unwrap());
+    assert!(store.keys("a").unwrap().is_empty());
+}
+
+/// Puts 200 records, and returns the log once nobody has it open.
+fn log_of_200(directory: &Path) -> PathBuf {
+    let options = StoreOptions { segment_bytes: 64 << 10, ..StoreOptions::default() };
+    let (store, _) = Store::open(directory, options).unwrap();
+    for number in 0..200u8 {
+        store.put_and_wait("a", vec![number], vec![number; 1_000]).unwrap();
     }
+    drop(store);
+    // Whoever opens it next has waited until the lock was given back.
+    drop(open(directory));
+    std::thread::sleep(Duration::from_millis(200));
+    directory.join("journal/db")
+}
+
+/// sled opens what is before the cut as if there had never been more.
+#[test]
+fn a_log_that_was_cut_off_is_damaged_wherever_it_was() {
+    // No less than a segment and a half is cut off.
+    for part in 1..7 {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log_of_200(directory.path());
+        let length = std::fs::metadata(&log).unwrap().len();
+        let file = File::options().write(true).open(&log).unwrap();
+        file.set_len(length * part / 8).unwrap();
+        file.set_len(length).unwrap();
+        let (_, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        assert!(matches!(opened, Opened::SetAside(_)), "cut at {part} eighths");
+    }
+}
+
+#[test]
+fn what_is_noted_of_commits_outlives_that_all_records_are_thrown_away() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(log_of_200(directory.path()));
+    let store = open(directory.path());
+    store.clear().unwrap();
+    drop(store);
+    std::thread::sleep(Duration::from_millis(200));
+    for life in 0..3 {
+        let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        assert_eq!(opened, Opened::Sound, "life {life}");
+        store.put_and_wait("a", vec![life], vec![life]).unwrap();
+        assert_eq!(store.keys("a").unwrap().len(), usize::from(life) + 1);
+        drop(store);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // A mark that nobody can make out accuses nobody.
+    std::fs::write(directory.path().join("journal/committed"), b"torn").unwrap();
+    let (_, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    assert_eq!(opened, Opened::Sound);
 }
 
 /// Longer than a commit takes on a busy machine.
