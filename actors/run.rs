@@ -498,7 +498,14 @@ fn follow(config: &Config, input: &Input, store: &Store) -> Result<(), RunError>
     if !path.join("journal").is_dir() {
         return Err(fail("it is not the data directory of a run"));
     }
-    let (other, _) = Store::open(&path, StoreOptions::new(&config.journal, DiskFaults::default()))?;
+    let options = StoreOptions::new(&config.journal, DiskFaults::default());
+    let (other, opened) = Store::open(&path, options)?;
+    if let Opened::SetAside(aside) = opened {
+        return Err(fail(&format!(
+            "its journal is damaged, and was set aside as {}",
+            aside.display()
+        )));
+    }
     let (tree, key) = RECORD;
     let record = other.get(tree, key)?.ok_or_else(|| fail("no run was recorded there"))?;
     let record: Record =

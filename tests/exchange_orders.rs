@@ -167,7 +167,8 @@ async fn nothing_is_told_to_an_exchange_that_nobody_vouches_for() {
     assert_eq!(count(&passed.requests) + count(&passed.streams), 0);
 }
 
-/// Once it has refused one for that reason, nothing arrives there for four seconds; then orders do again.
+/// The fourth order is refused for that reason: from then on none is accepted until four seconds are over. Nowhere else do
+/// orders leave such a gap.
 #[tokio::test]
 async fn an_exchange_that_was_asked_too_often_is_left_alone_for_as_long_as_it_says() {
     let market = Market::open(22, ROWS, BOOK, "").await;
@@ -178,7 +179,9 @@ async fn an_exchange_that_was_asked_too_often_is_left_alone_for_as_long_as_it_sa
     let report = market.run("");
     market.judge(&report);
     let accepted = accepted_at(&market.exchange);
-    let pause = accepted.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     println!("accepted at {accepted:?}");
-    assert!(pause >= 3_900, "{pause} ms at most between two orders");
+    let pauses: Vec<u64> = accepted.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // One that was under way just then may have been accepted besides.
+    let longest = (0..pauses.len()).max_by_key(|&at| pauses[at]).unwrap();
+    assert!((2..5).contains(&longest) && pauses[longest] >= 3_900, "{pauses:?}");
 }

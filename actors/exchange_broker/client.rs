@@ -241,6 +241,15 @@ impl Client {
         }
     }
 
+    /// Whether anything may be asked just now.
+    fn check_quiet(&self) -> Result<(), CallError> {
+        if self.reach.quiet.is_now() {
+            let reason = "it was asked too often, and wants to be left alone";
+            return Err(CallError::NotSent(reason.into()));
+        }
+        Ok(())
+    }
+
     /// Sends once, and waits for the whole answer. No longer than half of the time is spent on being
     /// connected.
     async fn send(
@@ -251,11 +260,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Response, CallError> {
         let not_sent = |error: &dyn std::fmt::Display| CallError::NotSent(error.to_string());
-        if self.reach.is_quiet() {
-            return Err(CallError::NotSent(
-                "it was asked too often, and wants to be left alone".into(),
-            ));
-        }
+        self.check_quiet()?;
         let base = &self.reach.base;
         let target = format!("{}{target}", base.path().trim_end_matches('/'));
         let authority = base.authority().map_or("", |authority| authority.as_str());
@@ -276,6 +281,8 @@ impl Client {
                 Err(_) => return Err(CallError::NotSent("connecting took too long".into())),
             },
         };
+        // Another account may have been told meanwhile.
+        self.check_quiet()?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status().as_u16();

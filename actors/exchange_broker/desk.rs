@@ -46,7 +46,7 @@ pub(super) async fn open(
 ) -> Result<(BTreeMap<AccountId, Desk>, JoinSet<()>), ActorProcessingErr> {
     let address = &arguments.address;
     let broker = BROKERS.get(usize::from(arguments.broker.0)).copied().unwrap_or_default();
-    let reach = Reach::open(address, broker)?;
+    let reach = Reach::open(address, broker, arguments.quiet.clone())?;
     let mut desks = BTreeMap::new();
     let mut listening = JoinSet::new();
     let mut unreadable = Vec::new();
@@ -279,13 +279,15 @@ mod tests {
     use tickwright_core::domain::{Key, OrderId, Price, Quantity, Side, Symbol, VenueAccount};
     use tickwright_core::pipeline::orders::NewOrder;
 
+    use super::super::reach::Quiet;
     use super::*;
 
     fn desks(accounts: &[(u16, &str)]) -> BTreeMap<AccountId, Desk> {
         let desk = |&(number, name): &(u16, &str)| {
             let venue = VenueAccount { exchange: "x".into(), account: name.into() };
             let (config, uri) = (OrdersConfig::new(venue, 1), Uri::from_static("http://x"));
-            let reach = Reach::new(uri, crate::source::live::tls::usual());
+            let tls = crate::source::live::tls::usual();
+            let reach = Reach::new(uri, tls, Quiet::default());
             let client = Client::new(reach, name.into(), Err("no keys".into()));
             let core = Orders::new(config.clone(), None);
             let desk = Desk { config, client: Arc::new(client), core, reconciling: None };

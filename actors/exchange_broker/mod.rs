@@ -59,6 +59,7 @@ use answers::ToldOrder;
 use desk::Desk;
 pub use locks::OrderLocks;
 use open::OpenOrder;
+pub use reach::Quiet;
 pub use reconcile::{ADOPT_PATIENCE, RECONCILE_PATIENCE};
 
 /// The role of a broker outside: 0 is the primary.
@@ -154,6 +155,8 @@ pub struct ExchangeBrokerArguments {
     pub broker: BrokerId,
     /// Where.
     pub address: ExchangeAddress,
+    /// Whether it has asked to be left alone: that outlives the actor.
+    pub quiet: Quiet,
     /// What opens the keys, if they are a secret of the shared configuration.
     pub secrets: Secrets,
     /// Whether a person says that nothing older is under way.

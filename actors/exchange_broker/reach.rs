@@ -14,23 +14,52 @@ use crate::source::live::tls;
 /// The longest quiet that is kept: Binance bans for three days at most.
 const QUIET_MAX: Duration = Duration::from_secs(3 * 24 * 3_600);
 
-/// An exchange. Clones share everything: it counts requests by the address that they come from.
+/// Until when an exchange has asked to be left alone. Clones share it: it counts requests by the address that they
+/// come from, whoever of this node asks.
+#[derive(Clone, Debug, Default)]
+pub struct Quiet(Arc<Mutex<Option<Instant>>>);
+
+impl Quiet {
+    /// Whether nothing may be asked just now. Whoever goes on after a 429 is shut out altogether.
+    pub(super) fn is_now(&self) -> bool {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The exchange has answered; if that it was asked too often, it is left alone for as long as it says. Returns
+    /// for how many seconds that is.
+    fn on_answer(&self, status: u16, headers: &HeaderMap) -> Option<u64> {
+        let (418 | 429) = status else { return None };
+        let header = headers.get(RETRY_AFTER)?;
+        let seconds = header.to_str().ok()?.trim().parse().ok()?;
+        let until = Instant::now() + Duration::from_secs(seconds).min(QUIET_MAX);
+        let mut quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *quiet = Some(quiet.map_or(until, |before| before.max(until)));
+        Some(seconds)
+    }
+}
+
+/// An exchange. Clones share everything.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
     pub(super) base: Uri,
     pub(super) tls: Arc<ClientConfig>,
-    quiet: Arc<Mutex<Option<Instant>>>,
+    pub(super) quiet: Quiet,
 }
 
 impl Reach {
-    pub(super) fn new(base: Uri, tls: Arc<ClientConfig>) -> Self {
-        Self { base, tls, quiet: Arc::default() }
+    pub(super) fn new(base: Uri, tls: Arc<ClientConfig>, quiet: Quiet) -> Self {
+        Self { base, tls, quiet }
     }
 
     /// # Errors
     ///
     /// If the address is none, or the file of authorities cannot be used.
-    pub(super) fn open(address: &ExchangeAddress, broker: &str) -> Result<Self, String> {
+    pub(super) fn open(
+        address: &ExchangeAddress,
+        broker: &str,
+        quiet: Quiet,
+    ) -> Result<Self, String> {
         let base = address.base_url.parse::<Uri>();
         let base = base.map_err(|error| format!("{}: {error}", address.base_url))?;
         let tls = match &address.tls_ca_file {
@@ -42,25 +71,15 @@ impl Reach {
                 )
             })?,
         };
-        Ok(Self::new(base, tls))
+        Ok(Self::new(base, tls, quiet))
     }
 
-    /// Whether nothing may be asked just now. Whoever goes on after a 429 is shut out altogether.
-    pub(super) fn is_quiet(&self) -> bool {
-        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// The exchange has answered; if that it was asked too often, how long it wants to be left alone is kept to.
+    /// The exchange has answered.
     pub(super) fn on_answer(&self, status: u16, headers: &HeaderMap) {
-        let (418 | 429) = status else { return };
-        let header = headers.get(RETRY_AFTER);
-        let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let Some(seconds) = seconds else { return };
-        let until = Instant::now() + Duration::from_secs(seconds).min(QUIET_MAX);
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        *quiet = Some(quiet.map_or(until, |before| before.max(until)));
-        tracing::warn!(status, seconds, exchange = %self.base, "the exchange was asked too often, and is left alone");
+        if let Some(seconds) = self.quiet.on_answer(status, headers) {
+            let exchange = &self.base;
+            tracing::warn!(status, seconds, %exchange, "the exchange was asked too often, and is left alone");
+        }
     }
 }
 
@@ -75,7 +94,7 @@ mod tests {
         let after = |seconds: &'static str| {
             HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(seconds))])
         };
-        let reach = Reach::new(Uri::from_static("http://x"), tls::usual());
+        let quiet = Quiet::default();
         for (status, headers) in [
             (200, after("60")),
             (503, after("60")),
@@ -83,13 +102,13 @@ mod tests {
             (429, after("soon")),
             (429, after("0")),
         ] {
-            reach.on_answer(status, &headers);
-            assert!(!reach.is_quiet(), "{status} {headers:?}");
+            quiet.on_answer(status, &headers);
+            assert!(!quiet.is_now(), "{status} {headers:?}");
         }
-        let shared = reach.clone();
-        reach.on_answer(418, &after("18446744073709551615"));
-        assert!(shared.is_quiet(), "for all accounts");
-        reach.on_answer(429, &after("0"));
-        assert!(reach.is_quiet(), "a shorter word takes nothing back");
+        let shared = quiet.clone();
+        assert_eq!(quiet.on_answer(418, &after("18446744073709551615")), Some(u64::MAX));
+        assert!(shared.is_now(), "for all accounts");
+        quiet.on_answer(429, &after("0"));
+        assert!(quiet.is_now(), "a shorter word takes nothing back");
     }
 }

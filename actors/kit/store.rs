@@ -137,6 +137,9 @@ pub struct StoreOptions {
     /// Size of a segment of the log: a power of two from 64 KiB to 16 MiB. A directory keeps the size
     /// it was begun with.
     pub segment_bytes: usize,
+    /// Whether a log that was cut off is gone on with, by whoever can do so with what is before the cut. Others
+    /// begin anew.
+    pub keeps_prefix: bool,
     /// Faults of the disk.
     pub faults: DiskFaults,
 }
@@ -146,7 +149,7 @@ impl StoreOptions {
     pub fn new(config: &JournalConfig, faults: DiskFaults) -> Self {
         let commit = CommitPolicy { records_max: config.commit_records, wait: config.commit };
         let segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
-        Self { commit, segment_bytes, faults }
+        Self { commit, segment_bytes, keeps_prefix: false, faults }
     }
 }
 
@@ -169,7 +172,7 @@ impl Store {
     ///
     /// [`StoreError::InUse`], [`StoreError::Directory`].
     pub fn open(directory: &Path, options: StoreOptions) -> Result<(Self, Opened), StoreError> {
-        let StoreOptions { commit: policy, segment_bytes, faults } = options;
+        let StoreOptions { commit: policy, segment_bytes, keeps_prefix, faults } = options;
         let path = directory.join("journal");
         let problem = |error: &io::Error| StoreError::Directory {
             path: directory.to_owned(),
@@ -178,7 +181,7 @@ impl Store {
         quieten_engine();
         std::fs::create_dir_all(&path).map_err(|error| problem(&error))?;
         let mut opened = Opened::Sound;
-        let db = match open_guarded(&path, segment_bytes) {
+        let db = match open_guarded(&path, segment_bytes, keeps_prefix) {
             Ok(db) => db,
             Err(Unopened::InUse) => return Err(StoreError::InUse(directory.to_owned())),
             Err(Unopened::Failed(error)) => return Err(problem(&error)),
@@ -187,7 +190,7 @@ impl Store {
                 tracing::warn!(message, aside = %aside.display(), "damaged journal set aside");
                 opened = Opened::SetAside(aside);
                 std::fs::create_dir_all(&path).map_err(|error| problem(&error))?;
-                match open_guarded(&path, segment_bytes) {
+                match open_guarded(&path, segment_bytes, keeps_prefix) {
                     Ok(db) => db,
                     Err(Unopened::InUse) => return Err(StoreError::InUse(directory.to_owned())),
                     Err(Unopened::Failed(error)) => return Err(problem(&error)),

@@ -50,6 +50,8 @@ pub(super) fn config(cluster: &str, timings: &Timings) -> Arc<Config> {
         election_timeout_max: milliseconds(timings.election_max),
         install_snapshot_timeout: milliseconds(SNAPSHOT_TIMEOUT),
         max_payload_entries: 64,
+        // Until the others were asked; see `canvass`.
+        enable_elect: false,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
         replication_lag_threshold: 2 * SNAPSHOT_ENTRIES,
         max_in_snapshot_log_to_keep: SNAPSHOT_ENTRIES / 4,

@@ -105,15 +105,18 @@ async fn serve_raft(client: &LedgerClient, body: &[u8]) -> Result<Vec<u8>, Strin
         RaftCall::Vote(request) => {
             RaftReply::Vote(raft.vote(request).await.map_err(|error| failed(&error))?)
         }
-        RaftCall::Snapshot(request) => match raft.install_snapshot(request).await {
-            Ok(answer) => {
-                client.on_leader_heard();
+        RaftCall::Snapshot(request) => match (request.vote, raft.install_snapshot(request).await) {
+            (vote, Ok(answer)) => {
+                // What a leader sent that is none any more is refused with the vote of the next.
+                if answer.vote <= vote {
+                    client.on_leader_heard();
+                }
                 RaftReply::Snapshot(Ok(answer))
             }
-            Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch))) => {
+            (_, Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch)))) => {
                 RaftReply::Snapshot(Err(mismatch))
             }
-            Err(error) => return Err(error.to_string()),
+            (_, Err(error)) => return Err(error.to_string()),
         },
         RaftCall::Canvass(last) => RaftReply::Canvass(client.would_vote(last)),
     };

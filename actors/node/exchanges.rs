@@ -11,7 +11,7 @@ use super::Wiring;
 use crate::broker::{self, BrokerMessage};
 use crate::exchange_broker::{
     self, ExchangeAccount, ExchangeAddress, ExchangeBrokerActor, ExchangeBrokerArguments,
-    ExchangeBrokerMessage, OrderLocks,
+    ExchangeBrokerMessage, OrderLocks, Quiet,
 };
 use crate::kit::exec::{BrokerStep, Epoch};
 use crate::kit::{ChildSpec, Outlet};
@@ -56,6 +56,7 @@ impl Wiring {
         let locks = locks.map(|backend| OrderLocks::new(backend, owner, self.config.locks.clone()));
         let strategies: Vec<String> =
             self.config.strategies.iter().map(|strategy| strategy.name.clone()).collect();
+        let quiet = Quiet::default();
         self.stage(
             role,
             || ExchangeBrokerActor,
@@ -68,6 +69,7 @@ impl Wiring {
                     tls_ca_file: exchange.tls_ca_file.clone().map(PathBuf::from),
                     patience: exchange.answer,
                 },
+                quiet: quiet.clone(),
                 secrets: wiring.secrets.clone(),
                 assume_reconciled: exchange.assume_reconciled,
                 accounts: accounts.clone(),

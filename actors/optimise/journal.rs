@@ -36,7 +36,9 @@ impl SearchJournal {
         search: [u8; 32],
         family: [u8; 32],
     ) -> Result<(Self, Opened), StoreError> {
-        let (store, opened) = Store::open(directory, StoreOptions::default())?;
+        // Each result stands by itself.
+        let options = StoreOptions { keeps_prefix: true, ..StoreOptions::default() };
+        let (store, opened) = Store::open(directory, options)?;
         // A directory that was begun and holds no run is taken for a damaged one.
         if store.get(RUN, BEGUN)?.is_none() {
             store.put_and_wait(RUN, BEGUN.to_vec(), wire::encode(&env!("CARGO_PKG_VERSION")))?;

@@ -44,7 +44,9 @@ impl Spill {
     /// The journal in `data_dir` of the node called `node`; one that is begun now has its name by `now`.
     pub(super) fn open(data_dir: &Path, node: &str, now: Timestamp) -> Result<Self, StoreError> {
         let directory = data_dir.join("records");
-        let options = StoreOptions { faults: DiskFaults::default(), ..StoreOptions::default() };
+        // Rows before a cut are whole, and are for the database.
+        let faults = DiskFaults::default();
+        let options = StoreOptions { keeps_prefix: true, faults, ..StoreOptions::default() };
         let (store, opened) = Store::open(&directory, options)?;
         if let crate::kit::Opened::SetAside(path) = opened {
             let path = path.display();

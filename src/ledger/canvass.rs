@@ -10,7 +10,9 @@
 //! ```
 //!
 //! Nothing here is needed for safety: who is elected is decided by votes. It must only never keep everyone
-//! from standing while there is no leader.
+//! from standing while no leader is heard. One that most voters do not reach any more is heard by those that it still
+//! reaches, and keeps their votes, as it does by openraft's own lease; where these are needed for a majority nobody is
+//! elected until the leader is lost to them too, or reaches most again.
 
 use std::collections::BTreeSet;
 
@@ -91,9 +93,9 @@ impl Canvass {
         Some(self.round)
     }
 
-    /// A voter says that it would.
+    /// A voter says that it would. An answer may take longer than a round: that of the one before counts as well.
     pub fn on_yes(&mut self, round: u64, from: u64, voters: &[BTreeSet<u64>]) {
-        if self.began.is_some() && round == self.round {
+        if self.began.is_some() && round <= self.round && round + 1 >= self.round {
             self.yes.insert(from);
             self.may |= self.has_majority(voters);
         }
@@ -142,10 +144,11 @@ mod tests {
         assert!(canvass.may_stand());
         assert_eq!(canvass.on_look(heard(0), &voters, at(700)), Some(2));
         assert!(canvass.may_stand(), "until the next round has had its time");
-        canvass.on_yes(1, 3, &voters);
         assert_eq!(canvass.on_look(heard(0), &voters, at(800)), Some(3));
         assert!(!canvass.may_stand(), "nobody answered the second round");
-        canvass.on_yes(3, 3, &voters);
+        canvass.on_yes(1, 3, &voters);
+        assert!(!canvass.may_stand(), "that was too long ago");
+        canvass.on_yes(2, 3, &voters);
         assert!(canvass.may_stand());
         assert_eq!(canvass.on_look(heard(810), &voters, at(820)), None);
         assert!(!canvass.may_stand(), "there is a leader again");

@@ -41,8 +41,8 @@ use moves::{Move, Moves};
 /// Decisions that are remembered for whoever asks.
 const DECISIONS_MAX: usize = 256;
 
-/// A change of the load between two stretches with the same settings that makes what lies between worthless: of
-/// the logarithm of the throughput, beyond what their noise explains.
+/// A change of the load between two stretches with the same settings that makes what lies between worthless, unless
+/// that shows even more: of the logarithm of the throughput, beyond what their noise explains.
 const DRIFT_MAX: f64 = 0.2;
 
 /// By how much longer a tail may become under trial that is beyond its bound already: room for its noise.
@@ -400,10 +400,12 @@ impl AutoTuner {
     }
 
     fn conclude(&mut self, mut trial: Trial, measured: Vec<Window>) -> Vec<Effect> {
-        let has_drifted =
-            trial.without.last().is_some_and(|last| drift_of(last, &measured) > DRIFT_MAX);
+        let drift = trial.without.last().map_or(0.0, |last| drift_of(last, &measured));
         trial.without.push(measured);
         let differences = differences(&trial.without, &trial.with);
+        // Whenever within a round the load changed, the comparison is wrong by half of that at most.
+        let seen = differences.last().map_or(0.0, |difference| difference.abs());
+        let has_drifted = drift > DRIFT_MAX.max(seen);
         let (mut chance, gain) = (chance_of(&differences), gain_of(&differences));
         let relief = (trial.limit_us > self.config.p99_max_us)
             .then(|| reliefs(&trial.without, &trial.with))

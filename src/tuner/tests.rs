@@ -151,7 +151,7 @@ fn from_a_bad_setting_it_comes_near_to_the_best() {
 /// One window in twelve is one in which the machine did something else: next to nothing came, and that late.
 #[test]
 #[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
-fn pauses_that_come_now_and_then_keep_it_from_the_last_step_at_most() {
+fn pauses_that_come_now_and_then_cost_a_tenth_on_average() {
     let best = best(pipeline, config().p99_max_us);
     let (mut worst, mut sum): (f64, f64) = (1.0, 0.0);
     for seed in 0..50 {
@@ -172,6 +172,31 @@ fn pauses_that_come_now_and_then_keep_it_from_the_last_step_at_most() {
     }
     println!("of the best {:.3} on average, {worst:.3} at worst", sum / 50.0);
     assert!(worst >= 0.8 && sum / 50.0 >= 0.88, "{worst}, {sum}");
+}
+
+/// As on a machine that others use as well: for some windows everything takes half as long again, then not.
+#[test]
+#[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
+fn a_load_that_jumps_hides_no_change_that_shows_more_than_it() {
+    let best = best(pipeline, config().p99_max_us);
+    let (mut worst, mut sum): (f64, f64) = (1.0, 0.0);
+    for seed in 0..50 {
+        let mut tuner = tuner(1, 2);
+        let mut surface = Surface::new(pipeline, 0.05, 0.05, seed);
+        let mut chance = Random(seed + 1_000);
+        let mut is_slow = false;
+        for _ in 0..4_000 {
+            is_slow ^= chance.unit() < 0.15;
+            let mut window = surface.window(tuner.knobs());
+            window.throughput /= if is_slow { 1.5 } else { 1.0 };
+            tuner.on_window(window);
+        }
+        let (batch, credit) = settled(&mut tuner);
+        let share = pipeline(batch, credit).0 / best;
+        (worst, sum) = (worst.min(share), sum + share);
+    }
+    println!("of the best {:.3} on average, {worst:.3} at worst", sum / 50.0);
+    assert!(worst >= 0.7 && sum / 50.0 >= 0.85, "{worst}, {sum}");
 }
 
 /// A tail that is beyond its bound to begin with comes within it, and is not made much longer on the way.

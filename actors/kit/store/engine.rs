@@ -76,7 +76,11 @@ pub(super) enum Unopened {
 
 /// Opens the database, where sled 0.34 may panic on a torn log. A new one is written in segments of
 /// `segment_bytes`; to change that of an old one, sled would have it thrown away.
-pub(super) fn open_guarded(path: &Path, segment_bytes: usize) -> Result<sled::Db, Unopened> {
+pub(super) fn open_guarded(
+    path: &Path,
+    segment_bytes: usize,
+    keeps_prefix: bool,
+) -> Result<sled::Db, Unopened> {
     let open = || {
         let segment_bytes = match begun_with(path)? {
             Some(begun_with) => begun_with,
@@ -90,7 +94,11 @@ pub(super) fn open_guarded(path: &Path, segment_bytes: usize) -> Result<sled::Db
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
         }
         if let Some(problem) = mark::shortened(path, &db)? {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
+            if !keeps_prefix {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem).into());
+            }
+            tracing::error!(journal = %path.display(), "{problem}; what is before them is gone on with");
+            mark::begin_anew(path, &db)?;
         }
         // Reading everything once finds damage now and not in mid-run.
         for name in db.tree_names() {

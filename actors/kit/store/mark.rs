@@ -2,7 +2,9 @@
 //!
 //! sled cuts a log off where it finds damage, and opens what is before it as if nothing had been there. So each
 //! commit has a number, which is one of its records, and the last that was on the disk is written to a file of its
-//! own. A log that ends before that has lost what was acknowledged.
+//! own. A log that ends before that has lost what was acknowledged. The file is not synced, for that would double the
+//! cost of a commit: after a power cut it says what the system had written of it by then, and a log that lost no more
+//! than what came after that is not found out.
 
 use std::fs::File;
 use std::io;
@@ -53,8 +55,7 @@ fn last(tree: &sled::Tree) -> sled::Result<u64> {
     Ok(last.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes))
 }
 
-/// The commit with this number is on the disk. That this is so need not reach the disk itself: a mark that is too
-/// low accuses nobody.
+/// The commit with this number is on the disk. A mark that is too low accuses nobody.
 pub(super) fn note(path: &Path, number: u64) -> io::Result<()> {
     let file = File::options().create(true).truncate(false).write(true).open(file(path))?;
     let number = number.to_be_bytes();
@@ -76,6 +77,11 @@ fn noted(path: &Path) -> io::Result<Option<u64>> {
     number.copy_from_slice(&bytes[..8]);
     checked.copy_from_slice(&bytes[8..]);
     Ok((check(number) == checked).then(|| u64::from_be_bytes(number)))
+}
+
+/// The log ends where it does.
+pub(super) fn begin_anew(path: &Path, db: &sled::Db) -> sled::Result<()> {
+    Ok(note(path, last(&db.open_tree(COMMITS)?)?)?)
 }
 
 /// What is missing at the end of the log, in words; none, if nothing is.

@@ -153,6 +153,26 @@ fn a_log_that_was_cut_off_is_damaged_wherever_it_was() {
 }
 
 #[test]
+fn who_can_goes_on_with_what_is_before_a_cut_and_is_accused_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_of_200(directory.path());
+    let length = std::fs::metadata(&log).unwrap().len();
+    let file = File::options().write(true).open(&log).unwrap();
+    file.set_len(length / 2).unwrap();
+    file.set_len(length).unwrap();
+    let options = StoreOptions { keeps_prefix: true, ..StoreOptions::default() };
+    let (store, opened) = Store::open(directory.path(), options).unwrap();
+    assert_eq!(opened, Opened::Sound);
+    let kept = store.keys("a").unwrap();
+    assert!(!kept.is_empty() && kept.len() < 200, "{}", kept.len());
+    store.put_and_wait("a", vec![255], vec![1]).unwrap();
+    drop(store);
+    std::thread::sleep(Duration::from_millis(200));
+    let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, kept.len() + 1));
+}
+
+#[test]
 fn what_is_noted_of_commits_outlives_that_all_records_are_thrown_away() {
     let directory = tempfile::tempdir().unwrap();
     drop(log_of_200(directory.path()));

@@ -116,6 +116,8 @@ pub(super) struct Recovery {
     /// What is known of the refusals elsewhere of those that wait and were offered there. Bounded as they are.
     pub(super) refusals: BTreeMap<SignalIdentity, Refused>,
     pub(super) wants_seal: bool,
+    /// Not before this time of our own clock.
+    seal_again_at: Timestamp,
     pub(super) is_sealing: bool,
     /// Whether what is found under way is brought to an end, besides at a start.
     pub(super) adopts: bool,
@@ -368,6 +370,7 @@ impl Orders {
         if !is_begun {
             // With another number: who knows which the exchange has seen.
             self.recovery.wants_seal = true;
+            self.recovery.seal_again_at = now.after(self.config.poll);
             return self.go_on(now);
         }
         if let Phase::Sealing { is_reconciled } = self.recovery.phase {
@@ -555,7 +558,11 @@ impl Orders {
 
     /// Goes on with what has to be known before orders are opened, and opens those that waited.
     pub(super) fn go_on_recovering(&mut self, now: Timestamp) {
-        if self.recovery.wants_seal && self.committing.is_none() && !self.recovery.is_sealing {
+        if self.recovery.wants_seal
+            && self.committing.is_none()
+            && !self.recovery.is_sealing
+            && now >= self.recovery.seal_again_at
+        {
             self.recovery.wants_seal = false;
             self.committing = Some(Committing::Seal);
             let venue = self.config.venue.clone();

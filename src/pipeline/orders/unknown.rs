@@ -17,6 +17,7 @@ impl Orders {
         let Some(signal) = self.by_client_id.get(client_id).cloned() else {
             return self.go_on(now);
         };
+        let (is_repeating, poll) = (self.is_repeating(), self.config.poll);
         let Some(live) = self.live.get_mut(&signal) else { return self.go_on(now) };
         if let Answer::Accepted(report) = answer {
             // However late it comes.
@@ -28,8 +29,12 @@ impl Orders {
         }
         match answer {
             Answer::Accepted(_) => {}
+            // Of this attempt not a byte was sent: no more is known of an earlier one, and no less.
+            Answer::Refused(Refusal::NotConnected) if is_repeating && attempt > 1 => {
+                live.stage = Stage::AskingAgain { is_conclusive: true, at: now.after(poll) };
+            }
             // An earlier attempt may still arrive, and be taken.
-            Answer::Refused(_) if self.is_repeating() && attempt > 1 => self.quarantine(&signal),
+            Answer::Refused(_) if is_repeating && attempt > 1 => self.quarantine(&signal),
             Answer::Refused(refusal) => self.end(&signal, SlotOutcome::Refused, Some(refusal)),
             Answer::Expired => {
                 self.clock = ExchangeClock::default();
