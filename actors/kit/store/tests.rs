@@ -152,24 +152,37 @@ fn a_log_that_was_cut_off_is_damaged_wherever_it_was() {
     }
 }
 
+/// As sled leaves it that has found damage after some of the records: a log that ends there.
 #[test]
 fn who_can_goes_on_with_what_is_before_a_cut_and_is_accused_no_more() {
     let directory = tempfile::tempdir().unwrap();
-    let log = log_of_200(directory.path());
-    let length = std::fs::metadata(&log).unwrap().len();
-    let file = File::options().write(true).open(&log).unwrap();
-    file.set_len(length / 2).unwrap();
-    file.set_len(length).unwrap();
+    let (whole, cut) = (directory.path().join("whole"), directory.path().join("cut"));
+    drop(log_of_200(&whole));
+    std::fs::create_dir_all(cut.join("journal/blobs")).unwrap();
+    for name in ["conf", "db"] {
+        let name = format!("journal/{name}");
+        std::fs::copy(whole.join(&name), cut.join(&name)).unwrap();
+    }
+    let store = open(&whole);
+    for number in 200..=255u8 {
+        store.put_and_wait("a", vec![number], vec![number]).unwrap();
+    }
+    drop(store);
+    let noted = "journal/committed";
+    std::fs::copy(whole.join(noted), cut.join(noted)).unwrap();
     let options = StoreOptions { keeps_prefix: true, ..StoreOptions::default() };
-    let (store, opened) = Store::open(directory.path(), options).unwrap();
-    assert_eq!(opened, Opened::Sound);
-    let kept = store.keys("a").unwrap();
-    assert!(!kept.is_empty() && kept.len() < 200, "{}", kept.len());
+    let (store, opened) = Store::open(&cut, options).unwrap();
+    assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, 200));
     store.put_and_wait("a", vec![255], vec![1]).unwrap();
     drop(store);
     std::thread::sleep(Duration::from_millis(200));
-    let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
-    assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, kept.len() + 1));
+    let (store, opened) = Store::open(&cut, StoreOptions::default()).unwrap();
+    assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, 201));
+    drop(store);
+    std::thread::sleep(Duration::from_millis(200));
+    std::fs::copy(whole.join(noted), cut.join(noted)).unwrap();
+    let (_, opened) = Store::open(&cut, StoreOptions::default()).unwrap();
+    assert!(matches!(opened, Opened::SetAside(_)), "who cannot begins anew");
 }
 
 #[test]
