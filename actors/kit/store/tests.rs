@@ -7,11 +7,15 @@ use super::engine::system_error;
 use super::*;
 
 fn open(directory: &Path) -> Store {
+    reopen(directory, StoreOptions::default()).0
+}
+
+fn reopen(directory: &Path, options: StoreOptions) -> (Store, Opened) {
     let deadline = Instant::now() + Duration::from_secs(10);
     // The committer of a store that was just dropped may still hold the lock for a moment.
     loop {
-        match Store::open(directory, StoreOptions::default()) {
-            Ok((store, _)) => return store,
+        match Store::open(directory, options) {
+            Ok(opened) => return opened,
             Err(StoreError::InUse(_)) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -147,7 +151,7 @@ fn a_log_that_was_cut_off_is_damaged_wherever_it_was() {
         let file = File::options().write(true).open(&log).unwrap();
         file.set_len(length * part / 8).unwrap();
         file.set_len(length).unwrap();
-        let (_, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        let (_, opened) = reopen(directory.path(), StoreOptions::default());
         assert!(matches!(opened, Opened::SetAside(_)), "cut at {part} eighths");
     }
 }
@@ -171,17 +175,16 @@ fn who_can_goes_on_with_what_is_before_a_cut_and_is_accused_no_more() {
     let noted = "journal/committed";
     std::fs::copy(whole.join(noted), cut.join(noted)).unwrap();
     let options = StoreOptions { keeps_prefix: true, ..StoreOptions::default() };
-    let (store, opened) = Store::open(&cut, options).unwrap();
+    let (store, opened) = reopen(&cut, options);
     assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, 200));
     store.put_and_wait("a", vec![255], vec![1]).unwrap();
     drop(store);
-    std::thread::sleep(Duration::from_millis(200));
-    let (store, opened) = Store::open(&cut, StoreOptions::default()).unwrap();
+    let (store, opened) = reopen(&cut, StoreOptions::default());
     assert_eq!((opened, store.keys("a").unwrap().len()), (Opened::Sound, 201));
     drop(store);
     std::thread::sleep(Duration::from_millis(200));
     std::fs::copy(whole.join(noted), cut.join(noted)).unwrap();
-    let (_, opened) = Store::open(&cut, StoreOptions::default()).unwrap();
+    let (_, opened) = reopen(&cut, StoreOptions::default());
     assert!(matches!(opened, Opened::SetAside(_)), "who cannot begins anew");
 }
 
@@ -192,18 +195,16 @@ fn what_is_noted_of_commits_outlives_that_all_records_are_thrown_away() {
     let store = open(directory.path());
     store.clear().unwrap();
     drop(store);
-    std::thread::sleep(Duration::from_millis(200));
     for life in 0..3 {
-        let (store, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        let (store, opened) = reopen(directory.path(), StoreOptions::default());
         assert_eq!(opened, Opened::Sound, "life {life}");
         store.put_and_wait("a", vec![life], vec![life]).unwrap();
         assert_eq!(store.keys("a").unwrap().len(), usize::from(life) + 1);
         drop(store);
-        std::thread::sleep(Duration::from_millis(200));
     }
     // A mark that nobody can make out accuses nobody.
     std::fs::write(directory.path().join("journal/committed"), b"torn").unwrap();
-    let (_, opened) = Store::open(directory.path(), StoreOptions::default()).unwrap();
+    let (_, opened) = reopen(directory.path(), StoreOptions::default());
     assert_eq!(opened, Opened::Sound);
 }
 
