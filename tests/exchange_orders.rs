@@ -140,7 +140,7 @@ async fn orders_turn_to_the_backup_while_the_primary_is_away() {
 /// Over encrypted connections to one that only a file vouches for: orders, and the stream of what became of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_go_encrypted_to_an_exchange_that_is_vouched_for() {
-    let authority = Authority::new();
+    let authority = Authority::of("127.0.0.1");
     let ca_file = format!("tls_ca_file = {:?}\n", authority.ca_file);
     let market = Market::open(21, ROWS / 2, BOOK, &ca_file).await;
     let (address, passed) = authority.stand_before(market.exchange.address).await;
@@ -154,7 +154,7 @@ async fn orders_go_encrypted_to_an_exchange_that_is_vouched_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_told_to_an_exchange_that_nobody_vouches_for() {
     let market = Market::open(21, ROWS, BOOK, "").await;
-    let (address, passed) = Authority::new().stand_before(market.exchange.address).await;
+    let (address, passed) = Authority::of("127.0.0.1").stand_before(market.exchange.address).await;
     market.go_through(address);
     let mut process = market.start("");
     let since = std::time::Instant::now();

@@ -2,22 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "exchanges/encrypted.rs"]
+mod encrypted;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use encrypted::Authority;
 use futures_util::{SinkExt, StreamExt};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivateKeyDer;
 use tickwright::source::live::{LiveClient, LiveConfig, LiveStatus};
 use tickwright_core::domain::{Symbol, Timestamp};
 use tickwright_core::pipeline::live::DisconnectReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -36,7 +35,8 @@ struct Venue {
     /// Connections on which the client took the certificate.
     believed: Arc<AtomicU64>,
     ca_file: PathBuf,
-    _directory: tempfile::TempDir,
+    /// Keeps the file.
+    _authority: Authority,
 }
 
 /// A venue that plays `talk` on each connection once it is encrypted.
@@ -44,19 +44,8 @@ async fn venue<F>(name: &str, talk: impl Fn(Encrypted) -> F + Send + 'static) ->
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed([name.to_owned()]).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let ca_file = directory.path().join("ca.pem");
-    std::fs::write(&ca_file, cert.pem()).unwrap();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let authority = Authority::of(name);
+    let (acceptor, ca_file) = (authority.acceptor.clone(), authority.ca_file.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let believed = Arc::new(AtomicU64::new(0));
@@ -71,7 +60,7 @@ where
             }
         }
     });
-    Venue { address, believed, ca_file, _directory: directory }
+    Venue { address, believed, ca_file, _authority: authority }
 }
 
 type Encrypted = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;

@@ -148,10 +148,10 @@ fn from_a_bad_setting_it_comes_near_to_the_best() {
     assert!(worst_tail <= config().p99_max_us, "{worst_tail} us");
 }
 
-/// One window in twelve is one in which the machine did something else: next to nothing came, and that late.
-#[test]
+/// From a bad setting, fifty times, where something befalls each window besides: the shares of the best that it comes to,
+/// on average and at worst.
 #[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
-fn pauses_that_come_now_and_then_cost_a_tenth_on_average() {
+fn shares_where(mut befalls: impl FnMut(&mut Window, &mut Random)) -> (f64, f64) {
     let best = best(pipeline, config().p99_max_us);
     let (mut worst, mut sum): (f64, f64) = (1.0, 0.0);
     for seed in 0..50 {
@@ -160,10 +160,7 @@ fn pauses_that_come_now_and_then_cost_a_tenth_on_average() {
         let mut chance = Random(seed + 1_000);
         for _ in 0..4_000 {
             let mut window = surface.window(tuner.knobs());
-            if chance.unit() < 1.0 / 12.0 {
-                window.throughput *= 0.01 + 0.3 * chance.unit();
-                window.p99_us = config().p99_max_us * 0.9;
-            }
+            befalls(&mut window, &mut chance);
             tuner.on_window(window);
         }
         let (batch, credit) = settled(&mut tuner);
@@ -171,32 +168,30 @@ fn pauses_that_come_now_and_then_cost_a_tenth_on_average() {
         (worst, sum) = (worst.min(share), sum + share);
     }
     println!("of the best {:.3} on average, {worst:.3} at worst", sum / 50.0);
-    assert!(worst >= 0.8 && sum / 50.0 >= 0.88, "{worst}, {sum}");
+    (sum / 50.0, worst)
+}
+
+/// One window in twelve is one in which the machine did something else: next to nothing came, and that late.
+#[test]
+fn pauses_that_come_now_and_then_cost_a_tenth_on_average() {
+    let (mean, worst) = shares_where(|window, chance| {
+        if chance.unit() < 1.0 / 12.0 {
+            window.throughput *= 0.01 + 0.3 * chance.unit();
+            window.p99_us = config().p99_max_us * 0.9;
+        }
+    });
+    assert!(worst >= 0.8 && mean >= 0.88, "{worst}, {mean}");
 }
 
 /// As on a machine that others use as well: for some windows everything takes half as long again, then not.
 #[test]
-#[expect(clippy::disallowed_macros, reason = "a figure for whoever runs it")]
 fn a_load_that_jumps_hides_no_change_that_shows_more_than_it() {
-    let best = best(pipeline, config().p99_max_us);
-    let (mut worst, mut sum): (f64, f64) = (1.0, 0.0);
-    for seed in 0..50 {
-        let mut tuner = tuner(1, 2);
-        let mut surface = Surface::new(pipeline, 0.05, 0.05, seed);
-        let mut chance = Random(seed + 1_000);
-        let mut is_slow = false;
-        for _ in 0..4_000 {
-            is_slow ^= chance.unit() < 0.15;
-            let mut window = surface.window(tuner.knobs());
-            window.throughput /= if is_slow { 1.5 } else { 1.0 };
-            tuner.on_window(window);
-        }
-        let (batch, credit) = settled(&mut tuner);
-        let share = pipeline(batch, credit).0 / best;
-        (worst, sum) = (worst.min(share), sum + share);
-    }
-    println!("of the best {:.3} on average, {worst:.3} at worst", sum / 50.0);
-    assert!(worst >= 0.7 && sum / 50.0 >= 0.85, "{worst}, {sum}");
+    let mut is_slow = false;
+    let (mean, worst) = shares_where(|window, chance| {
+        is_slow ^= chance.unit() < 0.15;
+        window.throughput /= if is_slow { 1.5 } else { 1.0 };
+    });
+    assert!(worst >= 0.7 && mean >= 0.85, "{worst}, {mean}");
 }
 
 /// A tail that is beyond its bound to begin with comes within it, and is not made much longer on the way.

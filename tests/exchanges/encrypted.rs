@@ -1,4 +1,6 @@
-//! What stands before an exchange and encrypts, with a certificate made here.
+//! What encrypts on this machine, with a certificate made here.
+#![allow(dead_code, reason = "every test file uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 /// Vouches for what stands before exchanges; nobody knows it but those who are given its file.
 pub(crate) struct Authority {
     pub(crate) ca_file: PathBuf,
-    acceptor: TlsAcceptor,
+    pub(crate) acceptor: TlsAcceptor,
     _directory: tempfile::TempDir,
 }
 
@@ -29,9 +31,10 @@ pub(crate) struct Passed {
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    /// For whoever is called `name`.
+    pub(crate) fn of(name: &str) -> Self {
         let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            generate_simple_self_signed([name.to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, cert.pem()).unwrap();

@@ -72,18 +72,6 @@ impl Market {
         market
     }
 
-    /// Reaches the primary exchange at `front`, which encrypts, instead of directly.
-    pub(crate) fn go_through(&self, front: SocketAddr) {
-        let (path, address) = (self.scratch.path("cluster.toml"), self.exchange.address);
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        for scheme in ["http", "ws"] {
-            let direct = format!("{scheme}://{address}");
-            assert!(text.contains(&direct), "{text}");
-            text = text.replace(&direct, &format!("{scheme}s://{front}"));
-        }
-        std::fs::write(path, text).unwrap();
-    }
-
     /// The same for two accounts, the second with these keys. A strategy trades for each, by the same prices; that of
     /// `main` (`one` at the exchange) orders one lot, that of `second` (`two`) orders two.
     pub(crate) async fn open_for_two(
@@ -107,6 +95,18 @@ impl Market {
         }
         market.configure("has_backup = false", &text);
         market
+    }
+
+    /// Reaches the primary exchange at `front`, which encrypts, instead of directly.
+    pub(crate) fn go_through(&self, front: SocketAddr) {
+        let (path, address) = (self.scratch.path("cluster.toml"), self.exchange.address);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for scheme in ["http", "ws"] {
+            let direct = format!("{scheme}://{address}");
+            assert!(text.contains(&direct), "{text}");
+            text = text.replace(&direct, &format!("{scheme}s://{front}"));
+        }
+        std::fs::write(path, text).unwrap();
     }
 
     fn new(seed: u64, rows: usize, exchange: Exchange, backup: Option<Exchange>) -> Self {
