@@ -32,9 +32,9 @@ pub(super) fn text(answer: &Value) -> String {
             None => "searching".to_owned(),
         };
         let beside = told["beside"].as_array().map_or(0, Vec::len);
-        let (finished, all) = (&told["finished"], &told["trials_max"]);
+        let (finished, all, own) = (&told["finished"], &told["trials_max"], &told["own"]);
         text.push_str(&format!(
-            "{name} {state}: {finished} of {all} trials, beside {beside} others\n"
+            "{name} {state}: {finished} of {all} trials, {own} run here, beside {beside} others\n"
         ));
         for (liar, count) in told["flagged"].as_object().into_iter().flatten() {
             text.push_str(&format!("  {liar} said what does not come out again, {count} times\n"));
@@ -118,15 +118,14 @@ mod tests {
         let trial = json!({ "score": 0.5123, "parameters": [["fast", 5.0]], "node": "b" });
         let answer = json!([
             { "node": "a", "answer": {
-                "finished": 7, "trials_max": 9, "ended": null, "beside": ["b"],
+                "finished": 7, "own": 4, "trials_max": 9, "ended": null, "beside": ["b"],
                 "flagged": { "liar": 2 }, "top": [trial],
             } },
             { "node": "c", "error": "it is reading its data" },
         ]);
         let text = text(&answer);
-        for words in
-            ["a searching: 7 of 9 trials, beside 1 others", "liar said", "0.5123", "fast 5.0"]
-        {
+        let first = "a searching: 7 of 9 trials, 4 run here, beside 1 others";
+        for words in [first, "liar said", "0.5123", "fast 5.0"] {
             assert!(text.contains(words), "{words}\n{text}");
         }
         assert!(text.contains("c: it is reading its data"));

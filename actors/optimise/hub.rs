@@ -135,6 +135,9 @@ pub struct SearchProgress {
     pub finished: u64,
     /// Of them, those of earlier runs.
     pub resumed: u64,
+    /// Trials that this node has run itself since it was started.
+    #[serde(default)]
+    pub own: u64,
     /// Trials there may be.
     pub trials_max: u64,
     /// The best score so far, and what it is of.
@@ -535,6 +538,7 @@ impl HubState {
         SearchProgress {
             finished: self.hub.finished(),
             resumed: self.resumed,
+            own: self.hub.own(),
             trials_max: self.arguments.limits.trials_max,
             best,
             ended: self.hub.ended().filter(|_| self.took.is_some()).map(|it| it.name().to_owned()),

@@ -40,34 +40,46 @@ impl Figures {
         }
     }
 
+    /// Of all windows of some stretches.
+    pub(super) fn of_all<'a>(stretches: impl Iterator<Item = &'a Vec<Window>>) -> Self {
+        Self::of(&stretches.flatten().copied().collect::<Vec<_>>())
+    }
+
     /// By how much more flows than in `other`, as a share of that.
     pub fn gain_over(&self, other: &Self) -> f64 {
         self.throughput / other.throughput - 1.0
     }
 }
 
-/// By how much the logarithm of the throughput is larger in each stretch with a change than in those before and
-/// after it, on average: what grows or falls steadily does not show.
-pub(super) fn differences(without: &[Vec<Window>], with: &[Vec<Window>]) -> Vec<f64> {
-    compared(without, with, |stretch| stretch.throughput.ln())
+/// One comparison: a stretch with a change, and those before and after it without.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Round {
+    pub(super) before: Vec<Window>,
+    pub(super) with: Vec<Window>,
+    pub(super) after: Vec<Window>,
 }
 
-/// By how much the logarithm of the tail of the latency is smaller, likewise, in the stretches where orders were
-/// timed.
-pub(super) fn reliefs(without: &[Vec<Window>], with: &[Vec<Window>]) -> Vec<f64> {
-    let mut reliefs = compared(without, with, |stretch| -stretch.p99_us.ln());
-    reliefs.retain(|relief| relief.is_finite());
-    reliefs
-}
+impl Round {
+    /// By how much the logarithm of the throughput is larger with the change than beside it, on average: what grows
+    /// or falls steadily does not show.
+    pub(super) fn difference(&self) -> f64 {
+        self.compared(|stretch| stretch.throughput.ln())
+    }
 
-fn compared(
-    without: &[Vec<Window>],
-    with: &[Vec<Window>],
-    of: impl Fn(&Figures) -> f64,
-) -> Vec<f64> {
-    let of = |windows: &[Window]| of(&Figures::of(windows));
-    let beside = without.windows(2).map(|pair| f64::midpoint(of(&pair[0]), of(&pair[1])));
-    with.iter().zip(beside).map(|(with, beside)| of(with) - beside).collect()
+    /// By how much the logarithm of the tail of the latency is smaller, likewise; not finite where no order was timed.
+    pub(super) fn relief(&self) -> f64 {
+        self.compared(|stretch| -stretch.p99_us.ln())
+    }
+
+    /// By how much the load differs before and after, beyond what may be noise.
+    pub(super) fn drift(&self) -> f64 {
+        drift_of(&self.before, &self.after)
+    }
+
+    fn compared(&self, of: impl Fn(&Figures) -> f64) -> f64 {
+        let of = |windows: &[Window]| of(&Figures::of(windows));
+        of(&self.with) - f64::midpoint(of(&self.before), of(&self.after))
+    }
 }
 
 /// Standard errors by which two stretches of the same load may well lie apart.
@@ -149,9 +161,8 @@ mod tests {
     #[test]
     fn what_grows_steadily_is_no_difference() {
         let stretch = |log: f64| vec![Window { throughput: log.exp(), p99_us: 1.0 }];
-        let without: Vec<_> = [1.0, 1.2, 1.4].map(stretch).into();
-        let with: Vec<_> = [1.1, 1.3].map(stretch).into();
-        assert!(differences(&without, &with).iter().all(|it| it.abs() < 1e-9));
+        let [before, with, after] = [1.0, 1.1, 1.2].map(stretch);
+        assert!(Round { before, with, after }.difference().abs() < 1e-9);
     }
 
     /// As when another program had the processor.

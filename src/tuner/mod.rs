@@ -11,7 +11,8 @@
 //! A change is switched on and off again, and each short stretch with it is compared with those beside it, so that
 //! a load that only drifts is not taken for its effect. It is kept when Student's test of these differences, of the
 //! logarithms of the throughput, says that it helps ("The Probable Error of a Mean", Biometrika 6, 1908); what seems
-//! to and may as well be noise is measured some times more.
+//! to and may as well be noise is measured some times more. A round in which the load itself changed by more than the
+//! change shows is thrown away and measured again.
 //!
 //! # Invariants
 //!
@@ -35,7 +36,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 pub use figures::Figures;
-use figures::{chance_of, differences, drift_of, gain_of, longest, reliefs, shortest};
+use figures::{Round, chance_of, gain_of, longest, shortest};
 use moves::{Move, Moves};
 
 /// Decisions that are remembered for whoever asks.
@@ -44,6 +45,9 @@ const DECISIONS_MAX: usize = 256;
 /// A change of the load between two stretches with the same settings that makes what lies between worthless, unless
 /// that shows even more: of the logarithm of the throughput, beyond what their noise explains.
 const DRIFT_MAX: f64 = 0.2;
+
+/// Rounds of one trial in which the load may change: they do not count, and one more ends the trial.
+const DISTURBED_MAX: usize = 6;
 
 /// By how much longer a tail may become under trial that is beyond its bound already: room for its noise.
 const LONGER_MAX: f64 = 1.5;
@@ -178,9 +182,14 @@ struct Trial {
     place: usize,
     /// By place of the knob: from, to.
     values: Vec<(usize, i64, i64)>,
-    /// One stretch more than with it, once it was measured.
-    without: Vec<Vec<Window>>,
-    with: Vec<Vec<Window>>,
+    /// Rounds that count.
+    rounds: Vec<Round>,
+    /// Rounds that do not, for the load changed in them.
+    disturbed: usize,
+    /// The stretch without it before the round that is being measured.
+    before: Vec<Window>,
+    /// The one with it in that round.
+    with: Vec<Window>,
     /// Beyond this tail of the latency it is taken back, microseconds.
     limit_us: f64,
 }
@@ -188,7 +197,11 @@ struct Trial {
 impl Trial {
     /// With the change, and without it.
     fn figures(&self) -> (Figures, Figures) {
-        (Figures::of(&self.with.concat()), Figures::of(&self.without.concat()))
+        let rounds = self.rounds.iter();
+        let with = rounds.clone().map(|round| &round.with).chain([&self.with]);
+        // What is after one round is before the next.
+        let without = rounds.map(|round| &round.before).chain([&self.before]);
+        (Figures::of_all(with), Figures::of_all(without))
     }
 }
 
@@ -369,7 +382,8 @@ impl AutoTuner {
             is_safe.then_some(values)
         });
         let Some((place, values)) = chosen else { return Vec::new() };
-        self.try_out(Trial { place, values, without: vec![without], with: Vec::new(), limit_us })
+        let (rounds, before, with) = (Vec::new(), without, Vec::new());
+        self.try_out(Trial { place, values, rounds, disturbed: 0, before, with, limit_us })
     }
 
     /// Whether no setting comes to be larger than what it is not to be larger than, or none by more than it is.
@@ -391,7 +405,7 @@ impl AutoTuner {
     }
 
     fn look_again(&mut self, mut trial: Trial, measured: Vec<Window>) -> Vec<Effect> {
-        trial.with.push(measured);
+        trial.with = measured;
         let (with, without) = trial.figures();
         self.note_p99(&trial, with.p99_us - without.p99_us);
         let back = self.set(&trial, false);
@@ -400,20 +414,26 @@ impl AutoTuner {
     }
 
     fn conclude(&mut self, mut trial: Trial, measured: Vec<Window>) -> Vec<Effect> {
-        let drift = trial.without.last().map_or(0.0, |last| drift_of(last, &measured));
-        trial.without.push(measured);
-        let differences = differences(&trial.without, &trial.with);
+        let (before, with) = (std::mem::take(&mut trial.before), std::mem::take(&mut trial.with));
+        trial.before.clone_from(&measured);
+        let round = Round { before, with, after: measured };
         // Whenever within a round the load changed, the comparison is wrong by half of that at most.
-        let seen = differences.last().map_or(0.0, |difference| difference.abs());
-        let has_drifted = drift > DRIFT_MAX.max(seen);
+        if round.drift() > DRIFT_MAX.max(round.difference().abs()) {
+            trial.disturbed += 1;
+            if trial.disturbed <= DISTURBED_MAX {
+                return self.try_out(trial);
+            }
+            return vec![self.decide(&trial, None, Verdict::LoadChanged)];
+        }
+        trial.rounds.push(round);
+        let differences: Vec<f64> = trial.rounds.iter().map(Round::difference).collect();
         let (mut chance, gain) = (chance_of(&differences), gain_of(&differences));
-        let relief = (trial.limit_us > self.config.p99_max_us)
-            .then(|| reliefs(&trial.without, &trial.with))
-            .filter(|reliefs| gain_of(reliefs) >= self.config.gain_min && gain > -DRIFT_MAX);
-        let rounds = differences.len();
-        let verdict = if has_drifted {
-            Verdict::LoadChanged
-        } else if rounds < ROUNDS.0 {
+        let is_beyond = trial.limit_us > self.config.p99_max_us;
+        let relief = is_beyond
+            .then(|| trial.rounds.iter().map(Round::relief).filter(|it| it.is_finite()).collect())
+            .filter(|of: &Vec<f64>| gain_of(of) >= self.config.gain_min && gain > -DRIFT_MAX);
+        let rounds = trial.rounds.len();
+        let verdict = if rounds < ROUNDS.0 {
             return self.try_out(trial);
         } else if gain >= self.config.gain_min && chance <= self.config.chance_max {
             Verdict::Kept
@@ -444,7 +464,7 @@ impl AutoTuner {
         let (Phase::With(mut trial) | Phase::After(mut trial)) = phase else { return Vec::new() };
         let mut measured = std::mem::take(&mut self.measured);
         measured.push(window);
-        trial.with.push(measured);
+        trial.with = measured;
         // While it takes effect, this may be of rows from before: it is over all the same, and nothing is learnt.
         if self.settling == 0 {
             self.note_p99(&trial, window.p99_us - trial.figures().1.p99_us);
@@ -471,7 +491,7 @@ impl AutoTuner {
         let (mut trial, is_set) = match phase {
             Phase::Before => return Vec::new(),
             Phase::With(mut trial) => {
-                trial.with.push(measured);
+                trial.with = measured;
                 (trial, true)
             }
             Phase::After(trial) => (trial, false),

@@ -598,6 +598,11 @@ impl Hub {
         self.exploration.finished()
     }
 
+    /// Trials that this life of this node has run and written down, whether or not another node was first.
+    pub fn own(&self) -> u64 {
+        self.logs.length(&self.config.own)
+    }
+
     /// What is believed.
     pub const fn best(&self) -> &BestSet {
         &self.believed

@@ -166,6 +166,52 @@ proptest! {
     }
 }
 
+/// One side of a quote: not named, of an unknown size, or of this size.
+fn side() -> impl Strategy<Value = Option<Option<i64>>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(None)),
+        Just(Some(Some(0))),
+        (1i64..1_000).prop_map(|size| Some(Some(size)))
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// At each trade it is of what each side was last said to be, found by looking back from there.
+    #[test]
+    fn imbalance_is_of_what_each_side_was_last_said_to_be(quotes in prop::collection::vec((side(), side()), 1..60)) {
+        let row = |&(bid, ask): &(Option<Option<i64>>, Option<Option<i64>>)| {
+            let mut quote = Tick { kind: Kind::Quote as u8, bid: 99 * ONE, ask: 101 * ONE, ..Tick::default() };
+            let bit = |side: Option<Option<i64>>, price: u8, size: u8| match side {
+                None => 0,
+                Some(None) => price,
+                Some(Some(_)) => price | size,
+            };
+            quote.has = bit(bid, has::BID, has::BID_QUANTITY) | bit(ask, has::ASK, has::ASK_QUANTITY);
+            quote.bid_quantity = bid.flatten().unwrap_or(0) * ONE;
+            quote.ask_quantity = ask.flatten().unwrap_or(0) * ONE;
+            quote
+        };
+        let rows = quotes.iter().flat_map(|quote| [row(quote), trade(0, 100 * ONE, ONE)]);
+        let out = run(&["imbalance"], &stream(0, (1..).zip(rows)));
+        prop_assert_eq!(out.rows.len(), quotes.len());
+        for at in 0..quotes.len() {
+            let last = |of: fn(&(Option<Option<i64>>, Option<Option<i64>>)) -> Option<Option<i64>>| {
+                quotes[..=at].iter().rev().find_map(of).flatten().map(|size| size as f64)
+            };
+            let found = out.values_of(at)[0];
+            match (last(|quote| quote.0), last(|quote| quote.1)) {
+                (Some(bid), Some(ask)) if bid + ask > 0.0 => {
+                    prop_assert!(is_close(found, 1.0 - 2.0 * ask / (bid + ask), 1e-12, 1e-12), "row {}: {}", at, found);
+                }
+                _ => prop_assert!(found.is_nan(), "row {}: {}", at, found),
+            }
+        }
+    }
+}
+
 /// A pseudo-random walk of the price, in steps; the same in every run.
 fn long_walk(count: u32, mut visit: impl FnMut(u32, i64)) {
     let (mut price, mut state) = (9_876_543 * ONE, 1u64);
