@@ -46,9 +46,3 @@ pub mod strategy;
 pub mod switchboard;
 pub mod telemetry;
 pub mod tuner;
-
-/// The allocator of the system gathers small pieces that were freed all at once, while everything waits: with blocks of
-/// one row that was 30 to 80 ms after each checkpoint.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

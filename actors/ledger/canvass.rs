@@ -62,9 +62,7 @@ impl LedgerClient {
     ) {
         let (sets, voters) = self.voters();
         let round = canvass.on_look(self.standpoint(), &sets, now());
-        // One voter alone needs no leave, not even that of a leader that it was before.
-        let is_alone = sets.iter().all(|set| set.len() == 1);
-        self.0.raft.runtime_config().elect(is_alone || canvass.may_stand());
+        self.0.raft.runtime_config().elect(canvass.may_stand());
         let Some(round) = round else { return };
         let own = self.0.mesh.own.replica;
         let others: Vec<_> = voters.into_iter().filter(|(replica, _)| *replica != own).collect();

@@ -75,6 +75,13 @@ impl Canvass {
         voters: &[BTreeSet<u64>],
         now: Timestamp,
     ) -> Option<u64> {
+        // One voter alone needs no leave, not even that of a leader that it was before.
+        let is_own = |set: &BTreeSet<u64>| set.len() == 1 && set.contains(&self.own);
+        if !voters.is_empty() && voters.iter().all(is_own) {
+            (self.began, self.may) = (None, true);
+            self.yes.clear();
+            return None;
+        }
         let votes = voters.iter().any(|set| set.contains(&self.own));
         if !votes || standpoint.has_leader(self.lease, now) {
             (self.began, self.may) = (None, false);
@@ -159,8 +166,10 @@ mod tests {
     #[test]
     fn one_alone_needs_to_ask_nobody_and_one_that_does_not_vote_never_stands() {
         let mut alone = Canvass::new(1, LEASE, PACE);
-        alone.on_look(heard(0), &of(&[1]), at(600));
+        assert_eq!(alone.on_look(heard(0), &of(&[1]), at(1)), None);
         assert!(alone.may_stand());
+        assert_eq!(alone.on_look(heard(2), &of(&[1, 2, 3]), at(3)), None);
+        assert!(!alone.may_stand(), "it is not alone any more, and hears a leader");
         let mut learner = Canvass::new(4, LEASE, PACE);
         assert_eq!(learner.on_look(heard(0), &of(&[1, 2, 3]), at(600)), None);
         assert!(!learner.may_stand());
