@@ -100,6 +100,35 @@ fn a_search_that_is_killed_goes_on_with_all_it_had_finished() {
     assert_eq!(again.best, report.best);
 }
 
+/// A search that is killed has what is left of its time when it goes on; one that came to its end has all of it again.
+#[test]
+fn the_time_of_a_search_is_that_of_all_its_lives() {
+    const SECONDS: f64 = 6.0;
+    let scratch = Scratch::new();
+    let data = bars(&scratch, 4_000);
+    let directory = scratch.path("data");
+    let budget = format!("{SECONDS}s");
+    let more = ["--time", &budget, "--trials", "1000000", "--search", "random", "--set"];
+    let more = [&more[..], &["optimise.patience=0"]].concat();
+    let own = ["--data-dir", directory.to_str().unwrap()];
+    let mut process =
+        scratch.start(scratch.command(&arguments(&data, &[&more[..], &own].concat())));
+    let deadline = Instant::now() + PATIENCE;
+    while said_finished(&process.said().1) == 0 {
+        assert!(Instant::now() < deadline, "nothing was finished: {:?}", process.said());
+        assert!(process.ends_within(Duration::from_millis(20)).is_none(), "{:?}", process.said());
+    }
+    assert!(process.ends_within(Duration::from_secs(3)).is_none(), "{:?}", process.said());
+    process.kill();
+    let (second, _) = optimised(&scratch, &data, &more);
+    assert_eq!(second.stopped, "time");
+    assert!(second.trials_resumed > 0);
+    let (third, _) = optimised(&scratch, &data, &more);
+    println!("{:.1} s of {SECONDS} were left, then {:.1}", second.seconds, third.seconds);
+    assert!(second.seconds < SECONDS - 1.0, "{} s", second.seconds);
+    assert!(third.seconds >= SECONDS, "{} s", third.seconds);
+}
+
 #[test]
 fn another_search_of_the_same_data_begins_with_the_best_of_the_first() {
     let scratch = Scratch::new();

@@ -37,7 +37,7 @@ pub struct OptimizeOptions {
     /// tpe, grid, random or genetic [short for --set optimise.search=KIND]
     #[arg(long, value_name = "KIND")]
     pub search: Option<String>,
-    /// Stop after so long: 90s, 15m, 8h [short for --set optimise.time_max_s=SECONDS]
+    /// Stop after so long, runs that were broken off included: 90s, 15m, 8h [short for --set optimise.time_max_s=SECONDS]
     #[arg(long, value_name = "SPAN", value_parser = super::parse_span)]
     pub time: Option<Duration>,
     /// Threads that evaluate [short for --set optimise.workers=N]

@@ -5,11 +5,13 @@
 //! | `runs`   | hash of the search, author, place   | a finished trial             |
 //! | `best`   | hash of strategy, data and terms    | the best of all searches     |
 //! | `run`    | `search`                            | the version that began it    |
+//! | `run`    | `spent`, hash of the search         | ms that it has taken so far  |
 //!
 //! A *search* is its strategy, data, terms, space, kind and seed: another one over the same data begins
 //! with no trials, but with the best. An *author* is a life of a node: what other nodes ran is kept as well.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tickwright_core::optimise::BestSet;
 use tickwright_core::optimise::hub::{Author, Entry};
@@ -20,6 +22,7 @@ const RUNS: &str = "runs";
 const BEST: &str = "best";
 const RUN: &str = "run";
 const BEGUN: &[u8] = b"search";
+const SPENT: &[u8] = b"spent";
 
 /// The records of one search.
 #[derive(Clone, Debug)]
@@ -112,6 +115,26 @@ impl SearchJournal {
         decoded
             .map(Some)
             .map_err(|error| self.store.record_error(BEST, &self.family, &error.to_string()))
+    }
+
+    /// How long this search has taken in runs that did not come to an end.
+    pub(super) fn spent(&self) -> Result<Duration, StoreError> {
+        let key = [SPENT, &self.search].concat();
+        let Some(value) = self.store.get(RUN, &key)? else { return Ok(Duration::ZERO) };
+        let decoded = wire::decode(&value).map(Duration::from_millis);
+        decoded.map_err(|error| self.store.record_error(RUN, &key, &error.to_string()))
+    }
+
+    /// Writes down how long it has taken, some time soon.
+    pub(super) fn put_spent_soon(&self, spent: Duration) {
+        let done = |result: Result<(), StoreError>| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "how long the search has taken is not written down");
+            }
+        };
+        let spent = u64::try_from(spent.as_millis()).unwrap_or(u64::MAX);
+        let key = [SPENT, &self.search].concat();
+        self.store.put(RUN, key, wire::encode(&spent), Box::new(done));
     }
 
     /// Writes the best down some time soon.

@@ -37,6 +37,9 @@ const MEASURED: PositionsConfig =
 /// How long the actors may take to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is written down how long a search has taken.
+const NOTE_TIME_EVERY: Duration = Duration::from_secs(1);
+
 /// What was prepared before anything is tried.
 pub(super) struct Prepared {
     config: Config,
@@ -159,6 +162,37 @@ pub(super) struct Running {
     ended: UnboundedReceiver<SearchOutcome>,
     /// When it is to end by time, if it is.
     until: Option<Instant>,
+    spent: Spent,
+}
+
+/// How long a search has taken: one that is killed goes on with what is left of its time.
+struct Spent {
+    journal: SearchJournal,
+    /// In runs before, that did not come to an end.
+    before: Duration,
+    began: Instant,
+    noted: Duration,
+}
+
+impl Spent {
+    fn new(journal: &SearchJournal) -> Result<Self, OptimiseError> {
+        let (journal, before) = (journal.clone(), journal.spent()?);
+        Ok(Self { journal, before, began: Instant::now(), noted: before })
+    }
+
+    /// Writes it down, once in a while.
+    fn note(&mut self) {
+        let spent = self.before + self.began.elapsed();
+        if spent >= self.noted + NOTE_TIME_EVERY {
+            self.journal.put_spent_soon(spent);
+            self.noted = spent;
+        }
+    }
+
+    /// The search has come to an end: the next run of it has all of its time.
+    fn forget(&self) {
+        self.journal.put_spent_soon(Duration::ZERO);
+    }
 }
 
 impl Running {
@@ -213,7 +247,9 @@ impl Running {
             let judging = Arc::clone(&judging);
             Arc::new(move |outcome| judging.report(&outcome).map_err(|error| error.to_string()))
         };
-        let until = config.optimise.time_max.map(|span| Instant::now() + span);
+        let spent = Spent::new(&judging.journal)?;
+        let left = |span: Duration| spent.began + span.saturating_sub(spent.before);
+        let until = config.optimise.time_max.map(left);
         let hub = HubArguments {
             node: config.node.name.clone(),
             space: judging.space.clone(),
@@ -285,7 +321,17 @@ impl Running {
         };
         let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
         let (supervisor, gave_up) = spawned.map_err(|error| start(&error))?;
-        Ok(Self { judging, directory, supervisor, gave_up, statistics, progress, ended, until })
+        Ok(Self {
+            judging,
+            directory,
+            supervisor,
+            gave_up,
+            statistics,
+            progress,
+            ended,
+            until,
+            spent,
+        })
     }
 
     /// What happens next.
@@ -299,8 +345,14 @@ impl Running {
                 }
             };
             tokio::select! {
-                Some(progress) = self.progress.recv() => return SearchEvent::Progress(progress),
-                Some(outcome) = self.ended.recv() => return SearchEvent::Ended(Box::new(outcome)),
+                Some(progress) = self.progress.recv() => {
+                    self.spent.note();
+                    return SearchEvent::Progress(progress);
+                }
+                Some(outcome) = self.ended.recv() => {
+                    self.spent.forget();
+                    return SearchEvent::Ended(Box::new(outcome));
+                }
                 () = is_late => {
                     self.until = None;
                     end_by_time(&self.directory);
