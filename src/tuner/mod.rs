@@ -423,6 +423,8 @@ impl AutoTuner {
             if trial.disturbed <= DISTURBED_MAX {
                 return self.try_out(trial);
             }
+            // What is shown of it is this round.
+            (trial.before, trial.with) = (round.before, round.with);
             return vec![self.decide(&trial, None, Verdict::LoadChanged)];
         }
         trial.rounds.push(round);

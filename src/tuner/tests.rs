@@ -352,6 +352,44 @@ fn single_trials_come_to_what_their_windows_show() {
     assert_eq!(verdict_of(&still), Verdict::Interrupted);
 }
 
+/// One window that settles, then a stretch.
+fn stretch(throughput: f64) -> [(f64, f64); 4] {
+    [throughput, throughput, 1.01 * throughput, 0.99 * throughput].map(|rate| (rate, 100.0))
+}
+
+#[test]
+fn a_round_in_which_the_load_changes_is_measured_again_and_many_end_the_trial() {
+    let mut tuner = tuner(64, 8_192);
+    feed(&mut tuner, &stretch(1_000.0));
+    assert!(tuner.trial().is_some());
+    assert!(feed(&mut tuner, &stretch(1_000.0)).is_empty());
+    // Twice as much comes from now on, with the change or without it.
+    let mut decided = feed(&mut tuner, &stretch(2_000.0));
+    for _ in 0..2 * ROUNDS.0 {
+        assert!(decided.is_empty(), "{decided:?}");
+        decided = feed(&mut tuner, &stretch(2_000.0));
+    }
+    assert_eq!(decided[0].verdict, Verdict::NotBetter);
+    assert!(decided[0].without.throughput > 1_900.0, "{decided:?}");
+
+    // What comes is another load after each round.
+    let mut load = 1_000.0;
+    feed(&mut tuner, &stretch(load));
+    assert!(tuner.trial().is_some());
+    for _ in 0..=DISTURBED_MAX {
+        assert!(feed(&mut tuner, &stretch(load)).is_empty());
+        load *= 2.0;
+        let now = feed(&mut tuner, &stretch(load));
+        if let [decision] = &now[..] {
+            assert_eq!(decision.verdict, Verdict::LoadChanged);
+            assert!(decision.with.count > 0 && decision.without.count > 0, "{decision:?}");
+            assert_eq!(load, 1_000.0 * 2f64.powi(i32::try_from(DISTURBED_MAX).unwrap() + 1));
+            return;
+        }
+    }
+    panic!("it goes on for ever");
+}
+
 #[test]
 fn where_no_order_was_timed_the_last_tail_counts() {
     let mut tuner = tuner(64, 8_192);
