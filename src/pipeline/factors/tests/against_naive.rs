@@ -167,7 +167,9 @@ proptest! {
 }
 
 /// One side of a quote: not named, of an unknown size, or of this size.
-fn side() -> impl Strategy<Value = Option<Option<i64>>> {
+type Side = Option<Option<i64>>;
+
+fn side() -> impl Strategy<Value = Side> {
     prop_oneof![
         Just(None),
         Just(Some(None)),
@@ -182,9 +184,9 @@ proptest! {
     /// At each trade it is of what each side was last said to be, found by looking back from there.
     #[test]
     fn imbalance_is_of_what_each_side_was_last_said_to_be(quotes in prop::collection::vec((side(), side()), 1..60)) {
-        let row = |&(bid, ask): &(Option<Option<i64>>, Option<Option<i64>>)| {
+        let row = |&(bid, ask): &(Side, Side)| {
             let mut quote = Tick { kind: Kind::Quote as u8, bid: 99 * ONE, ask: 101 * ONE, ..Tick::default() };
-            let bit = |side: Option<Option<i64>>, price: u8, size: u8| match side {
+            let bit = |side: Side, price: u8, size: u8| match side {
                 None => 0,
                 Some(None) => price,
                 Some(Some(_)) => price | size,
@@ -198,7 +200,7 @@ proptest! {
         let out = run(&["imbalance"], &stream(0, (1..).zip(rows)));
         prop_assert_eq!(out.rows.len(), quotes.len());
         for at in 0..quotes.len() {
-            let last = |of: fn(&(Option<Option<i64>>, Option<Option<i64>>)) -> Option<Option<i64>>| {
+            let last = |of: fn(&(Side, Side)) -> Side| {
                 quotes[..=at].iter().rev().find_map(of).flatten().map(|size| size as f64)
             };
             let found = out.values_of(at)[0];
