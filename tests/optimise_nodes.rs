@@ -199,7 +199,8 @@ fn what_a_node_had_finished_when_it_was_killed_is_with_all_at_the_end_and_not_ru
             }
         }
         let is_again = |entry: &&Entry| {
-            let counts = |it: &&Entry| it.author.node == name || is_later(it);
+            // What it ran before they searched together others may have run after, when they had not been told yet.
+            let counts = |it: &&Entry| it.author.node == name || (is_later(entry) && is_later(it));
             let mut others = disks[lost].iter().filter(|it| it.author != entry.author);
             others.any(|it| it.finished.number == entry.finished.number && counts(&it))
         };
