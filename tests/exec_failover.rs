@@ -100,9 +100,13 @@ impl Schedule {
         }
         let status = process.ends_within(PATIENCE);
         let said = process.said();
-        assert!(status.is_some_and(|status| status.success()), "{chaos}: {said:?}");
         let logs = std::fs::read_dir(scratch.path("data/logs")).unwrap();
         let logs = logs.map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap());
+        if !status.is_some_and(|status| status.success()) {
+            // What was not seen before is not easily seen again.
+            logs.for_each(|log| println!("--- a node\n{log}"));
+            panic!("{chaos}: {said:?}");
+        }
         assert_one_coordinator_a_term(logs, &chaos);
         let report = scratch.report();
         println!(
