@@ -83,9 +83,8 @@ impl Worker {
         for &(unit, own) in new.iter().filter(|(unit, _)| self.units.may_overlap(*unit)) {
             let name = unit.to_string();
             // One that has it since is not to give it up for what this node, which was cut off, only hears of now.
-            let is_before = |epoch: u64| epoch < own;
             let route = self.network.route(&name);
-            let route = route.filter(|route| route.is_remote() && is_before(route.epoch));
+            let route = route.filter(|route| route.is_remote() && route.epoch < own);
             // Whoever is suspect may not answer at all, and must not hold up whoever takes its place.
             let Some(route) = route.filter(|_| self.network.is_up(&name)) else { continue };
             let network = self.network.clone();
