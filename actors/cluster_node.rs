@@ -24,12 +24,14 @@ mod alerts;
 mod config;
 mod ledger;
 mod locks;
+mod parts;
 mod pipeline;
 
 use alerts::AlertsService;
 use config::ConfigService;
 use ledger::{serve_ledger, start_ledger};
 use locks::LockService;
+use parts::Parts;
 use pipeline::Pipeline;
 
 /// How often a node that finds no cluster says so.
@@ -94,6 +96,11 @@ pub enum NodeError {
     /// The ledger cannot go on.
     #[error("{0}")]
     LedgerEnded(String),
+    /// A part that a node cannot do without was restarted too often.
+    #[error(
+        "`{0}` could not be kept running and this node is none without it; the log says why it failed"
+    )]
+    PartEnded(&'static str),
     /// The services gave up.
     #[error("the cluster's services have ended; the log says why")]
     Ended,
@@ -191,6 +198,7 @@ async fn live(
     let tools = admin.as_ref().map(|admin| format!(", tools at {}", admin.address()));
     tell(format!("{} listens on {}{}", own.id, own.address, tools.unwrap_or_default()));
     let (outlet, mut ledger_events) = Outlet::to_channel();
+    let (parts, mut parts_ended) = Parts::new();
     let mut ledger: Option<LedgerService> = None;
     let mut locks: Option<LockService> = None;
     let mut alerting: Option<AlertsService> = None;
@@ -248,7 +256,7 @@ async fn live(
                 awaited = None;
                 let work = match (secrets, &ledger, &shared) {
                     (Ok(()), Some(ledger), Some(shared)) => {
-                        begin_work(task, &services, ledger, shared).await
+                        begin_work(task, (&services, &parts), ledger, shared).await
                     }
                     // It is waited for secrets only once both are there.
                     (Ok(()), ..) => continue,
@@ -271,6 +279,10 @@ async fn live(
                 continue;
             }
             () = services.ended() => return Err(NodeError::Ended),
+            Some(part) = parts_ended.recv() => {
+                services.stop().await;
+                return Err(NodeError::PartEnded(part));
+            }
             event = ledger_events.recv() => {
                 if let Some(LedgerEvent::GivesWay { reason }) = &event {
                     tell(reason.clone());
@@ -340,7 +352,7 @@ async fn live(
         if enters && ledger.is_none() {
             let begun = start_ledger(config, &services, copy, founds, outlet.clone()).await?;
             let (settings, memory) = (settings.clone(), memory.clone());
-            let sharing = ConfigService::start(config, &services, settings, memory).await?;
+            let sharing = ConfigService::start(config, &services, settings, memory, &parts).await?;
             let secrets = sharing.secrets();
             for (key, name) in secrets.missing(&needed) {
                 tell(format!(
@@ -351,9 +363,8 @@ async fn live(
             }
             let needed = needed.clone();
             awaited = Some(Box::pin(async move { secrets.wait_for(&needed).await }));
-            alerting = Some(
-                AlertsService::start(config, &services, begun.client(), sharing.live()).await?,
-            );
+            let (client, values) = (begun.client(), sharing.live());
+            alerting = Some(AlertsService::start(config, &services, client, values, &parts).await?);
             (ledger, shared) = (Some(begun), Some(sharing));
             let show = services.tree_shower("optimise");
             let network = services.network().clone();
@@ -379,14 +390,15 @@ async fn ready(awaited: &mut Option<Awaited>) -> Result<(), SecretError> {
 /// Starts what may need secrets: locks, and this node's share of the pipeline, if there is one.
 async fn begin_work(
     task: &NodeTask,
-    services: &ClusterServices,
+    (services, parts): (&ClusterServices, &Parts),
     ledger: &LedgerService,
     shared: &ConfigService,
 ) -> Result<(LockService, Option<(Pipeline, UnboundedReceiver<ShareEvent>)>), NodeError> {
     let (live, secrets) = (shared.live(), shared.secrets());
-    let locks =
-        LockService::start(&task.config, services, ledger.client(), secrets.clone()).await?;
-    let share = Pipeline::start(task, services, ledger, locks.backend(), (live, secrets)).await?;
+    let given = secrets.clone();
+    let locks = LockService::start(&task.config, services, ledger.client(), given, parts).await?;
+    let backend = locks.backend();
+    let share = Pipeline::start(task, (services, parts), ledger, backend, (live, secrets)).await?;
     Ok((locks, share))
 }
 

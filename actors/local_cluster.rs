@@ -12,6 +12,7 @@
 mod directory;
 mod faults;
 mod looped;
+mod presence;
 mod process;
 mod search;
 
@@ -36,6 +37,7 @@ use crate::run::{finish_directory, node_faults};
 use crate::share::ShareProgress;
 use crate::telemetry::Sample;
 use faults::{Fault, node_of};
+use presence::Presence;
 use process::NodeProcess;
 
 pub use looped::Middle;
@@ -264,6 +266,7 @@ struct LocalCluster {
     /// At which epoch and where each unit was last seen, and how often that was another node than before.
     homes: BTreeMap<String, (u64, usize)>,
     failovers: u64,
+    presence: Presence,
     /// Nodes that have not been told that the run is over.
     untold: Vec<usize>,
     look: Duration,
@@ -306,7 +309,7 @@ impl LocalCluster {
             Purpose::Loop(middle) => Some(looped::Loop::new(middle)),
             Purpose::Run | Purpose::Live | Purpose::Search => None,
         };
-        let (homes, still) = (BTreeMap::new(), (0, 0));
+        let (homes, still, presence) = (BTreeMap::new(), (0, 0), Presence::new(nodes.len()));
         Ok(Self {
             nodes,
             _claims: claims,
@@ -317,6 +320,7 @@ impl LocalCluster {
             still,
             homes,
             failovers: 0,
+            presence,
             untold: Vec::new(),
             look,
             looped,
@@ -351,8 +355,13 @@ impl LocalCluster {
             let progress = self.progress().await;
             let mut sample = Sample::default();
             for (place, progress) in progress.iter().enumerate() {
+                let (name, is_harmed) = (&self.nodes[place].name, self.is_harmed(place));
+                let has_answered = progress.is_some();
+                let change = self.presence.on_look(place, has_answered, is_harmed, Instant::now());
+                if let Some(change) = change {
+                    show(LocalClusterEvent::Line(format!("{change}: {name}")));
+                }
                 let Some(progress) = progress else { continue };
-                let name = &self.nodes[place].name;
                 if let Some(reason) = &progress.failure {
                     let (node, reason) = (name.clone(), reason.clone());
                     return Err(LocalClusterError::Failed { node, reason });
@@ -364,14 +373,23 @@ impl LocalCluster {
                     };
                     show(LocalClusterEvent::Line(format!("{name} has {units}")));
                 }
+                let mut moved: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
                 for unit in &progress.units {
                     let home = (progress.epochs.get(unit).copied().unwrap_or(0), place);
                     let before = *self.homes.entry(unit.clone()).or_insert(home);
                     // Who slept may not know yet that its unit is another's.
                     if home.0 > before.0 {
                         self.homes.insert(unit.clone(), home);
-                        self.failovers += u64::from(home.1 != before.1);
+                        if home.1 != before.1 {
+                            self.failovers += 1;
+                            moved.entry(before.1).or_default().push(unit);
+                        }
                     }
+                }
+                for (from, units) in moved {
+                    let (from, units) = (&self.nodes[from].name, units.join(" "));
+                    let line = format!("{name} has {units} now, which {from} had");
+                    show(LocalClusterEvent::Line(line));
                 }
                 sample.bytes += progress.bytes_read;
                 sample.rows += progress.rows;
@@ -391,6 +409,7 @@ impl LocalCluster {
                 report.set_duration(begun.elapsed(), 0);
                 self.add_faults(&mut report);
                 if let Some(found) = self.found().await? {
+                    report.out_of_sample = found.out_of_sample(&report.parameter_changes);
                     show(LocalClusterEvent::Found(Box::new(found)));
                 }
                 self.look_who_is_untold().await;

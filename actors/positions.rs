@@ -24,7 +24,7 @@ use tickwright_core::pipeline::positions::{Positions, PositionsConfig};
 use tickwright_core::records::{Happening, Numbered};
 
 use crate::kit::exec::{Epoch, Ledger, LedgerEntry};
-use crate::kit::{Barrier, Carried, Chaos, Directory, Outlet, Recording, wire};
+use crate::kit::{Barrier, Carried, Chaos, Directory, Outlet, Recording, ResumedFrom, wire};
 
 /// The role of positions.
 pub const ROLE: &str = "positions";
@@ -214,6 +214,7 @@ impl PositionsState {
 
     /// Begins with this actor's part of a checkpoint, or with nothing.
     fn restore(&mut self, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
+        let is_resumed = bytes.is_some();
         (self.book, self.carried) = match bytes {
             Some(bytes) => {
                 let (book, carried) =
@@ -227,6 +228,10 @@ impl PositionsState {
             if !carried.is_empty() {
                 // Whoever records and has gone has a successor, with which another epoch begins.
                 let _ = recording.carried.send(carried);
+            }
+            if is_resumed {
+                // As above.
+                let _ = recording.resumed.send(ResumedFrom::Checkpoint);
             }
         }
         self.record_all();

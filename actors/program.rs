@@ -211,16 +211,22 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let address = config.node.http_bind.as_deref().unwrap_or("127.0.0.1:7480");
     let url = node.unwrap_or_else(|| format!("{scheme}://{address}"));
-    match ctl::ask(&task, &CtlTarget { url, on, patience: timeout_ms, tls }) {
-        Ok(answer) if json => println!("{answer}"),
-        Ok(answer) if is_csv => print!("{}", tool::csv(&answer)),
-        Ok(answer) => print!("{}", ctl::text(&task, &answer)),
+    let answer = match ctl::ask(&task, &CtlTarget { url, on, patience: timeout_ms, tls }) {
+        Ok(answer) => answer,
         Err(error) => {
             eprintln!("{error}");
             return EXIT_USAGE;
         }
+    };
+    if json {
+        println!("{answer}");
+    } else if is_csv {
+        print!("{}", tool::csv(&answer));
+    } else {
+        print!("{}", ctl::text(&task, &answer));
     }
-    EXIT_OK
+    // A chain of writes in which somebody has changed or removed one.
+    if answer["first_broken"].is_u64() { EXIT_BROKEN } else { EXIT_OK }
 }
 
 fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 {

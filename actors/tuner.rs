@@ -10,6 +10,7 @@
 //! the settings, with what was there before; whoever decides next takes it back. *Delivery.* A setting that does
 //! not arrive is a trial without effect, and is taken back.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -89,6 +90,9 @@ fn window_of(arguments: &TunerArguments) -> Duration {
 /// How long a report may take.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Decisions that are kept for whoever decides next.
+const KEPT_MAX: usize = 16;
+
 /// How long a measurement, or a setting, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -108,8 +112,14 @@ pub struct Measured {
 pub trait Settings: Send + Sync {
     /// Each as it stands, by its key.
     fn values(&self) -> Vec<(String, i64)>;
+    /// Keys of those that are set for this node in particular: what is set for all does not change them.
+    fn particular(&self) -> BTreeSet<String>;
     /// What was being tried by whoever decided before, as it was without it; or why that is not known.
     fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>>;
+    /// What whoever decided before has decided lately, oldest first; or why that is not known.
+    fn decided(&self) -> Asked<Result<Vec<Value>, String>>;
+    /// Keeps what was decided lately for whoever decides next.
+    fn keep_decided(&self, decisions: Vec<Value>) -> Asked<Result<(), String>>;
     /// Whether this node is to decide.
     fn decides(&self) -> bool;
     /// Changes some. `unfinished`: what they were, for as long as it is not decided that they stay.
@@ -162,6 +172,10 @@ pub struct TunerState {
     tuner: AutoTuner,
     /// What was counted at the end of the last window, and when.
     last: Option<(Measured, Instant)>,
+    /// What was measured in it.
+    seen: Option<Window>,
+    /// What others have decided before, at most [`KEPT_MAX`].
+    before: Vec<Value>,
     /// Settings that are to stay, or were taken back, and did not arrive.
     undone: Vec<(String, i64)>,
     /// Why the last setting did not arrive.
@@ -184,7 +198,8 @@ impl Actor for TunerActor {
         let tuner = AutoTuner::new(arguments.section.config.clone(), knobs, &[together]);
         arguments.directory.register(ROLE, &myself);
         myself.send_interval(window_of(&arguments), || TunerMessage::WindowDue);
-        Ok(TunerState { arguments, tuner, last: None, undone: Vec::new(), problem: None })
+        let (undone, before) = (Vec::new(), Vec::new());
+        Ok(TunerState { arguments, tuner, last: None, seen: None, before, undone, problem: None })
     }
 
     async fn handle(
@@ -211,15 +226,27 @@ impl TunerState {
             return;
         }
         self.undone.clear();
+        let particular = self.arguments.settings.particular();
+        let effects = self.tuner.pin(&particular);
+        self.act(effects).await;
         for (name, value) in self.arguments.settings.values() {
             let effects = self.tuner.on_setting(&name, value);
             self.act(effects).await;
         }
         let settings = &self.arguments.settings;
         let effects = match (settings.decides(), self.tuner.is_active()) {
+            // What another was trying may come to be known here after what it tried.
+            (true, true) if self.tuner.trial().is_none() => {
+                let unfinished = settings.unfinished().await.unwrap_or_default();
+                self.tuner.take_back(&unfinished)
+            }
             (true, true) => Vec::new(),
             (true, false) => match settings.unfinished().await {
-                Ok(unfinished) => self.tuner.activate(&unfinished),
+                Ok(unfinished) => {
+                    // They only explain: without them it goes on all the same.
+                    self.before = settings.decided().await.unwrap_or_default();
+                    self.tuner.activate(&unfinished)
+                }
                 // Before that is known nothing else is tried.
                 Err(reason) => {
                     self.problem = Some(format!("what was tried before: {reason}"));
@@ -232,7 +259,7 @@ impl TunerState {
         let asked = (self.arguments.measure)();
         let Ok(Some(now)) = tokio::time::timeout(PATIENCE, asked).await else {
             // Exec is on its way to another node, or there is none.
-            self.last = None;
+            (self.last, self.seen) = (None, None);
             return;
         };
         let at = Instant::now();
@@ -242,7 +269,9 @@ impl TunerState {
             return;
         }
         let Some((before, since)) = self.last.replace((now.clone(), at)) else { return };
-        let effects = self.tuner.on_window(window(&before, &now, at - since));
+        let window = window(&before, &now, at - since);
+        self.seen = Some(window);
+        let effects = self.tuner.on_window(window);
         self.act(effects).await;
     }
 
@@ -258,6 +287,10 @@ impl TunerState {
                 }
                 Effect::Decided(decision) => {
                     tracing::info!(?decision, "the tuner has decided");
+                    let kept = self.arguments.settings.keep_decided(self.decided(KEPT_MAX));
+                    if let Ok(Err(reason)) = tokio::time::timeout(PATIENCE, kept).await {
+                        tracing::debug!(reason, "a decision is not kept for whoever decides next");
+                    }
                 }
             }
         }
@@ -275,6 +308,13 @@ impl TunerState {
         self.problem.is_none()
     }
 
+    /// The last `count` decisions, those of others before among them, oldest first.
+    fn decided(&self, count: usize) -> Vec<Value> {
+        let own = self.tuner.decisions().map(|decision| json!(decision));
+        let all: Vec<Value> = self.before.iter().cloned().chain(own).collect();
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+
     fn report(&self) -> Value {
         let settings: serde_json::Map<String, Value> =
             self.tuner.knobs().iter().map(|knob| (knob.name.clone(), knob.value.into())).collect();
@@ -282,9 +322,11 @@ impl TunerState {
             "decides": self.tuner.is_active(),
             "window_ms": u64::try_from(window_of(&self.arguments).as_millis()).unwrap_or(u64::MAX),
             "settings": settings,
+            "left_alone": self.arguments.settings.particular(),
             "trying": self.tuner.trial(),
             "problem": self.problem,
-            "decisions": self.tuner.decisions().collect::<Vec<_>>(),
+            "window": self.seen,
+            "decisions": self.decided(usize::MAX),
         })
     }
 }
@@ -318,6 +360,7 @@ mod tests {
     struct Kept {
         values: Mutex<Vec<(String, i64)>>,
         unfinished: Mutex<Vec<(String, i64)>>,
+        decided: Mutex<Vec<Value>>,
         /// Whether the next setting that is no trial does not arrive.
         fails: AtomicBool,
     }
@@ -327,9 +370,23 @@ mod tests {
             self.values.lock().unwrap().clone()
         }
 
+        fn particular(&self) -> BTreeSet<String> {
+            BTreeSet::new()
+        }
+
         fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>> {
             let unfinished = self.unfinished.lock().unwrap().clone();
             Box::pin(async { Ok(unfinished) })
+        }
+
+        fn decided(&self) -> Asked<Result<Vec<Value>, String>> {
+            let decided = self.decided.lock().unwrap().clone();
+            Box::pin(async { Ok(decided) })
+        }
+
+        fn keep_decided(&self, decisions: Vec<Value>) -> Asked<Result<(), String>> {
+            *self.decided.lock().unwrap() = decisions;
+            Box::pin(async { Ok(()) })
         }
 
         fn decides(&self) -> bool {
@@ -403,6 +460,27 @@ mod tests {
         task.await.unwrap();
     }
 
+    /// The node that tried it is lost, and what it said of that comes after what it set.
+    #[tokio::test]
+    async fn what_another_was_trying_is_taken_back_though_it_is_heard_of_late() {
+        let kept = Arc::new(Kept::default());
+        let (tuner, task) = tuner_of(&kept, Duration::from_millis(300)).await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ractor::call!(tuner, TunerMessage::Report).unwrap()["decides"] != true {
+            assert!(Instant::now() < deadline, "it does not decide");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let of = |value: i64| vec![(TOGETHER[0].to_owned(), value)];
+        *kept.values.lock().unwrap() = of(9);
+        *kept.unfinished.lock().unwrap() = of(3);
+        while kept.values() != of(3) {
+            assert!(Instant::now() < deadline, "what was tried stays");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tuner.stop(None);
+        task.await.unwrap();
+    }
+
     /// Looks that had to wait come all at once, and in what lies between them nothing came.
     #[tokio::test]
     async fn late_looks_are_no_measurement() {
@@ -444,6 +522,21 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tuner.stop(None);
+        task.await.unwrap();
+
+        // Whoever comes next explains it as well.
+        let decided = kept.decided.lock().unwrap().clone();
+        assert_eq!(decided[0], report["decisions"][0]);
+        let (next, task) = tuner_of(&kept, Duration::from_millis(3)).await;
+        loop {
+            assert!(Instant::now() < deadline, "it knows nothing of what was before");
+            let report = ractor::call!(next, TunerMessage::Report).unwrap();
+            if report["decisions"][0] == decided[0] && report["window"]["throughput"].is_f64() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        next.stop(None);
         task.await.unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! Keys of `[allocation]` that say what becomes of units whose node cannot keep them, on real nodes.
+//! Keys of `[allocation]` that say what becomes of units whose node cannot keep them, and keys that say which node is
+//! to have how much, and which is to speak for all, on real nodes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -123,4 +124,61 @@ fn a_unit_is_begun_again_so_often_and_a_lost_node_is_waited_for_so_long() {
             !["calc-1", "calc-2"].contains(&node.name.as_str()) && units(node).contains(&shard)
         })
     });
+}
+
+/// The names of three nodes, each with its duties.
+const THREE: [(&str, &str); 3] =
+    [("a", "data,calc,control"), ("b", "calc,control"), ("c", "calc,exec,control")];
+
+/// By name alone a would have half of them.
+const SHARDS: usize = 8;
+
+#[test]
+fn a_node_has_units_by_its_weight_and_coordinates_by_its_priority_and_as_many_vote_as_are_to() {
+    let _turn = alone();
+    let mut nodes: Vec<Node> = THREE.iter().map(|(name, _)| Node::new(name)).collect();
+    let seeds: Vec<String> = nodes.iter().map(Node::address).collect();
+    let (seeds, shards) = (seeds.join(","), SHARDS.to_string());
+    for (node, (name, roles)) in nodes.iter_mut().zip(THREE) {
+        for (key, value) in [
+            ("allocation.nodes_min", "3"),
+            ("allocation.weights", "b=3"),
+            ("cluster.coordinator_priority", if name == "c" { "7" } else { "0" }),
+            ("cluster.heartbeat_ms", "500"),
+            ("cluster.seeds", &seeds),
+            ("cluster.voters", "1"),
+            ("node.roles", roles),
+            ("pipeline.input", "simulator"),
+            ("pipeline.shards", &shards),
+            ("pipeline.speed", "2x"),
+            ("simulator.ticks", "none"),
+        ] {
+            node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        node.start();
+    }
+    until("exec is at work", || rows(&nodes[2]) > Some(100));
+    let shards_of = |name: &str| {
+        owned(&nodes[0], name).iter().filter(|unit| unit.starts_with("shard/")).count()
+    };
+    until("every shard has a node", || {
+        THREE.iter().map(|(name, _)| shards_of(name)).sum::<usize>() == SHARDS
+    });
+    let [a, b, c] = THREE.map(|(name, _)| shards_of(name));
+    assert!(b > a + c, "{a}, {b} and {c} of {SHARDS}");
+
+    let ledger = |node: &Node| node.status().unwrap_or_default()["ledger"].clone();
+    until("c coordinates", || {
+        nodes.iter().all(|node| ledger(node)["coordinator"] == "c")
+            && ledger(&nodes[2])["acts"] == true
+    });
+    let count = |list: &Value| list.as_array().map(Vec::len);
+    until("the others have copies", || count(&ledger(&nodes[0])["learners"]) == Some(2));
+    // Long after they would have come to vote.
+    std::thread::sleep(Duration::from_secs(2));
+    for node in &nodes {
+        let ledger = ledger(node);
+        let counts = (count(&ledger["voters"]), count(&ledger["learners"]));
+        assert_eq!(counts, (Some(1), Some(2)), "{}: {ledger}", node.name);
+    }
 }

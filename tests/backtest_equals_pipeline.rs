@@ -17,9 +17,9 @@ use tickwright_core::backtest::performance::SymbolPerformance;
 use tickwright_core::backtest::report::EquityReport;
 use tickwright_core::backtest::{Backtest, Recorder};
 use tickwright_core::config::{Chaos, Config, Kinds};
-use tickwright_core::domain::SourceId;
+use tickwright_core::domain::{SourceId, Timestamp};
 use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
-use tickwright_core::records::{Row, Table, Value};
+use tickwright_core::records::{Day, Row, Table, Value};
 
 mod common;
 
@@ -259,6 +259,8 @@ fn the_command_says_what_a_run_says() {
 struct ByHand {
     held: f64,
     average: f64,
+    /// Of the last fill.
+    price: f64,
     realised: f64,
     won: Vec<f64>,
     lost: Vec<f64>,
@@ -268,6 +270,7 @@ struct ByHand {
 
 impl ByHand {
     fn fill(&mut self, quantity: f64, price: f64) {
+        self.price = price;
         self.turnover += quantity.abs() * price;
         if self.held * quantity >= 0.0 {
             let cost = self.average * self.held.abs() + price * quantity.abs();
@@ -297,7 +300,116 @@ fn is_near(found: &serde_json::Value, expected: f64) -> bool {
     found.is_some_and(|found| (found - expected).abs() <= 1e-6 * (1.0 + expected.abs()))
 }
 
-/// Win rate, profit factor, turnover and profit in a report are those of the fills that the same run has recorded.
+fn text(row: &Row, name: &str) -> String {
+    match &row.values[row.table.place(name).unwrap()] {
+        Value::Text(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        other @ (Value::Null | Value::Float(_)) => panic!("{name}: {other:?}"),
+    }
+}
+
+fn number(row: &Row, name: &str) -> f64 {
+    text(row, name).parse().unwrap()
+}
+
+fn whole(row: &Row, name: &str) -> u64 {
+    text(row, name).parse().unwrap()
+}
+
+/// What was bought, less what was sold.
+fn signed(fill: &Row) -> f64 {
+    let sign = if text(fill, "side") == "buy" { 1.0 } else { -1.0 };
+    sign * number(fill, "quantity")
+}
+
+/// Fills and clean rows of that day that a run has recorded, each in the order in which they happened.
+fn recorded(url: &str, day: Day) -> (Vec<Row>, Vec<Row>) {
+    let settings = DatabaseSettings {
+        url: DatabaseUrl::parse(url).unwrap(),
+        connections_max: 1,
+        timeout: PATIENCE,
+        days_max: 2,
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (mut fills, mut ticks) = runtime.block_on(async {
+        let database = Database::open(settings).await.unwrap();
+        let fills = database.page(Table::Fills, None, 1_000_000).await.unwrap();
+        (fills, database.page(Table::Ticks(day), None, 1_000_000).await.unwrap())
+    });
+    fills.sort_by_key(|row| whole(row, "number"));
+    ticks.sort_by_key(|row| ["time_ns", "source", "sequence"].map(|name| whole(row, name)));
+    (fills, ticks)
+}
+
+/// What each symbol was worth just before `until`: its last trade, or the middle of its book while it had none.
+fn marks(ticks: &[Row], until: u64) -> BTreeMap<String, f64> {
+    let (mut traded, mut quoted) = (BTreeMap::new(), BTreeMap::new());
+    for row in ticks.iter().filter(|row| whole(row, "time_ns") < until) {
+        if text(row, "kind") == "trade" {
+            traded.insert(text(row, "symbol"), number(row, "price"));
+        } else {
+            let middle = (number(row, "bid") + number(row, "ask")) / 2.0;
+            quoted.insert(text(row, "symbol"), middle);
+        }
+    }
+    quoted.extend(traded);
+    quoted
+}
+
+/// What was held at the end of each window step from the first fill on, reckoned by hand.
+#[derive(Debug, Default)]
+struct HeldByHand {
+    /// Of all symbols together, long and short alike.
+    gross: Vec<f64>,
+    /// The most of each symbol, long or short.
+    most: BTreeMap<String, f64>,
+    /// How often a symbol was held short at a step.
+    shorts: usize,
+}
+
+impl HeldByHand {
+    fn of(fills: &[Row], ticks: &[Row], steps: impl Iterator<Item = u64>) -> Self {
+        let mut this = Self::default();
+        for step in steps {
+            let mut held = BTreeMap::<String, f64>::new();
+            for fill in fills.iter().filter(|fill| whole(fill, "time_ns") <= step) {
+                *held.entry(text(fill, "symbol")).or_default() += signed(fill);
+            }
+            if held.is_empty() {
+                continue;
+            }
+            let marks = marks(ticks, step);
+            let mut gross = 0.0;
+            for (symbol, held) in held {
+                let worth = held.abs() * marks[&symbol];
+                gross += worth;
+                this.shorts += usize::from(held < -1e-9);
+                let most = this.most.entry(symbol).or_default();
+                *most = most.max(worth);
+            }
+            this.gross.push(gross);
+        }
+        this
+    }
+
+    fn gross_max(&self) -> f64 {
+        self.gross.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// When the first and the last row of `files` happened.
+fn times(files: &[PathBuf]) -> (u64, u64) {
+    let times = files.iter().flat_map(|file| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let time = |line: &str| line.split(',').next().unwrap().parse::<u64>().unwrap();
+        text.lines().skip(1).map(time).collect::<Vec<u64>>()
+    });
+    let times: Vec<u64> = times.collect();
+    (*times.iter().min().unwrap(), *times.iter().max().unwrap())
+}
+
+/// Win rate, profit factor, turnover, profit and exposure in a report are those of the fills and rows that the same
+/// run has recorded.
 #[test]
 fn what_a_run_reports_is_what_its_recorded_fills_come_to() {
     let scratch = common::Scratch::new();
@@ -306,46 +418,32 @@ fn what_a_run_reports_is_what_its_recorded_fills_come_to() {
     let url = format!("sqlite:{}", scratch.path("records.sqlite").display());
     let database = format!("database.url={url}");
     let more = ["--set", "database.kind=sqlite", "--set", &database];
-    let cash = ["--set", "account.main.cash.USD=1000000"];
-    let ended = scratch.run(&[&["run", "--data"][..], &names, &more, &cash].concat());
+    let also = ["--set", "database.ticks=true", "--set", "account.main.cash.USD=1000000"];
+    let ended = scratch.run(&[&["run", "--data"][..], &names, &more, &also].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
     let report = scratch.report();
 
-    let settings = DatabaseSettings {
-        url: DatabaseUrl::parse(&url).unwrap(),
-        connections_max: 1,
-        timeout: PATIENCE,
-        days_max: 2,
-    };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let fills = runtime.block_on(async {
-        let database = Database::open(settings).await.unwrap();
-        database.page(Table::Fills, None, 1_000_000).await.unwrap()
-    });
+    let (first, last) = times(&files);
+    let (fills, ticks) = recorded(&url, Day::of(Timestamp::from_nanos(last)));
     assert_eq!(report["fills"].as_u64(), Some(fills.len() as u64));
+    assert_eq!(report["ticks_clean"].as_u64(), Some(ticks.len() as u64));
     assert!(fills.len() > 100, "{}", fills.len());
-    let columns = Table::Fills.columns();
-    let place = |name: &str| columns.iter().position(|column| column.name == name).unwrap();
-    let text = |row: &Row, name: &str| match &row.values[place(name)] {
-        Value::Text(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        other @ (Value::Null | Value::Float(_)) => panic!("{name}: {other:?}"),
-    };
-    let mut fills = fills;
-    fills.sort_by_key(|row| text(row, "number").parse::<u64>().unwrap());
     let (mut by_symbol, mut fees) = (BTreeMap::<String, ByHand>::new(), 0.0);
     for row in &fills {
-        let number = |name: &str| text(row, name).parse::<f64>().unwrap();
-        let sign = if text(row, "side") == "buy" { 1.0 } else { -1.0 };
-        fees += number("fee");
+        fees += number(row, "fee");
         let symbol = by_symbol.entry(text(row, "symbol")).or_default();
-        symbol.fill(sign * number("quantity"), number("price"));
-        assert!((symbol.held - number("position")).abs() < 1e-9, "{row:?}: {symbol:?}");
+        symbol.fill(signed(row), number(row, "price"));
+        assert!((symbol.held - number(row, "position")).abs() < 1e-9, "{row:?}: {symbol:?}");
     }
+    let step = u64::try_from(config(&[]).pipeline.window_step.as_nanos()).unwrap();
+    let steps = first / step + 1..=last / step;
+    let held = HeldByHand::of(&fills, &ticks, steps.map(|at| at * step));
+    assert!(held.gross.len() > 3 && held.shorts > 0, "{held:?}");
 
     assert_eq!(report["performance"].as_array().unwrap().len(), by_symbol.len());
     for of_symbol in report["performance"].as_array().unwrap() {
-        let hand = &by_symbol[of_symbol["symbol"].as_str().unwrap()];
+        let symbol = of_symbol["symbol"].as_str().unwrap();
+        let hand = &by_symbol[symbol];
         let found = &of_symbol["performance"];
         let closed = hand.won.len() + hand.lost.len() + hand.ties;
         let earned: f64 = hand.won.iter().sum();
@@ -359,17 +457,26 @@ fn what_a_run_reports_is_what_its_recorded_fills_come_to() {
             "{of_symbol} {hand:?}"
         );
         assert!(is_near(&found["turnover"], hand.turnover), "{of_symbol} {hand:?}");
+        let most = held.most.get(symbol).copied().unwrap_or_default();
+        assert!(is_near(&found["exposure_max"], most), "{of_symbol} {held:?}");
     }
-    let realised = by_symbol.values().map(|hand| hand.realised).sum();
+    let realised: f64 = by_symbol.values().map(|hand| hand.realised).sum();
     assert!(is_near(&report["pnl"]["USD"]["realised"], realised), "{realised}: {}", report["pnl"]);
     assert!(is_near(&report["fees"]["USD"], fees), "{fees}: {}", report["fees"]);
+    let marks = marks(&ticks, last / step * step);
+    let open = by_symbol.iter().map(|(symbol, hand)| {
+        let mark = marks.get(symbol).copied().unwrap_or(hand.price);
+        hand.held * (mark - hand.average)
+    });
+    let net = realised + open.sum::<f64>() - fees;
     let all = &report["equity"]["USD"]["performance"];
-    let net = all["net"].as_str().unwrap().parse::<f64>().unwrap();
-    assert!(is_near(&all["total_return"], net / 1_000_000.0), "{all}");
-    assert!(is_near(
-        &all["profit_rate"],
-        net / all["exposure_max"].as_str().unwrap().parse::<f64>().unwrap()
-    ));
+    assert!(is_near(&all["net"], net), "{net}: {all}");
+    assert!(is_near(&all["total_return"], net / 1_000_000.0), "{net}: {all}");
+    let gross_max = held.gross_max();
+    assert!(is_near(&all["exposure_max"], gross_max), "{gross_max}: {all}");
+    let gross_mean = held.gross.iter().sum::<f64>() / held.gross.len() as f64;
+    assert!(is_near(&all["exposure_mean"], gross_mean), "{gross_mean}: {all}");
+    assert!(is_near(&all["profit_rate"], net / gross_max), "{net} of {gross_max}: {all}");
     let turnover = by_symbol.values().map(|hand| hand.turnover).sum();
     assert!(is_near(&all["turnover"], turnover), "{turnover}: {all}");
 }

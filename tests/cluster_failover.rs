@@ -8,15 +8,21 @@ mod processes;
 
 use std::time::{Duration, Instant};
 
-use common::{Scratch, draw, json_essence};
-use processes::{Node, ask_share, report_within, units, until};
+use common::{Scratch, assert_one_coordinator_a_term, draw, json_essence};
+use processes::{Node, ask_share, open, report_within, units, until};
 use serde_json::Value;
 
 /// How long a run may take, whatever befalls it.
 const RUN_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Rows enough to be at work still when the last fault strikes.
 const TICKS: &str = "500000";
+
+/// Faults that strike one run.
+const FAULTS: usize = 6;
+
+/// Between two places at which the source is held until the next fault is near, in percent of the rows: so each
+/// strikes a run that has rows to work on, and after the last one some are left.
+const STEP_PERCENT: usize = 13;
 
 fn alone() -> Value {
     let scratch = Scratch::new();
@@ -40,12 +46,19 @@ fn nodes_that_are_killed_or_stopped_under_load_change_nothing() {
     let seed = std::env::var("TICKWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok());
     let mut chance = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("TICKWRIGHT_SEED={chance}");
-    let mut nodes = five();
+    // Nobody is cut off: the places are what is wanted.
+    let places = (1..=FAULTS + 1).map(|place| format!("cut:data-1@{}%:1ms", place * STEP_PERCENT));
+    let places: Vec<String> = places.collect();
+    let mut nodes = processes::five_under(&[("simulator.ticks", TICKS)], &places.join(","));
     until("exec begins", || units(&nodes[3]) == ["exec"]);
-    for _ in 0..6 {
+    for fault in 0..FAULTS {
+        // Whoever has come back since does not know what was opened before.
+        open(&nodes, fault + 1);
         let node = usize::try_from(draw(&mut chance) % 5).unwrap();
         let [before, during] = [draw(&mut chance) % 900, draw(&mut chance) % 4_000];
         std::thread::sleep(Duration::from_millis(before));
+        let is_over = nodes.iter().any(|node| ask_share(node, "Report").is_some());
+        assert!(!is_over, "the run is over before fault {fault}");
         let is_kill = draw(&mut chance).is_multiple_of(2);
         println!("{} {} for {during} ms", if is_kill { "kill" } else { "stop" }, nodes[node].name);
         if is_kill {
@@ -58,15 +71,10 @@ fn nodes_that_are_killed_or_stopped_under_load_change_nothing() {
             nodes[node].signal("-CONT");
         }
     }
-    println!(
-        "the run {}",
-        if nodes.iter().any(|node| ask_share(node, "Report").is_some()) {
-            "is over"
-        } else {
-            "goes on"
-        }
-    );
+    // Until all have come back, and know it.
+    until("all may go on to the end", || open(&nodes, FAULTS + 1));
     let report = report_within(RUN_PATIENCE, &nodes);
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), "after six faults");
     assert_same(&report, &alone, "after six faults");
     assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
 }
@@ -100,5 +108,6 @@ fn the_units_of_a_lost_node_are_taken_over_and_it_does_no_harm_when_it_wakes() {
             && !units(&nodes[1]).iter().any(|u| lost.contains(u))
     });
     let report = report_within(RUN_PATIENCE, &nodes);
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), "after a node slept");
     assert_same(&report, &alone(), "after a node slept");
 }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use processes::{Node, PATIENCE, authority, certified, cluster, free_port, run, text, until};
+use processes::{
+    Node, PATIENCE, alone, authority, certified, cluster, free_port, run, text, tools_at, until,
+};
 use tickwright::ctl::CtlTask;
 
 fn ask(role: &str, body: &str) -> CtlTask {
@@ -255,9 +257,11 @@ fn a_node_that_is_interrupted_leaves_in_order() {
     nodes[2].comes_to_see("a", "up");
 }
 
-#[test]
-fn hundreds_of_silent_clients_and_garbage_keep_no_node_out() {
-    let mut first = Node::new("a");
+/// Clients that only connect, and one that says what nobody understands: nodes join the one that they all reach.
+fn join_in_spite_of_clients(prepare: impl Fn(Node) -> Node) {
+    // Twice as many open connections are more than a process may have.
+    let _turn = alone();
+    let mut first = prepare(Node::new("a"));
     let seed = first.address();
     first = first.seeds(&[&seed]);
     first.start().is_member();
@@ -275,7 +279,7 @@ fn hundreds_of_silent_clients_and_garbage_keep_no_node_out() {
             }
         })
     };
-    let mut others = ["b", "c"].map(|name| Node::new(name).seeds(&[&seed]));
+    let mut others = ["b", "c"].map(|name| prepare(Node::new(name)).seeds(&[&seed]));
     let since = Instant::now();
     for node in &mut others {
         node.start();
@@ -294,6 +298,23 @@ fn hundreds_of_silent_clients_and_garbage_keep_no_node_out() {
     assert!(count("connections_dropped") >= 500 - 128, "{status}");
     assert!(count("introductions_failed") >= 1, "{status}");
     drop(silent);
+}
+
+#[test]
+fn hundreds_of_silent_clients_and_garbage_keep_no_node_out() {
+    join_in_spite_of_clients(|node| node);
+}
+
+#[test]
+fn nor_do_they_where_nodes_have_certificates() {
+    let certs = tempfile::tempdir().unwrap();
+    authority(certs.path(), &["a", "b", "c"]);
+    join_in_spite_of_clients(|mut node| {
+        node.options.extend(certified(certs.path(), &node.name));
+        let url = format!("https://127.0.0.1:{}", node.http);
+        node.tools = Some(tools_at(url, certs.path()));
+        node
+    });
 }
 
 #[test]

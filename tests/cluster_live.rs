@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Case, Scratch, copy_directory, draw, frames, json_essence};
+use common::{
+    Case, Scratch, assert_one_coordinator_a_term, copy_directory, draw, frames, json_essence,
+};
 use processes::{FIVE, Node, ask_share, report_within, units, until};
 use serde_json::Value;
 use tickwright::ctl::CtlTask;
@@ -203,6 +205,7 @@ fn a_live_source_outlives_its_node_and_its_disk() {
     println!("{} of {} frames are rows", rows.len(), sent.len());
     let report = finish(&nodes);
     nodes.iter_mut().for_each(Node::kill);
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), "after the source was lost");
     check(&report, &rows, &sent, &WHOLE);
 }
 
@@ -251,6 +254,7 @@ fn whoever_keeps_the_copies_may_be_stopped_cut_off_or_lost() {
     let rows = journal_of(&nodes[owner(&nodes, "source/0").unwrap()]);
     let report = finish(&nodes);
     nodes.iter_mut().for_each(Node::kill);
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), "after copies were lost");
     check(&report, &rows, &sent, &WHOLE);
 }
 
@@ -295,6 +299,7 @@ fn exec_is_lost_with_its_disk(comes_back: bool) {
     let data = nodes[last].directory.path().join("data");
     let running = nodes.iter_mut().enumerate().filter(|&(place, _)| comes_back || place != exec);
     running.for_each(|(_, node)| node.kill());
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), "after exec was lost");
     assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&0.into(), &0.into()));
     assert_eq!(report["ticks_in"], sent.len());
     assert!(report["fills"].as_u64().unwrap() > 0, "{report}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Scratch, assert_one_coordinator_a_term, json_essence};
 use networks::Network;
-use processes::{Node, until};
+use processes::{Node, open, until};
 use serde_json::{Value, json};
 use tickwright::ctl::{CtlError, CtlTask};
 use tickwright::kit::Clock;
@@ -26,8 +26,18 @@ const CLOCKS_MS: [i64; 5] = [-3_600_000, 3_600_000, 90_000, 0, -432_000_000];
 const TWO: [usize; 2] = [0, 2];
 const THREE: [usize; 3] = [1, 3, 4];
 
-/// Rows enough to be at work still when the last fault is over, in a debug build.
 const TICKS: &str = "600000";
+
+/// Where the source is held until the next fault strikes, in percent of the rows: so each strikes a run that has rows
+/// to work on, and after the last one some are left.
+const PLACES: [u8; 3] = [30, 60, 90];
+
+/// How long the link is slow, and how many bytes a second pass it: some thousand rows to exec, and as many to shards.
+const SLOW: Duration = Duration::from_secs(5);
+const SLOW_BYTES: u64 = 512 << 10;
+
+/// Rows that come to exec meanwhile, at least.
+const SLOW_ROWS_MIN: u64 = 1_000;
 
 /// The default.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -47,6 +57,8 @@ const RUN_PATIENCE: Duration = Duration::from_secs(180);
 
 fn five(network: &mut Network) -> Vec<Node> {
     let seeds: Vec<String> = (0..NAMES.len()).map(|place| network.address(place)).collect();
+    // Nobody is cut off by these: the places are what is wanted.
+    let places = PLACES.map(|percent| format!("cut:{}@{percent}%:1ms", NAMES[0])).join(",");
     let mut nodes = Vec::new();
     for (place, name) in NAMES.into_iter().enumerate() {
         let clock = CLOCKS_MS[place].to_string();
@@ -62,6 +74,7 @@ fn five(network: &mut Network) -> Vec<Node> {
             .set("stream.checkpoint_ticks", "2000")
             .set("allocation.nodes_min", "5")
             .set("telemetry.log", "error,tickwright=info,openraft=off");
+        node.options.extend(["--chaos".to_owned(), places.clone()]);
         node.start();
         nodes.push(node);
     }
@@ -192,17 +205,35 @@ fn cut_one_way_and_heal(network: &Network, nodes: &[Node]) {
     assert_heals(nodes, "healed from one way");
 }
 
-/// A link that is much too slow for the work.
+/// Rows that have come to exec, which is on `node`.
+fn rows(node: &Node) -> u64 {
+    let report = ask(node, "risk", &json!("Report")).unwrap_or_default();
+    report["rows"].as_u64().unwrap_or(0)
+}
+
+/// A link that is much too slow for the work: the run goes on, as fast as that lets it, and whoever is behind that link
+/// is a member all the same, for there is somebody who hears of it.
 fn slow_down(network: &Network, nodes: &[Node]) {
-    network.slow(0, Some(512 << 10));
+    until("rows come to exec", || rows(&nodes[3]) > 0);
+    let before = rows(&nodes[3]);
+    network.slow(0, Some(SLOW_BYTES));
     let since = Instant::now();
-    let mut seen_down = 0;
-    while since.elapsed() < Duration::from_secs(5) {
+    let (mut looks, mut seen_down) = (0, 0);
+    while since.elapsed() < SLOW {
+        looks += 1;
         seen_down += u32::from(nodes[3].sees(NAMES[0]) == "down");
         std::thread::sleep(Duration::from_millis(100));
     }
-    println!("slow for {:?}, seen down {seen_down} times", since.elapsed());
+    let mut after = 0;
+    until("exec says how far it is", || {
+        after = rows(&nodes[3]);
+        after > 0
+    });
+    let more = after.saturating_sub(before);
+    println!("slow for {SLOW:?}: {more} rows, seen down {seen_down} times of {looks}");
     network.slow(0, None);
+    assert!(more >= SLOW_ROWS_MIN, "{more} rows in {SLOW:?}");
+    assert!(seen_down * 5 <= looks, "seen down {seen_down} times of {looks}");
     until("all agree after the slow link", || see_each_other(nodes) && agree(nodes));
 }
 
@@ -220,11 +251,19 @@ fn three_of_five_go_on_and_all_agree_when_healed() {
     until("exec begins", || units(&nodes[3]) == ["exec"]);
     // Exec may be on any of them by then.
     let report_of = |node: &Node| ask(node, &format!("run/{}", node.name), &json!("Report")).ok();
-    for befalls in [slow_down, part_and_heal, cut_one_way_and_heal] {
+    let assert_goes_on = |when: &str| {
         let is_over = nodes.iter().any(|node| report_of(node).is_some());
-        println!("the run {}", if is_over { "is over" } else { "goes on" });
+        assert!(!is_over, "the run is over {when}");
+    };
+    let faults: [fn(&Network, &[Node]); PLACES.len()] =
+        [slow_down, part_and_heal, cut_one_way_and_heal];
+    for (fault, befalls) in faults.into_iter().enumerate() {
+        until("the source may go on", || open(&nodes, fault));
+        assert_goes_on("before the next fault");
         befalls(&network, &nodes);
     }
+    assert_goes_on("before the last fault is");
+    until("the source may go on to its end", || open(&nodes, PLACES.len()));
     let since = Instant::now();
     let report = loop {
         match nodes.iter().find_map(report_of) {

@@ -21,8 +21,11 @@ const FILES: [&str; 2] = ["tardis_BTCUSDT_usdm_20200222.csv.gz", "sse_30stocks_2
 
 const NODES: [&str; 5] = ["data-1", "calc-1", "calc-2", "exec-1", "control-1"];
 
-/// For each input: with recorded files every kind of fault comes three times.
-const SCHEDULES: usize = 4;
+/// Over each file: ten in all.
+const SCHEDULES: usize = 5;
+
+/// Over the simulated market, beside those.
+const SIMULATED_SCHEDULES: usize = 2;
 
 fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [arguments, more].concat()
@@ -162,10 +165,14 @@ fn nodes_that_are_lost_or_stopped_or_cut_off_change_nothing() {
     let mut chance = seed.unwrap_or_else(|| u64::from(std::process::id()));
     println!("TICKWRIGHT_SEED={chance}");
     let mut turn = pick(&mut chance, KINDS.len());
-    for input in inputs() {
-        let input = words(&input);
+    let inputs = inputs();
+    // Where there are no files every kind of fault comes about all the same.
+    let simulated = if inputs.len() > 1 { SIMULATED_SCHEDULES } else { KINDS.len() };
+    let schedules = std::iter::once(simulated).chain(std::iter::repeat(SCHEDULES));
+    for (input, schedules) in inputs.iter().zip(schedules) {
+        let input = words(input);
         let alone = report(&input);
-        for _ in 0..SCHEDULES {
+        for _ in 0..schedules {
             turn += 1;
             let schedule = Schedule::drawn(KINDS[turn % KINDS.len()], &mut chance);
             let harmed = schedule.befalls(&input);
@@ -193,7 +200,9 @@ fn a_node_that_comes_back_without_its_disk_changes_nothing() {
         }
         std::fs::remove_dir_all(scratch.path("data").join(node)).unwrap();
         let status = process.ends_within(PATIENCE);
-        assert!(status.is_some_and(|status| status.success()), "{:?}", process.said());
+        let said = process.said();
+        assert!(status.is_some_and(|status| status.success()), "{said:?}");
+        assert!(said.1.contains(&format!("down: {node}")), "{said:?}");
         assert_same(&scratch.report(), &alone, node);
     }
 }
@@ -206,6 +215,8 @@ fn a_node_that_is_lost_for_good_does_not_keep_the_next_run_from_its_directory() 
     let ended = scratch.run(&with(SIMULATED, &chaos));
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert_eq!(scratch.report()["chaos"][0]["fired"], true);
+    assert!(ended.stderr.contains("down: calc-1"), "{ended:?}");
+    assert!(ended.stderr.contains(" now, which calc-1 had"), "{ended:?}");
     // Other inputs: whoever finds an unfinished run would refuse them.
     let ended = scratch.run(&["demo", "--ticks", "20000", "--nodes", "5"]);
     assert_eq!(ended.code(), 0, "{ended:?}");

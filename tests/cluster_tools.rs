@@ -277,3 +277,48 @@ fn a_pipeline_at_work_is_looked_at_drained_promoted_and_harmed_and_answers_the_s
     assert_eq!(json_essence(&report), json_essence(&alone));
     assert_eq!((&report["lost_ticks"], &report["duplicate_orders"]), (&json!(0), &json!(0)));
 }
+
+/// The services of a node are begun anew together, and do no harm to what runs; a part that cannot be kept running
+/// takes its node with it, and others have its units.
+#[test]
+fn services_that_fail_begin_anew_and_a_part_that_gives_up_ends_its_node() {
+    const FEW: &str = "600000";
+    let alone = {
+        let scratch = Scratch::new();
+        let ended = scratch.run(&["demo", "--ticks", FEW]);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        scratch.report()
+    };
+    let mut nodes = nodes(&[("simulator.ticks", FEW)]);
+    until("exec is at work", || rows(&nodes[2]) > Some(2_000));
+    let linked = |node: &Node| {
+        let status = node.status().unwrap_or_default();
+        status["linked"].as_array().map_or(0, Vec::len)
+    };
+    for actor in ["links", "membership", "gateway", "listener"] {
+        let before = restarts(&nodes[1], "calc-1", actor).unwrap();
+        // Whoever would answer may be among those that begin anew.
+        let _ = nodes[1].ask(&CtlTask::KillActor { actor: actor.into() }, Some("calc-1"));
+        until("it begins anew", || restarts(&nodes[1], "calc-1", actor) > Some(before));
+        until("all are linked", || nodes.iter().all(|node| linked(node) == NAMES.len() - 1));
+    }
+    nodes[1].assert_runs();
+    let lost = units(&nodes[0], "calc-1");
+    let since = Instant::now();
+    while nodes[1].status().is_ok() {
+        let _ = nodes[1].ask(&CtlTask::KillActor { actor: "config".into() }, Some("calc-1"));
+        assert!(since.elapsed() < DEED_PATIENCE, "it goes on without: {}", nodes[1].log());
+    }
+    let status = nodes[1].wait_end();
+    assert!(!status.success(), "{status}");
+    let log = nodes[1].log();
+    assert!(log.contains("`config` could not be kept running"), "{log}");
+    nodes.remove(1);
+    until("others have its units", || {
+        let now: BTreeSet<String> =
+            ["data-1", "exec-1"].iter().flat_map(|name| units(&nodes[0], name)).collect();
+        lost.is_subset(&now)
+    });
+    let report = report(&nodes);
+    assert_eq!(json_essence(&report), json_essence(&alone));
+}

@@ -66,13 +66,13 @@ fn what_is_written_on_any_of_five_nodes_is_read_on_all() {
         spreads.push(written.elapsed());
     }
     spreads.sort();
-    let at = |share: usize| spreads[(spreads.len() * share / 100).min(spreads.len() - 1)];
+    let (median, slowest) = (spreads[spreads.len() / 2], spreads[spreads.len() - 1]);
     println!(
-        "seen on all of 5 nodes after p50 {:?}, p99 {:?} (heartbeat {HEARTBEAT:?}); asking included",
-        at(50),
-        at(99)
+        "seen on all of 5 nodes: of {} writes the median took {median:?}, the slowest {slowest:?} \
+         (heartbeat {HEARTBEAT:?}); asking included",
+        spreads.len()
     );
-    assert!(at(99) <= 2 * HEARTBEAT, "{spreads:?}");
+    assert!(slowest <= 2 * HEARTBEAT, "{spreads:?}");
     let pushed = &status(&nodes[0])["delays"];
     println!("from a write until another node has stored it, by its answer: {pushed}");
     assert!(pushed["count"].as_u64().unwrap() > 0, "pushes are answered");

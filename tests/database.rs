@@ -154,8 +154,11 @@ fn writing_twice_is_writing_once(place: &mut Place) {
             position("X.Y", 10, 1, "1"),
             position("X.Y", 10, 2, "-2.000000001"),
         ];
+        assert!(database.has_nothing_of("run").await.unwrap());
         database.write(&rows).await.unwrap();
         database.write(&rows).await.unwrap();
+        assert!(!database.has_nothing_of("run").await.unwrap());
+        assert!(database.has_nothing_of("another run").await.unwrap());
         assert_eq!(all(&database, Table::Orders).await, rows[..2]);
         assert_eq!(all(&database, Table::Audit).await, rows[3..4]);
         assert_eq!(all(&database, Table::Positions).await, rows[5..]);
@@ -712,7 +715,9 @@ fn tools_ask_whichever_node_has_a_database() {
     let rows = found["rows"].as_array().unwrap();
     assert!(rows.iter().all(|row| row[place] == "BTCUSDT.BINANCE_SPOT"), "{found}");
     let text = tickwright::ctl::text(&task, &found);
-    assert_eq!(text.lines().count(), 4, "{text}");
+    // A line of names, and at the end whose database it was.
+    assert_eq!(text.lines().count(), 1 + 3 + 2, "{text}");
+    assert!(text.contains("\nfrom the database of node exec-1, sqlite:"), "{text}");
     until("deeds are found too", || {
         let task = CtlTask::Records(Question { topic: Topic::Audit, filter: Filter::default() });
         nodes[1].ask(&task, None).is_ok_and(|found| found["rows"][0][4] == "start")

@@ -6,6 +6,8 @@
 
 mod common;
 mod exchanges;
+#[path = "exchanges/market.rs"]
+mod market;
 mod redis_server;
 
 use std::path::PathBuf;
@@ -13,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Process, Scratch, csv_market, finish};
 use exchanges::{Exchange, KEY, SECRET, judge};
+use market::assert_no_secret;
 use redis_server::{RedisServer, is_there};
 use serde_json::{Value, json};
+use tickwright::locks::{LockAsk, LockBackend as _, RedisAddress, RedisLocks, RedisSettings};
+use tickwright_core::domain::LockMode;
 
 const SYMBOLS: [(&str, &str); 4] = [("SHA", "RED"), ("F0", "S1"), ("F0", "S2"), ("F0", "S3")];
 
@@ -107,9 +112,56 @@ async fn orders_take_their_locks_in_redis_and_none_is_doubled_when_it_loses_them
     assert!(taken.starts_with("*1"), "an order was accepted without a lock: {taken}");
     redis.kill();
     redis.start_again();
+    let before = market.accepted();
     let report = market.report(process);
     let accepted = market.accepted();
+    assert!(accepted > before, "none of {accepted} orders after it came back: {}", market.logs());
     assert_eq!(report["orders"]["placed"], accepted, "{}", report["orders"]);
+    let (code, told) = judge(&market.exchange.log());
+    assert_eq!(code, 0, "{told}");
+    let logs = market.logs();
+    assert!(!logs.is_empty(), "nothing is in the logs");
+    assert_no_secret(&logs);
+}
+
+/// A program of one's own has the lock that a strategy names.
+#[tokio::test]
+async fn a_strategy_opens_nothing_while_another_has_its_lock_and_goes_on_when_it_is_given_back() {
+    if !is_there("a strategy that takes a lock in Redis") {
+        return;
+    }
+    let redis = RedisServer::start(&[]);
+    let strategy = "[[strategy]]\nname = \"reversion\"\nkind = \"bollinger_reversion\"\n\
+                    account = \"main\"\nsymbols = [\"*\"]\nlock = \"rebalance\"\n";
+    let market = Market::open(&format!("redis_urls = [\"{}\"]\n{strategy}", redis.url())).await;
+    let (urls, patience) = (vec![redis.url()], Duration::from_secs(2));
+    let own = RedisLocks::new(RedisSettings {
+        address: RedisAddress { urls, password: None, patience },
+        prefix: "tickwright:tickwright:".into(),
+        node: "of-a-person".into(),
+        life: 1,
+    });
+    let ask = LockAsk {
+        key: "rebalance".into(),
+        owner: "rebalancing".into(),
+        mode: LockMode::Write,
+        ttl: PATIENCE,
+        wait: Duration::ZERO,
+    };
+    let grant = own.acquire(&ask).await.unwrap();
+    let mut process = market.start();
+    let since = Instant::now();
+    while !market.logs().contains("another has lock rebalance of its strategy") {
+        let ended = process.ends_within(Duration::ZERO);
+        assert!(ended.is_none(), "it has ended before: {:?}", process.said());
+        assert!(since.elapsed() < PATIENCE, "no order is held off: {}", market.logs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(market.accepted(), 0, "{}", market.logs());
+    own.unlock(&ask.key, &ask.owner, grant.token).await.unwrap();
+    let report = market.report(process);
+    assert!(market.accepted() > 0, "{}", market.logs());
+    assert_eq!(report["orders"]["placed"], market.accepted(), "{}", report["orders"]);
     let (code, told) = judge(&market.exchange.log());
     assert_eq!(code, 0, "{told}");
 }

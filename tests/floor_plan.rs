@@ -1,7 +1,7 @@
 //! The part of the architecture that Cargo cannot check.
 //!
 //! That cores cannot act is Cargo's business: they are a package of their own, which names no crate
-//! that could. But modules of one package see each other, so two scans over the source text, in the
+//! that could. But modules of one package see each other, so scans over the source text, in the
 //! manner of TigerBeetle's `tidy`, keep siblings strangers.
 
 #![allow(clippy::unwrap_used, reason = "a file that cannot be read is a failure")]
@@ -52,6 +52,19 @@ const SERVICES: (&[&str], &[&str]) = (
         "tuner",
     ],
 );
+
+/// What the simulated exchange may name beside itself; of some paths these names alone. It judges the order protocol:
+/// by the rules of the judged it would find nothing.
+const JUDGE: &[(&str, &[&str])] = &[
+    ("crate::domain::decimal", &[]),
+    ("crate::exchange", &[]),
+    ("crate::kit", &["Clock", "monotonic_nanos"]),
+    ("crate::source", &[]),
+    ("tickwright_core::config", &["Speed"]),
+    ("tickwright_core::domain", &["Instruments", "RawTick", "SourceId", "SymbolId", "has"]),
+    ("tickwright_core::exchange", &[]),
+    ("tickwright_core::pipeline::ingest", &["Ingester", "IngesterConfig", "Pace"]),
+];
 
 #[test]
 fn cores_only_look_down() {
@@ -107,6 +120,49 @@ fn cores_of_the_pipeline_do_not_know_each_other() {
 }
 
 #[test]
+fn the_exchange_shares_no_code_with_the_order_protocol() {
+    let mut violations = Vec::new();
+    for path in ["src/exchange", "actors/exchange"].iter().flat_map(|it| rust_files(Path::new(it)))
+    {
+        let inner = path.with_extension("");
+        // Below `src` or `actors`.
+        let depth = inner.iter().skip(1).filter(|name| *name != "mod").count();
+        for (at, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !may_judge_name(depth, code) {
+                violations.push(format!("{}:{}: {}", path.display(), at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn every_way_to_name_what_a_judge_may_not_is_seen() {
+    for code in [
+        "use tickwright_core::exchange::{Entry, Judge};",
+        "let symbol = tickwright_core::domain::SymbolId(row.symbol);",
+        "use tickwright_core::domain::{RawTick, has};",
+        "use super::Engine;",
+    ] {
+        assert!(may_judge_name(2, code), "{code}");
+    }
+    for code in [
+        "use tickwright_core::pipeline::orders::Orders;",
+        "use tickwright_core::domain::{has, ClientOrderId};",
+        "use tickwright_core::domain::ClientOrderId;",
+        "use tickwright_core::domain::{",
+        "use tickwright_core::{domain, exchange};",
+        "fn f(slots: &tickwright_core::ledger::Slots)",
+        "use crate::exchange_broker::Client;",
+        "use crate::domain::SlotKey;",
+        "use super::super::ledger::Ledger;",
+    ] {
+        assert!(!may_judge_name(2, code), "{code}");
+    }
+}
+
+#[test]
 fn every_way_to_name_a_sibling_is_seen() {
     let root = "cluster";
     assert_eq!(named(1, "use crate::cluster::Join;"), [root]);
@@ -145,6 +201,37 @@ fn violations(folder: &str, allowed: impl Fn(&str, &str) -> bool) -> Vec<String>
         }
     }
     violations
+}
+
+/// Whether `code`, in a module of the exchange `depth` levels below the root, names nothing but what that may.
+fn may_judge_name(depth: usize, code: &str) -> bool {
+    let up = "super::".repeat(depth);
+    for root in ["crate::", "tickwright_core::", up.as_str()] {
+        for (at, _) in code.match_indices(root) {
+            let used = &code[at..];
+            // Tests in a file have all that it has.
+            let is_own = used[root.len()..].starts_with('*');
+            if !is_own && !JUDGE.iter().any(|(path, names)| is_of(used, path, names)) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Whether what is `used` is below `path`, and one of `names`, if there are any.
+fn is_of(used: &str, path: &str, names: &[&str]) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let Some(rest) = used.strip_prefix(path) else { return false };
+    if names.is_empty() {
+        return !rest.starts_with(is_name);
+    }
+    let Some(rest) = rest.strip_prefix("::") else { return false };
+    let listed = match rest.strip_prefix('{') {
+        Some(group) => group.split('}').next().unwrap_or_default(),
+        None => rest.split(|c: char| !is_name(c)).next().unwrap_or_default(),
+    };
+    listed.split(',').all(|name| names.contains(&name.trim()))
 }
 
 /// The top-level names that `code`, in a module `depth` levels below the root, reaches through

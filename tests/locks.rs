@@ -19,7 +19,9 @@ use tickwright::locks::{
     RedisAddress, RedisLocks, RedisSettings,
 };
 use tickwright_core::cluster::Timings;
-use tickwright_core::domain::{Incarnation, LockEvent, LockMode, LockRefusal, NodeId, Span};
+use tickwright_core::domain::{
+    Incarnation, LockEnd, LockEvent, LockMode, LockRefusal, NodeId, Span,
+};
 use tickwright_core::ledger::WhenAway;
 use tokio::time::{Instant, timeout};
 
@@ -128,6 +130,21 @@ impl Case {
             }
             assert!(since.elapsed() < PATIENCE, "{key}: {what}: {waiters:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Until the time of so many locks is over in all.
+    async fn comes_to_be_expired(&self, count: u64) {
+        let since = Instant::now();
+        loop {
+            // A look makes what is over end.
+            self.0.list().await.unwrap();
+            let expiries = self.0.statistics().await.unwrap().expiries;
+            if expiries == count {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "{expiries} of {count} are over");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -246,6 +263,8 @@ async fn waits_in_vain(case: &Case) {
 }
 
 async fn ends_by_itself(case: &Case) {
+    let before = case.0.statistics().await.unwrap();
+    let mut events = case.0.events();
     let mortal = case.acquire(LockAsk { ttl: SHORT, ..ask("a", "ttl") }).await.unwrap();
     timeout(PATIENCE, case.0.extend("ttl", "a", mortal.token, LONG)).await.unwrap().unwrap();
     let told = case.acquire(LockAsk { wait: SHORT * 2, ..ask("b", "ttl") }).await;
@@ -257,6 +276,27 @@ async fn ends_by_itself(case: &Case) {
     let late = case.0.extend("ttl", "a", mortal.token, LONG).await;
     assert!(matches!(late, Err(LockError::Refused(LockRefusal::NotHeld { .. }))), "{late:?}");
     case.unlock("b", "ttl", next.token).await.unwrap();
+    let expired = LockEnd::Expired;
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.unwrap();
+            if matches!(&event, LockEvent::Released { token, end, .. } if (*token, *end) == (mortal.token, expired))
+            {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("it is told that its time was over");
+    // Nobody gives this one back, or asks for it.
+    let left = case.acquire(LockAsk { ttl: SHORT, ..ask("a", "left") }).await.unwrap();
+    case.comes_to_be_expired(before.expiries + 2).await;
+    assert!(is_not_held(&case.unlock("a", "left", left.token).await));
+    assert_eq!(
+        case.0.statistics().await.unwrap().expiries,
+        before.expiries + 2,
+        "each counts once"
+    );
 }
 
 async fn breaks_deadlocks(case: &Case) {
@@ -590,6 +630,40 @@ async fn a_master_that_becomes_a_replica_is_left() {
     }
 }
 
+/// As [`while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to`], by what nodes are configured with.
+#[test]
+fn nodes_do_without_redis_as_their_configuration_says() {
+    if !is_there("nodes whose locks Redis keeps, while it is away") {
+        return;
+    }
+    let mut server = RedisServer::start(&[]);
+    let urls = format!("[\"{}\"]", server.url());
+    let sets = [
+        ("locks.backend", "redis"),
+        ("locks.redis_urls", urls.as_str()),
+        ("locks.health_ms", "50"),
+        ("locks.when_away", "static_owner_only"),
+        ("locks.static_owner", "a"),
+    ];
+    let nodes = cluster_with(&["a", "b"], &sets);
+    acquire(&nodes[0], "s", "shared").unwrap();
+    let refused = acquire(&nodes[1], "s", "shared").unwrap_err();
+    assert!(refused.contains("is held by s"), "{refused}");
+    server.kill();
+    until("only one node has locks", || {
+        acquire(&nodes[1], "s", "kept").is_err_and(|error| error.contains("only node a has locks"))
+    });
+    let grant = |owner: &str| acquire(&nodes[0], owner, "kept");
+    until("it has them without Redis", || grant("s").is_ok());
+    let refused = grant("t").unwrap_err();
+    assert!(refused.contains("is held by s"), "its owners exclude each other: {refused}");
+    let shown = text(&CtlTask::Locks, &nodes[0].ask(&CtlTask::Locks, None).unwrap());
+    assert!(shown.contains("kept"), "{shown}");
+    server.start_again();
+    until("both share again", || acquire(&nodes[1], "s", "back").is_ok());
+    until("both share again", || acquire(&nodes[0], "s", "back").is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to() {
     if !is_there("locks while Redis is away") {
@@ -622,8 +696,14 @@ async fn while_redis_is_away_each_node_decides_for_itself_if_it_is_told_to() {
         case.comes_to_be(true).await;
     }
     assert!(is_held(&a.take("two", "k").await), "what was granted here is kept here");
+    // Whoever waits for it gets it from Redis, though there are always some here.
+    let (here_too, waits) = (a.0.clone(), LockAsk { wait: LONG, ..ask("three", "k") });
+    let waiting = tokio::spawn(async move { here_too.acquire(&waits).await });
     assert_eq!(a.unlock("one", "k", here.token).await, Ok(0));
     assert_eq!(b.unlock("one", "k", there.token).await, Ok(0));
+    let third = ends(waiting).await.unwrap();
+    assert!(is_held(&b.take("two", "k").await), "the others see it");
+    assert_eq!(a.unlock("three", "k", third.token).await, Ok(0));
     // From now on they share again.
     let again = a.take("two", "k").await.unwrap();
     assert!(again.token > here.token, "{} after {}", again.token, here.token);

@@ -10,6 +10,7 @@ mod processes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Scratch, bars, copy_directory};
@@ -20,10 +21,15 @@ use tickwright::backtest::record;
 use tickwright::cluster::{ClusterServices, Message};
 use tickwright::ctl::CtlTask;
 use tickwright::kit::{Opened, Store, StoreOptions, wire};
+use tickwright::source::simulated::SimulatedSource;
+use tickwright::source::{Progress, Source};
 use tickwright_core::config::{Config, ConfigInput, Kinds};
+use tickwright_core::domain::SourceId;
 use tickwright_core::optimise::hub::{Author, Entry, Finished, Lengths, Summary};
 use tickwright_core::optimise::report::OptimiseReport;
 use tickwright_core::optimise::{HubMessage, Metrics, Trial};
+use tickwright_core::pipeline::clean::Cleaner;
+use tickwright_core::pipeline::ingest::{Ingester, IngesterConfig};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -455,6 +461,32 @@ fn trials_get_to_every_node_by_telling_alone_and_by_asking_alone() {
     }
 }
 
+/// Event time of the row in the middle of a simulated market of so many rows: of those that are clean, by their
+/// number. Read row by row, and not by whoever records them for a search.
+fn middle_of_the_market(rows: &str) -> u64 {
+    let config = common::config(&[("simulator.ticks", rows)]);
+    let numbering = IngesterConfig {
+        step: config.pipeline.window_step,
+        window: config.pipeline.window,
+        ..IngesterConfig::new(SourceId(0), Arc::new(config.instruments()))
+    };
+    let mut ingester = Ingester::new(numbering);
+    let mut source = SimulatedSource::new(config.simulator(), config.pipeline.seed);
+    let mut cleaner = Cleaner::new(config.backtest(&Kinds::default()).rules);
+    let mut times = Vec::new();
+    loop {
+        ingester.begin_batch(1_000, 0);
+        let progress = source.read(&mut ingester, 1_000).unwrap();
+        let batch = ingester.take_batch();
+        batch.definitions.iter().for_each(|definition| cleaner.define(definition));
+        let clean = batch.keyed().filter(|(key, row)| cleaner.clean(*key, row).is_ok());
+        times.extend(clean.map(|(key, _)| key.frontier.as_nanos()));
+        if progress == Progress::Finished {
+            return times[times.len() / 2];
+        }
+    }
+}
+
 /// The whole loop: searched on the first half, adopted at its end on every node, traded with on the second.
 #[test]
 fn what_is_found_on_the_first_half_is_adopted_for_the_second() {
@@ -484,6 +516,7 @@ fn what_is_found_on_the_first_half_is_adopted_for_the_second() {
     let (first, last) =
         (report["data_from_ns"].as_u64().unwrap(), report["data_to_ns"].as_u64().unwrap());
     assert!(first < from && from < last, "{first} {from} {last}");
+    assert_eq!(from, middle_of_the_market("300000"), "it holds from the very row in the middle");
     // One node, or none of them to spare, cannot search beside the run.
     assert!(scratch.run(&["demo", "--optimize"]).refused().contains("--nodes 2"));
 }

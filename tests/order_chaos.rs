@@ -25,11 +25,11 @@ mod redis_server;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::draw;
+use common::{assert_one_coordinator_a_term, draw};
 use databases::{Kind, Server};
 use desk::{ask_risk, assert_positions, nodes};
 use market::{Market, assert_no_secret, begin_faults, faults};
-use processes::{Node, until};
+use processes::{Node, units, until};
 use redis_server::RedisServer;
 use serde_json::{Value, json};
 use tickwright::ctl::CtlTask;
@@ -41,11 +41,14 @@ const SCHEDULES: u64 = 10;
 const ROWS: usize = 18_000;
 
 /// How long things go wrong.
-const STORM: Duration = Duration::from_secs(18);
+const STORM: Duration = Duration::from_secs(17);
 
-/// Exec has it, and no fault is left: the deadline of a request (1 s), the time to settle after an error
-/// (1 s), two answers that may be waited for (1.5 s each), and a second.
+/// Exec is there and opens nothing any more, and the exchange has no fault left: the deadline of a request (1 s), the
+/// time to settle after an error (1 s), two answers that may be waited for (1.5 s each), and a second.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(6);
+
+/// How soon an order is accepted once exec is back.
+const ORDER_WITHIN: Duration = Duration::from_secs(6);
 
 /// For how long a node may be cut off, in milliseconds.
 const CUT_MS: u64 = 5_000;
@@ -90,25 +93,61 @@ fn is_whole(nodes: &[Node]) -> bool {
     })
 }
 
+/// Whether exec runs where the ledger says, and answers.
+fn is_exec_back(nodes: &[Node]) -> bool {
+    let runs_exec = |at: usize| units(&nodes[at]).iter().any(|unit| unit == "exec");
+    exec_of(nodes).is_some_and(runs_exec) && ask_risk(&nodes[0], &"Report".into()).is_some()
+}
+
+/// Whether an order is accepted soon, beyond so many.
+fn goes_on(market: &Market, before: usize) -> bool {
+    let since = Instant::now();
+    while since.elapsed() < ORDER_WITHIN {
+        if market.judge_twice().len() > before {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
 /// What came of some schedules.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     schedules: u64,
-    /// How often Redis failed over in mid-lock.
-    in_mid_lock: u32,
+    /// Nodes that were killed, alone and with their disk.
+    kills: u32,
+    wipes: u32,
+    /// How often all were.
+    all_killed: u32,
+    /// Nodes that stood still.
+    stops: u32,
     /// Nodes that were cut off.
     cuts: u32,
+    /// How often Redis failed over in mid-lock, and how often it came back empty.
+    in_mid_lock: u32,
+    emptied: u32,
+    /// Schedules with a database, and how often it was down.
+    databases: u32,
+    outages: u32,
     /// Requests and words of streams that a fault of the exchange has struck.
     struck: u64,
-    /// Schedules in which orders were accepted after something had befallen a node.
+    /// Schedules in which orders were accepted after the last that befell a node or a server.
     went_on: u64,
 }
 
 impl Tally {
     fn add(&mut self, other: Self) {
         self.schedules += other.schedules;
-        self.in_mid_lock += other.in_mid_lock;
+        self.kills += other.kills;
+        self.wipes += other.wipes;
+        self.all_killed += other.all_killed;
+        self.stops += other.stops;
         self.cuts += other.cuts;
+        self.in_mid_lock += other.in_mid_lock;
+        self.emptied += other.emptied;
+        self.databases += other.databases;
+        self.outages += other.outages;
         self.struck += other.struck;
         self.went_on += other.went_on;
     }
@@ -116,35 +155,45 @@ impl Tally {
     /// That it was a storm, and that orders were opened in it: a desk that does nothing does nothing twice.
     fn assert_meant_something(&self) {
         println!("{self:?}");
-        assert!(self.cuts > 0 && self.struck > 3 * self.schedules, "{self:?}");
+        let blows = [self.kills, self.wipes, self.all_killed, self.stops, self.cuts];
+        assert!(blows.iter().all(|&count| count > 0), "{self:?}");
+        assert!(self.struck > 3 * self.schedules, "{self:?}");
         assert!(self.went_on * 10 >= self.schedules * 8, "{self:?}");
-        assert!(self.in_mid_lock > 0 || redis_server::missing().is_some(), "{self:?}");
+        let is_redis_struck = self.in_mid_lock > 0 && self.emptied > 0;
+        assert!(is_redis_struck || redis_server::missing().is_some(), "{self:?}");
+        // Where there is none, that was said.
+        assert!(self.outages >= self.databases, "{self:?}");
     }
 }
 
-/// Something befalls one node, mostly the one with exec. It is over when this returns, which says how many were cut
-/// off.
-fn strike(nodes: &mut [Node], chance: &mut u64) -> u32 {
+/// The number of the blow that costs a node its disk.
+const WIPE: u64 = 1;
+
+/// This befalls one node, mostly the one with exec. It is over when this returns, which says what it was.
+fn strike(nodes: &mut [Node], blow: u64, chance: &mut u64) -> Tally {
+    let none = Tally::default();
     let any = usize::try_from(below(chance, nodes.len() as u64)).unwrap();
     let at = exec_of(nodes).filter(|_| below(chance, 4) > 0).unwrap_or(any);
     let lasts = Duration::from_millis(300 + below(chance, 2_500));
-    match below(chance, 6) {
+    match blow {
         // The ledger survives the loss of fewer than half of its voters; a copy that was lost is to be replaced
         // before another is. What becomes of orders when it is lost everywhere is the matter of another test.
-        1 if is_whole(nodes) => {
+        WIPE if is_whole(nodes) => {
             let node = &mut nodes[at];
             println!("  {} is killed and loses its disk, for {lasts:?}", node.name);
             node.kill();
-            let _ = std::fs::remove_dir_all(node.directory.path().join("data"));
+            std::fs::remove_dir_all(node.directory.path().join("data")).unwrap();
             thread::sleep(lasts);
             node.start();
+            Tally { wipes: 1, ..none }
         }
-        0 | 1 => {
+        0 | WIPE => {
             let node = &mut nodes[at];
             println!("  {} is killed, for {lasts:?}", node.name);
             node.kill();
             thread::sleep(lasts);
             node.start();
+            Tally { kills: 1, ..none }
         }
         5 => {
             println!("  all are killed, for {lasts:?}");
@@ -153,6 +202,7 @@ fn strike(nodes: &mut [Node], chance: &mut u64) -> u32 {
             for node in nodes {
                 node.start();
             }
+            Tally { all_killed: 1, ..none }
         }
         2 | 3 => {
             // Longer than a session lives.
@@ -162,6 +212,7 @@ fn strike(nodes: &mut [Node], chance: &mut u64) -> u32 {
             node.signal("-STOP");
             thread::sleep(lasts);
             node.signal("-CONT");
+            Tally { stops: 1, ..none }
         }
         _ => {
             let node = &nodes[at];
@@ -174,10 +225,9 @@ fn strike(nodes: &mut [Node], chance: &mut u64) -> u32 {
                 println!("  it is not: {error}");
             }
             thread::sleep(Duration::from_millis(CUT_MS));
-            return u32::from(cut.is_ok());
+            Tally { cuts: u32::from(cut.is_ok()), ..none }
         }
     }
-    0
 }
 
 /// For how long a lock to fail over in the middle of is waited for. Orders have one for as long as they are
@@ -191,13 +241,15 @@ struct RedisPair {
     /// How often the replica took over, and how often of these in mid-lock.
     failovers: u32,
     in_mid_lock: u32,
+    /// How often it came back empty.
+    emptied: u32,
 }
 
 impl RedisPair {
     fn start() -> Self {
         let (master, replica) = (RedisServer::start(&[]), RedisServer::start(&[]));
         replica.replicates(&master);
-        Self { master, replica, failovers: 0, in_mid_lock: 0 }
+        Self { master, replica, failovers: 0, in_mid_lock: 0, emptied: 0 }
     }
 
     fn urls(&self) -> String {
@@ -234,8 +286,10 @@ impl RedisPair {
     fn comes_back_empty(&mut self, lasts: Duration) {
         println!("  redis is killed, for {lasts:?}, and comes back empty");
         self.master.kill();
+        assert!(self.master.say("PING").is_none(), "it answers still");
         thread::sleep(lasts);
         self.master.start_again();
+        self.emptied += 1;
     }
 }
 
@@ -243,6 +297,8 @@ impl RedisPair {
 struct Servers {
     redis: Option<RedisPair>,
     database: Option<(Server, String)>,
+    /// How often the database was down.
+    outages: u32,
 }
 
 impl Servers {
@@ -256,6 +312,7 @@ impl Servers {
                     (server, url)
                 },
             ),
+            outages: 0,
         }
     }
 
@@ -273,15 +330,15 @@ impl Servers {
         settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
     }
 
-    /// One of them goes down for a moment, or none.
-    fn strike(&mut self, chance: &mut u64) {
-        if below(chance, 2) == 0 {
+    /// One of them goes down for a moment, or none; in the first two rounds one always, so that everything comes about
+    /// in every schedule.
+    fn strike(&mut self, round: u32, chance: &mut u64) {
+        if below(chance, 2) == 0 && round > 1 {
             return;
         }
         let lasts = Duration::from_millis(200 + below(chance, 2_000));
         if let Some(redis) = &mut self.redis {
-            // The first time always: it is what comes about in every schedule.
-            if redis.failovers == 0 || below(chance, 2) == 0 {
+            if redis.failovers == 0 || redis.emptied > 0 && below(chance, 2) == 0 {
                 redis.fail_over(lasts);
             } else {
                 redis.comes_back_empty(lasts);
@@ -292,6 +349,7 @@ impl Servers {
             database.stop();
             thread::sleep(lasts);
             database.run();
+            self.outages += 1;
         }
     }
 }
@@ -323,6 +381,9 @@ async fn one(number: u64) -> Tally {
             format!("node.clock_offset_ms={offset}"),
             "--set".to_owned(),
             format!("locks.ttl_ms={LOCK_TTL_MS}"),
+            // So that nodes say when they act for all.
+            "--set".to_owned(),
+            "telemetry.log=error,tickwright=info,openraft=off".to_owned(),
             "--chaos".to_owned(),
             // Ordered so late that sources never wait for it; it is given by hand.
             format!("cut:{name}@99%:{CUT_MS}ms"),
@@ -330,33 +391,43 @@ async fn one(number: u64) -> Tally {
         own.into_iter().chain(settings.clone()).collect()
     });
     until("orders are accepted", || market.judge_twice().len() >= 3);
-    let begun = Instant::now();
-    let (mut cuts, calm) = (0, market.judge_twice().len());
+    let loses_disk = number.is_multiple_of(3);
+    if loses_disk {
+        until("the ledger is whole", || is_whole(&nodes));
+    }
+    let (begun, mut tally) = (Instant::now(), Tally { schedules: 1, ..Tally::default() });
+    let (mut round, mut before) = (0, 0);
     while begun.elapsed() < STORM {
-        cuts += strike(&mut nodes, chance);
-        servers.strike(chance);
+        let drawn = below(chance, 6);
+        let blow = if loses_disk && round == 0 { WIPE } else { drawn };
+        tally.add(strike(&mut nodes, blow, chance));
+        servers.strike(round, chance);
+        (round, before) = (round + 1, market.judge_twice().len());
         thread::sleep(Duration::from_millis(below(chance, 1_500)));
     }
-    let faults = market.exchange.get("/exchange/faults").await;
-    let struck =
-        faults.as_array().unwrap().iter().filter_map(|fault| fault["struck"].as_u64()).sum();
-    for id in passing {
-        let target = format!("/exchange/faults?id={id}");
-        let cleared = market.exchange.send("DELETE", &target, None, "").await.unwrap();
-        assert_eq!(cleared.0, 200, "{}", cleared.2);
-    }
+    until("exec is back", || is_exec_back(&nodes));
+    tally.went_on = u64::from(goes_on(&market, before));
 
+    // What was opened by now is to be resolved, and nothing else. The exchange has its faults still.
     let kill = CtlTask::Kill { what: "all".into(), reason: "the storm is over".into() };
     until("exec is stopped", || {
         let killed = nodes[0].ask_within(Duration::from_secs(10), &kill, None);
         killed.is_ok_and(|killed| killed["in_effect"] == true)
     });
-    let stopped = Instant::now();
+    let faults = market.exchange.get("/exchange/faults").await;
+    tally.struck =
+        faults.as_array().unwrap().iter().filter_map(|fault| fault["struck"].as_u64()).sum();
+    let over = Instant::now();
+    for id in passing {
+        let target = format!("/exchange/faults?id={id}");
+        let cleared = market.exchange.send("DELETE", &target, None, "").await.unwrap();
+        assert_eq!(cleared.0, 200, "{}", cleared.2);
+    }
     until("every intent is resolved", || {
         ask_risk(&nodes[0], &"Report".into()).is_some_and(|report| report["open"] == 0)
     });
-    let took = stopped.elapsed();
-    assert!(took < RESOLVED_WITHIN, "resolved after {took:?}");
+    let took = over.elapsed();
+    assert!(took < RESOLVED_WITHIN, "resolved {took:?} after the faults of the exchange");
     let accepted = market.judge_twice().len();
     assert_positions(&nodes[0], &market);
     // Nor is one under way that exec knows nothing of.
@@ -365,14 +436,18 @@ async fn one(number: u64) -> Tally {
         let found = nodes[0].ask_within(Duration::from_secs(10), &task, None);
         found.is_ok_and(|found| found["accounts"][0]["orders"] == json!([]))
     });
-    println!("  {accepted} orders, all resolved {took:?} after exec was stopped");
+    println!("  {accepted} orders, all resolved {took:?} after the faults of the exchange");
     nodes.iter().for_each(|node| assert_no_secret(&node.all_logs()));
+    assert_one_coordinator_a_term(nodes.iter().map(Node::all_logs), &format!("schedule {number}"));
     if let Some((_, url)) = &servers.database {
         let recorded = records::assert_recorded(url, &market).await;
         println!("  {recorded} orders are in the database with what became of them");
     }
-    let in_mid_lock = servers.redis.map_or(0, |redis| redis.in_mid_lock);
-    Tally { schedules: 1, in_mid_lock, cuts, struck, went_on: u64::from(accepted > calm) }
+    if let Some(redis) = &servers.redis {
+        (tally.in_mid_lock, tally.emptied) = (redis.in_mid_lock, redis.emptied);
+    }
+    (tally.databases, tally.outages) = (u32::from(servers.database.is_some()), servers.outages);
+    tally
 }
 
 /// `TICKWRIGHT_SCHEDULES=100` runs so many, `TICKWRIGHT_SCHEDULE=7` runs that one alone.

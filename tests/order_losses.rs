@@ -138,6 +138,8 @@ async fn database_locks_and_journals_of_every_node_are_lost_together() {
     let kept = |name: &str| name.starts_with("ledger");
     let options = |_: &str| sets.iter().flat_map(|set| ["--set".to_owned(), set.clone()]).collect();
     let (held, nodes) = lose_with(24, kept, redis, options).await;
+    let told = |node: &Node| node.all_logs().contains("what was recorded before is not in it");
+    assert!(nodes.iter().any(told), "exec goes on from the exchange, and its database is new");
     // What is held is in the new file too.
     let asked = CtlTask::Records(Question { topic: Topic::Positions, filter: Filter::default() });
     until("the database says what is held", || {

@@ -42,7 +42,7 @@ pub const SCHEMA: &[(&str, u16)] = &[
     ("copy", 1),
     ("report", 1),
     ("over", 1),
-    ("hand_over", 1),
+    ("hand_over", 2),
     ("hub", 1),
     ("sync", 1),
 ];

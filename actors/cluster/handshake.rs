@@ -301,3 +301,187 @@ fn random_bytes<const N: usize>() -> [u8; N] {
 fn random_pass() -> Pass {
     u128::from_le_bytes(random_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use ractor::{Actor, ActorProcessingErr};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+        IsCa, Issuer, KeyPair,
+    };
+    use tickwright_core::config::TlsFiles;
+    use tickwright_core::domain::Span;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::kit::certificate::{NODE, TOOL};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Lets everybody in whom the introduction lets in.
+    struct LetsIn;
+
+    impl Actor for LetsIn {
+        type Msg = LinksMessage;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<LinksMessage>,
+            _arguments: (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _myself: ActorRef<LinksMessage>,
+            message: LinksMessage,
+            _state: &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            // A caller that left fails its own test.
+            match message {
+                LinksMessage::Hello(_, reply) => {
+                    let _ = reply.send(Ok(1));
+                }
+                LinksMessage::Welcomed(_, reply) | LinksMessage::Go(_, _, reply) => {
+                    let _ = reply.send(true);
+                }
+                LinksMessage::Wake
+                | LinksMessage::Seed(_)
+                | LinksMessage::Member(..)
+                | LinksMessage::Dialled(..)
+                | LinksMessage::Probed(..)
+                | LinksMessage::InboundEnded(..)
+                | LinksMessage::Received(_)
+                | LinksMessage::Ready(..)
+                | LinksMessage::Lost(_)
+                | LinksMessage::Overdue(_)
+                | LinksMessage::Close
+                | LinksMessage::Introducer(_) => {}
+            }
+            Ok(())
+        }
+    }
+
+    fn parameters(name: &str, names: Vec<String>) -> CertificateParams {
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters
+    }
+
+    /// An authority that has certified the nodes a and b, and a tool called ctl.
+    fn authority() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |file: String, text: String| {
+            let path = directory.path().join(file);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let (mut own, key) = (parameters("ca", Vec::new()), KeyPair::generate().unwrap());
+        own.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate = own.self_signed(&key).unwrap().pem();
+        write("ca.pem".to_owned(), certificate);
+        let issuer = Issuer::new(own, key);
+        let names = |node: &str| vec![NODE.to_owned(), format!("{node}.{NODE}")];
+        for (name, names) in [("a", names("a")), ("b", names("b")), ("ctl", vec![TOOL.to_owned()])]
+        {
+            let (mut certified, key) = (parameters(name, names), KeyPair::generate().unwrap());
+            certified.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+            let certificate = certified.signed_by(&key, &issuer).unwrap().pem();
+            write(format!("{name}.pem"), certificate);
+            write(format!("{name}.key"), key.serialize_pem());
+        }
+        directory
+    }
+
+    /// A node that says it is `name`, with the certificate of `certified`.
+    fn introducer(
+        directory: &Path,
+        certified: &str,
+        name: &str,
+        links: &ActorRef<LinksMessage>,
+    ) -> Introducer {
+        let path = |file: &str| directory.join(file).display().to_string();
+        let files = TlsFiles {
+            ca: path("ca.pem"),
+            cert: path(&format!("{certified}.pem")),
+            key: path(&format!("{certified}.key")),
+        };
+        Introducer {
+            introduction: Introduction {
+                cluster: "c".into(),
+                id: name.into(),
+                incarnation: Incarnation(1),
+                address: "a:1".into(),
+                program: "0".into(),
+                schema: [0; 32],
+                config: [0; 32],
+                gateway: 7,
+            },
+            cookie: Cookie::new("c", b"secret"),
+            tls: Some(Tls::open(&files).unwrap()),
+            timings: Timings::from_heartbeat(Span::from_millis(500)),
+            patience: PATIENCE,
+            links: links.clone(),
+            cut: Cut::default(),
+        }
+    }
+
+    /// What comes of it on either side when one, given by certificate and name, dials the other.
+    async fn meet(dialler: [&str; 2], acceptor: [&str; 2]) -> [Result<Established, DialError>; 2] {
+        let directory = authority();
+        let (links, _) = Actor::spawn(None, LetsIn, ()).await.unwrap();
+        let [dialler, acceptor] = [dialler, acceptor]
+            .map(|[certified, name]| introducer(directory.path(), certified, name, &links));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = NodeAddress(listener.local_addr().unwrap().to_string());
+        let heard = AtomicU64::new(0);
+        let received = Box::pin(async {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.receive(stream, &heard).await
+        });
+        let (dialled, received) =
+            tokio::join!(Box::pin(dialler.dial(&address, PATIENCE)), received);
+        links.stop(None);
+        [dialled, received]
+    }
+
+    #[tokio::test]
+    async fn nodes_meet_under_the_names_that_they_are_certified_for() {
+        let [dialled, received] = meet(["b", "b"], ["a", "a"]).await;
+        assert_eq!(dialled.unwrap().introduction.id.0, "a");
+        assert_eq!(received.unwrap().introduction.id.0, "b");
+    }
+
+    #[tokio::test]
+    async fn whoever_dials_under_another_name_than_it_is_certified_for_is_refused() {
+        for (certified, name) in [("b", "c"), ("b", "a"), ("ctl", "ctl")] {
+            for told in meet([certified, name], ["a", "a"]).await {
+                let is_refused = matches!(
+                    &told,
+                    Err(DialError::Refused(Refusal::Certificate { claimed })) if claimed.0 == name
+                );
+                assert!(is_refused, "{certified} as {name}: {told:?}");
+                assert!(told.is_err_and(|error| error.is_final()), "it would be tried again");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_under_another_name_than_it_is_certified_for_is_left() {
+        let [dialled, received] = meet(["a", "a"], ["b", "c"]).await;
+        let error = dialled.unwrap_err();
+        assert!(error.is_final(), "{error}");
+        let said = "the node there says it is c, its certificate does not";
+        assert!(matches!(&error, DialError::Untrusted(why) if why == said), "{error}");
+        assert!(received.is_err(), "it was let in");
+    }
+}

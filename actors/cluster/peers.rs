@@ -69,3 +69,40 @@ impl PeerQueues {
         self.unsent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cluster::Request;
+    use crate::cluster::network::tests::pair;
+
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn what_is_in_no_hurry_lets_others_go_first_where_a_link_is_busy() {
+        let (a, b) = pair().await;
+        let (kept, mut received) = mpsc::unbounded_channel();
+        let keep = move |request: Request| kept.send(request).map_err(|_| "gone".to_owned());
+        b.network.register("slow", None, Arc::new(keep));
+        let to: NodeId = "b".into();
+        // None of them is worked off: more than half of the credit is out, and there is some left.
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            let (role, kind, body) = ("slow", "test", &[7; 1_000]);
+            let message = Message { role, kind, epoch: 0, body, is_urgent: false };
+            a.network.tell(Some(&to), message, LONG).await.unwrap();
+            held.push(tokio::time::timeout(LONG, received.recv()).await.unwrap());
+        }
+        let mut queues = PeerQueues::new(a.network.clone(), |_| "slow".to_owned(), "test");
+        let since = Instant::now();
+        queues.send(to, b"later".to_vec());
+        let later = tokio::time::timeout(LONG, received.recv()).await.unwrap().unwrap();
+        assert_eq!(later.body, b"later");
+        assert!(since.elapsed() >= YIELD, "{:?}", since.elapsed());
+        drop(held);
+    }
+}

@@ -4,24 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::ActorRef;
 use tickwright_core::backtest::performance::Performance;
 use tickwright_core::cluster::Status;
-use tickwright_core::config::{Config, Subtree};
+use tickwright_core::config::Config;
 use tickwright_core::optimise::live_score::Sample;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::NodeError;
+use super::parts::Parts;
 use crate::alerts::{
     self, AlertSources, AlertsArguments, AlertsMessage, Asked, EarnedSeen, TrialsSeen,
 };
 use crate::cluster::{ClusterServices, Message, Network, Request, View};
 use crate::config_sync;
-use crate::kit::{
-    Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
-};
+use crate::kit::{Clock, Directory, LiveValues, SupervisorMessage};
 use crate::ledger::LedgerClient;
 use crate::optimise::{self, SearchProgress};
 
@@ -133,6 +131,7 @@ impl AlertsService {
         services: &ClusterServices,
         ledger: LedgerClient,
         live_values: LiveValues,
+        parts: &Parts,
     ) -> Result<Self, NodeError> {
         let (network, directory) = (services.network().clone(), Directory::default());
         let node = services.introduction().id.0.clone();
@@ -155,17 +154,8 @@ impl AlertsService {
             directory: directory.clone(),
             clock: Clock::system(),
         });
-        let statistics = SupervisionStatistics::default();
-        services.show_trees("alerts", statistics.clone());
-        let arguments = SupervisorArguments {
-            name: "alerting".into(),
-            policy: config.policy(Subtree::Control),
-            children: vec![child],
-            clock: Clock::system(),
-            statistics,
-        };
-        let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
-        let (supervisor, _) = spawned.map_err(|error| NodeError::Alerts(error.to_string()))?;
+        let started = parts.start("alerts", config, services, child).await;
+        let supervisor = started.map_err(|error| NodeError::Alerts(error.to_string()))?;
         let role = alerts::role(&node);
         network.register(&role, None, Arc::new(move |request| answer(&directory, request)));
         Ok(Self { supervisor, network, role })

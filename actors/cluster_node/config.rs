@@ -5,18 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::ActorRef;
 use tickwright_core::cluster::{MemberView, Status};
-use tickwright_core::config::{Config, Subtree};
+use tickwright_core::config::Config;
 use tickwright_core::domain::NodeId;
 use tickwright_core::supervision::Restart;
 
 use super::NodeError;
+use super::parts::Parts;
 use crate::cluster::{ClusterServices, Memory};
 use crate::config_sync::{ConfigSyncActor, ConfigSyncArguments, KnownMembers, role};
 use crate::kit::{
-    ChildSpec, Clock, LiveValues, Opened, Secrets, Store, StoreOptions, SupervisionStatistics,
-    Supervisor, SupervisorArguments, SupervisorMessage,
+    ChildSpec, Clock, LiveValues, Opened, Secrets, Store, StoreOptions, SupervisorMessage,
 };
 
 /// How long the actor may take to stop.
@@ -70,6 +70,7 @@ impl ConfigService {
         services: &ClusterServices,
         store: Store,
         memory: Memory,
+        parts: &Parts,
     ) -> Result<Self, NodeError> {
         let own = services.introduction();
         let (live, secrets) = (LiveValues::new(config), Secrets::new(config.secrets.clone()));
@@ -89,17 +90,8 @@ impl ConfigService {
             let arguments = arguments.clone();
             async move { Ok(parent.spawn_linked(None, ConfigSyncActor, arguments).await?.0.get_cell()) }
         });
-        let statistics = SupervisionStatistics::default();
-        services.show_trees("config", statistics.clone());
-        let arguments = SupervisorArguments {
-            name: "configuration".into(),
-            policy: config.policy(Subtree::Control),
-            children: vec![child],
-            clock: Clock::system(),
-            statistics,
-        };
-        let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
-        let (supervisor, _) = spawned.map_err(|error| NodeError::Config(error.to_string()))?;
+        let started = parts.start("config", config, services, child).await;
+        let supervisor = started.map_err(|error| NodeError::Config(error.to_string()))?;
         Ok(Self { live, secrets, supervisor })
     }
 

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
-use tickwright_core::config::{Config, LockKeeping, SecretPlace, Subtree};
+use ractor::ActorRef;
+use tickwright_core::config::{Config, LockKeeping, SecretPlace};
 use tickwright_core::supervision::Restart;
 
 use super::NodeError;
+use super::parts::Parts;
 use crate::cluster::ClusterServices;
-use crate::kit::{
-    ChildSpec, Clock, Secrets, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
-};
+use crate::kit::{ChildSpec, Secrets, SupervisorMessage};
 use crate::ledger::LedgerClient;
 use crate::locks::{
     FallbackLocks, LedgerLocks, LocalLocks, LockBackend, LocksActor, LocksArguments, RedisAddress,
@@ -43,6 +41,7 @@ impl LockService {
         services: &ClusterServices,
         ledger: LedgerClient,
         secrets: Secrets,
+        parts: &Parts,
     ) -> Result<Self, NodeError> {
         let node = services.introduction().id.0.clone();
         let backend: Arc<dyn LockBackend> = match &config.locks.keeping {
@@ -80,17 +79,8 @@ impl LockService {
             let arguments = arguments.clone();
             async move { Ok(parent.spawn_linked(None, LocksActor, arguments).await?.0.get_cell()) }
         });
-        let statistics = SupervisionStatistics::default();
-        services.show_trees("locks", statistics.clone());
-        let arguments = SupervisorArguments {
-            name: "locking".into(),
-            policy: config.policy(Subtree::Control),
-            children: vec![child],
-            clock: Clock::system(),
-            statistics,
-        };
-        let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
-        let (supervisor, _) = spawned.map_err(|error| NodeError::Locks(error.to_string()))?;
+        let started = parts.start("locks", config, services, child).await;
+        let supervisor = started.map_err(|error| NodeError::Locks(error.to_string()))?;
         Ok(Self { backend, supervisor })
     }
 

@@ -4,21 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
+use ractor::ActorRef;
 use tickwright_core::cluster::{AllocatorConfig, Owners, Status, Timings, Unit};
-use tickwright_core::config::{Config, PipelineInput, Subtree};
+use tickwright_core::config::{Config, PipelineInput};
 use tickwright_core::domain::NodeId;
 use tickwright_core::supervision::Restart;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use super::parts::Parts;
 use super::{NodeError, NodeTask};
 use crate::allocator::{AllocatorActor, AllocatorArguments, GivenUpHere};
 use crate::cluster::ClusterServices;
-use crate::kit::{
-    ChildSpec, Clock, LiveValues, Secrets, SupervisionStatistics, Supervisor, SupervisorArguments,
-    SupervisorMessage,
-};
+use crate::kit::{ChildSpec, LiveValues, Secrets, SupervisorMessage};
 use crate::ledger::{LedgerClient, LedgerService, drained, leaving};
 use crate::locks::LockBackend;
 use crate::share::{Share, ShareEvent, ShareServices};
@@ -41,7 +39,7 @@ impl Pipeline {
     /// Starts this node's share of the pipeline; none, if there is no pipeline.
     pub(super) async fn start(
         task: &NodeTask,
-        services: &ClusterServices,
+        (services, parts): (&ClusterServices, &Parts),
         ledger: &LedgerService,
         locks: Arc<dyn LockBackend>,
         (live, secrets): (LiveValues, Secrets),
@@ -57,7 +55,8 @@ impl Pipeline {
             Some(allocator) => {
                 let units = Unit::all(sources, config.pipeline.shards).collect();
                 let (supervisor, owners) =
-                    start_allocator(config, (allocator, units), services, ledger, heard).await?;
+                    start_allocator(config, (allocator, units), (services, parts), ledger, heard)
+                        .await?;
                 (Some(owners), Some(supervisor))
             }
             None => (None, None),
@@ -180,7 +179,7 @@ fn is_there_another(services: &ClusterServices, ledger: &LedgerClient) -> bool {
 async fn start_allocator(
     config: &Config,
     (allocator, units): (AllocatorConfig, Vec<Unit>),
-    services: &ClusterServices,
+    (services, parts): (&ClusterServices, &Parts),
     ledger: &LedgerService,
     given_up: watch::Receiver<GivenUpHere>,
 ) -> Result<(ActorRef<SupervisorMessage>, watch::Receiver<Owners>), NodeError> {
@@ -203,17 +202,8 @@ async fn start_allocator(
         let arguments = arguments.clone();
         async move { Ok(parent.spawn_linked(None, AllocatorActor, arguments).await?.0.get_cell()) }
     });
-    let statistics = SupervisionStatistics::default();
-    services.show_trees("allocation", statistics.clone());
-    let arguments = SupervisorArguments {
-        name: "allocation".into(),
-        policy: config.policy(Subtree::Control),
-        children: vec![child],
-        clock: Clock::system(),
-        statistics,
-    };
-    let spawned = Supervisor::spawn(None, Supervisor, arguments).await;
-    let (supervisor, _) = spawned.map_err(|error| NodeError::Allocator(error.to_string()))?;
+    let started = parts.start("allocation", config, services, child).await;
+    let supervisor = started.map_err(|error| NodeError::Allocator(error.to_string()))?;
     Ok((supervisor, owners))
 }
 

@@ -478,6 +478,8 @@ impl ConfigSyncState {
                 "is no value for this key in this version, and is not taken"
             );
         }
+        let is_particular = found.is_some_and(|(whose, _)| whose != ConfigScope::Base);
+        live.set_particular(path, is_particular && number.is_some());
         live.set(path, number);
     }
 
@@ -515,11 +517,14 @@ impl ConfigSyncState {
                     })
                 })
                 .collect();
-            if changes.is_empty() && now < watcher.until {
+            if changes.is_empty() && now < watcher.until && watcher.since < self.next_change {
                 self.watchers.push(watcher);
                 continue;
             }
-            let missed = self.changes.front().is_some_and(|first| first.0 > watcher.since + 1);
+            // Numbers begin anew with each life of this node: one that was not given yet is of an earlier one.
+            let is_of_before = watcher.since >= self.next_change;
+            let missed = is_of_before
+                || self.changes.front().is_some_and(|first| first.0 > watcher.since + 1);
             let answer = json!({
                 "since": self.next_change - 1, "changes": changes, "missed": missed,
             });

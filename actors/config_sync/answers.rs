@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tickwright_core::config::{
-    ConfigScope, check_live_key, effective, is_secret, live_keys, live_value,
+    ConfigScope, check_live_key, effective, is_secret, live_keys, live_number, live_value,
 };
-use tickwright_core::config_sync::{ConfigSync, Entry, MergeRule, Sibling, VersionVector, Write};
+use tickwright_core::config_sync::{
+    ConfigSync, Entry, MergeRule, Sibling, Value, VersionVector, Write,
+};
 use tickwright_core::domain::Histogram;
 
 use super::actor::ConfigSyncState;
@@ -48,6 +50,14 @@ fn described(sibling: &Sibling) -> Json {
         "priority": sibling.priority,
         "at_ms": sibling.stamp.wall.as_nanos() / 1_000_000,
     })
+}
+
+/// Why `value`, which somebody has written before, is not to be written again: another version may have had other
+/// bounds.
+fn refusal(key: &str, value: &Value) -> Option<String> {
+    let is_known = live_keys().any(|spec| spec.path == key);
+    let is_refused = is_known && live_number(key, value).is_none();
+    is_refused.then(|| format!("{value} is no value for {key} in this version"))
 }
 
 impl ConfigSyncState {
@@ -166,6 +176,9 @@ impl ConfigSyncState {
             ));
         };
         let value = version.value.clone();
+        if let Some(refusal) = value.as_ref().and_then(|value| refusal(&place.key, value)) {
+            return reply.refuse(refusal);
+        }
         let shown = value.as_ref().map_or(Json::Null, json_of);
         let (priority, rule) = self.priority_and_rule(&key);
         let write = Write { key, value, priority, rule, author };
@@ -189,6 +202,9 @@ impl ConfigSyncState {
             ));
         };
         let value = sibling.value.clone();
+        if let Some(refusal) = value.as_ref().and_then(|value| refusal(&place.key, value)) {
+            return reply.refuse(refusal);
+        }
         let shown = value.as_ref().map_or(Json::Null, json_of);
         let (priority, rule) = (sibling.priority, sibling.rule);
         let write = Write { key, value, priority, rule, author };

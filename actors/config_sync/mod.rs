@@ -31,6 +31,9 @@ pub use call::{ConfigCall, ConfigFileTask, ConfigPlace, ConfigTask, SecretTask};
 /// as JSON in text. It is of one moment, and no backup holds it.
 pub const TRIAL_KEY: &str = "user.tuner.trial";
 
+/// Where the tuner keeps what it has decided lately, and why, as JSON in text: whoever decides next can still explain it.
+pub const DECISIONS_KEY: &str = "user.tuner.decisions";
+
 /// The role of the manager on `node`.
 pub fn role(node: &str) -> String {
     format!("config/{node}")

@@ -151,3 +151,120 @@ fn vectors(answer: &Value) -> String {
     };
     table(&columns, &rows.iter().map(of).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config_sync::ConfigPlace;
+
+    fn lines(call: &ConfigCall, answer: &Value) -> Vec<String> {
+        text(call, answer).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn vectors_have_a_row_for_each_node_and_a_column_for_each_replica() {
+        let answer = json!([
+            { "node": "a", "replica": "a.1", "seen": { "a.1": 7, "b.2": 3 } },
+            { "node": "b", "replica": "b.2", "seen": { "b.2": 3 } },
+        ]);
+        let expected = ["node  a.1  b.2", "a     7    3", "b     0    3"];
+        assert_eq!(lines(&ConfigCall::Vectors, &answer), expected);
+    }
+
+    #[test]
+    fn conflicts_are_told_with_what_is_read_by_which_rule_and_every_write() {
+        let sibling = |dot: &str, value: Value, author: &str, priority: u8, at_ms: u64| {
+            json!({
+                "dot": dot, "value": value, "author": author, "priority": priority, "at_ms": at_ms,
+            })
+        };
+        let siblings = [
+            sibling("a.1:2", json!(3), "eva", 0, 1_000),
+            sibling("b.1:9", Value::Null, "tom", 200, 999),
+        ];
+        let answer = json!([{
+            "key": "user.limit", "scope": "node exec-1", "value": 3, "rule": "max",
+            "siblings": siblings,
+        }]);
+        let expected = [
+            "user.limit for node exec-1 reads 3 by the rule max:",
+            "dot    value  author  priority  at_ms",
+            "a.1:2  3      eva     0         1000",
+            "b.1:9  -      tom     200       999",
+        ];
+        assert_eq!(lines(&ConfigCall::Conflicts, &answer), expected);
+        let none = ["no key has conflicting writes"];
+        assert_eq!(lines(&ConfigCall::Conflicts, &json!([])), none);
+    }
+
+    #[test]
+    fn what_counts_otherwise_than_the_file_says_is_beside_it() {
+        let answer = json!([{
+            "key": "pipeline.batch_ticks", "cluster_toml": 256, "value": 16, "scope": "all",
+        }]);
+        let expected = [
+            "key                   cluster_toml  value  scope",
+            "pipeline.batch_ticks  256           16     all",
+        ];
+        assert_eq!(lines(&ConfigCall::Diff, &answer), expected);
+    }
+
+    #[test]
+    fn what_is_set_and_what_it_was_is_shown_with_who_set_it() {
+        let row = json!({
+            "key": "user.pair", "value": "BTC", "scope": "environment live", "author": "eva",
+            "priority": 0, "siblings": 2, "merge": "latest", "at_ms": 1_700,
+        });
+        let list = ConfigCall::List { prefix: String::new() };
+        let expected = [
+            "key        value  scope             author  priority  siblings  at_ms",
+            "user.pair  BTC    environment live  eva     0         2         1700",
+        ];
+        assert_eq!(lines(&list, &json!([row])), expected);
+        let versions = json!([
+            { "back": 0, "value": "BTC", "author": "eva", "at_ms": 1_700, "dot": "a.1:2" },
+            { "back": 1, "value": null, "author": "tom", "at_ms": 900, "dot": "a.1:1" },
+        ]);
+        let history = ConfigCall::History { place: ConfigPlace::base("user.pair") };
+        let expected = [
+            "back  value  author  at_ms  dot",
+            "0     BTC    eva     1700   a.1:2",
+            "1     -      tom     900    a.1:1",
+        ];
+        assert_eq!(lines(&history, &versions), expected);
+    }
+
+    #[test]
+    fn the_status_tells_who_is_equal_and_which_actors_go_by_an_older_value() {
+        let answer = json!({
+            "node": "a", "environment": null, "replica": "a.1", "root": "00ff", "is_equal": false,
+            "is_fresh": false, "keys": 3, "tombstones": 1, "conflicts": 2, "clock_ahead_ms": 0,
+            "members": [{ "node": "b", "is_equal": false, "is_fresh": true, "heard_ms": 120 }],
+            "delays": { "count": 9, "ms_p50": 1.5, "ms_p99": 4.25, "ms_max": 5.0 },
+            "counts": { "writes": 4 },
+            "live": [{
+                "key": "pipeline.batch_ticks", "value": 16, "version": 2, "is_particular": false,
+                "applied": { "ingester/0": 2, "ingester/1": 1 },
+            }],
+        });
+        let told = lines(&ConfigCall::Status, &answer);
+        for line in [
+            "node         a",
+            "environment  -",
+            "replica      a.1",
+            "root         00ff",
+            "is_equal     false",
+            "keys         3",
+            "tombstones   1",
+            "conflicts    2",
+            "spread       p50 1.5 ms, p99 4.25 ms, of 9 pushes answered",
+            "counts       writes=4",
+            "node  is_equal  is_fresh  heard_ms",
+            "b     false     true      120",
+            "key                   value  applied_by  not_yet_by",
+            "pipeline.batch_ticks  16     1           ingester/1",
+        ] {
+            assert!(told.iter().any(|told| told == line), "{line}\n{told:#?}");
+        }
+    }
+}

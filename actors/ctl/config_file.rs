@@ -24,7 +24,7 @@ use tickwright_core::config_sync::MergeRule;
 
 use super::config::ask;
 use super::{CtlError, CtlTarget};
-use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, TRIAL_KEY};
+use crate::config_sync::{ConfigCall, ConfigFileTask, ConfigPlace, DECISIONS_KEY, TRIAL_KEY};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -86,7 +86,7 @@ fn bring(path: &Path, is_all: bool, author: &str, target: &CtlTarget) -> Result<
     let mut there = lines_of(&listed(target)?)?;
     // That is the tuner's, and of the moment in which it wrote it.
     for lines in [&mut wanted, &mut there] {
-        lines.retain(|line| line.place.key != TRIAL_KEY);
+        lines.retain(|line| !is_of_tuner(&line.place.key));
     }
     let mut done = Vec::new();
     for line in wanted.iter().filter(|line| !there.contains(line)) {
@@ -128,12 +128,17 @@ fn lines_of(listed: &Value) -> Result<Vec<Line>, CtlError> {
     Ok(lines)
 }
 
+/// Whether the tuner writes it for itself: of what it tries, and of what it has decided.
+fn is_of_tuner(key: &str) -> bool {
+    [TRIAL_KEY, DECISIONS_KEY].contains(&key)
+}
+
 /// The same without what the tuner is trying: as it was set before.
 fn untried(mut lines: Vec<Line>) -> Vec<Line> {
     let trial = lines.iter().find(|line| line.place.key == TRIAL_KEY);
     let text = trial.and_then(|line| serde_json::from_str::<String>(&line.value).ok());
     let before = text.and_then(|text| serde_json::from_str::<Vec<(String, i64)>>(&text).ok());
-    lines.retain(|line| line.place.key != TRIAL_KEY);
+    lines.retain(|line| !is_of_tuner(&line.place.key));
     for (key, value) in before.unwrap_or_default() {
         let place = ConfigPlace::base(&key);
         if let Some(line) = lines.iter_mut().find(|line| line.place == place) {

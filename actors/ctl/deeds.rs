@@ -42,9 +42,24 @@ fn owners(target: &CtlTarget) -> Result<BTreeMap<String, String>, CtlError> {
     Ok(rows.iter().map(|row| (text(&row["resource"]), text(&row["owner"]))).collect())
 }
 
-/// Asks whichever node has a database.
+/// Asks whichever node has a database. Where that is a file of this node alone, others that record are named too:
+/// what they have is not in the answer.
 pub(super) fn look_up(question: &Question, target: &CtlTarget) -> Result<Value, CtlError> {
-    ask_records(&json!({ "Ask": question }), target)
+    let mut answer = ask_records(&json!({ "Ask": question }), target)?;
+    if answer["is_own"] == true {
+        // Without an answer to this the rows are as good.
+        let roles = exchange_json(target, "GET", "/roles".into(), "").unwrap_or_default();
+        answer["others"] = json!(recording_beside(&text(&answer["node"]), &roles));
+    }
+    Ok(answer)
+}
+
+/// The nodes that record, but for `node`.
+fn recording_beside(node: &str, roles: &Value) -> Vec<String> {
+    let mut rows = roles.as_array().into_iter().flatten();
+    let nodes = rows.find(|row| row["role"] == "records").and_then(|row| row["nodes"].as_array());
+    let names = nodes.into_iter().flatten().filter_map(Value::as_str);
+    names.filter(|name| *name != node).map(str::to_owned).collect()
 }
 
 /// How the records stand, after what was to be done about rows that were set aside.
@@ -256,4 +271,20 @@ fn find<'v>(branches: &'v Value, is_it: &dyn Fn(&Value) -> bool) -> Option<&'v V
     branches.as_array()?.iter().find_map(|branch| {
         if is_it(branch) { Some(branch) } else { find(&branch["children"], is_it) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_record_are_found_among_the_roles() {
+        let roles = json!([
+            { "role": "node/a", "nodes": ["a"] },
+            { "role": "records", "nodes": ["a", "b", "c"] },
+        ]);
+        assert_eq!(recording_beside("b", &roles), ["a", "c"]);
+        assert_eq!(recording_beside("a", &json!([])), [""; 0]);
+        assert_eq!(recording_beside("a", &Value::Null), [""; 0]);
+    }
 }

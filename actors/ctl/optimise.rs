@@ -44,15 +44,18 @@ pub(super) fn text(answer: &Value) -> String {
             .iter()
             .take(SHOWN)
             .map(|trial| {
+                // A node of an earlier version does not say it.
+                let risk_adjusted = trial["risk_adjusted"].as_f64();
                 json!({
                     "score": format!("{:.4}", trial["score"].as_f64().unwrap_or(0.0)),
+                    "risk-adjusted": risk_adjusted.map(|it| format!("{it:.2}")),
                     "parameters": parameters(&trial["parameters"]),
                     "found by": trial["node"],
                 })
             })
             .collect();
         if !top.is_empty() {
-            text.push_str(&table(&["score", "parameters", "found by"], &rows));
+            text.push_str(&table(&["score", "risk-adjusted", "parameters", "found by"], &rows));
         }
     }
     text
@@ -72,8 +75,12 @@ pub(super) fn adoption_text(answer: &Value) -> String {
             continue;
         }
         let count = |key: &str| told[key].as_u64().unwrap_or(0);
+        // Of nothing proposed there is none.
+        let rate = told["adoption_rate"].as_f64();
+        let rate =
+            rate.map_or_else(String::new, |rate| format!(", adoption rate {:.0} %", rate * 100.0));
         text.push_str(&format!(
-            "{name} {}: {} proposed, {} adopted, {} taken back (optimise.adopt = {})\n",
+            "{name} {}: {} proposed, {} adopted, {} taken back{rate} (optimise.adopt = {})\n",
             told["stage"].as_str().unwrap_or("-"),
             count("proposed"),
             count("adopted"),
@@ -115,17 +122,25 @@ mod tests {
 
     #[test]
     fn the_best_are_shown_with_who_found_them_and_who_lied() {
-        let trial = json!({ "score": 0.5123, "parameters": [["fast", 5.0]], "node": "b" });
+        let trial = json!({
+            "score": 0.5123, "risk_adjusted": 2.345, "parameters": [["fast", 5.0]], "node": "b",
+        });
+        let silent = json!({ "score": 0.25, "parameters": [["fast", 6.0]], "node": "b" });
         let answer = json!([
             { "node": "a", "answer": {
                 "finished": 7, "own": 4, "trials_max": 9, "ended": null, "beside": ["b"],
-                "flagged": { "liar": 2 }, "top": [trial],
+                "flagged": { "liar": 2 }, "top": [trial, silent],
             } },
             { "node": "c", "error": "it is reading its data" },
         ]);
         let text = text(&answer);
         let first = "a searching: 7 of 9 trials, 4 run here, beside 1 others";
-        for words in [first, "liar said", "0.5123", "fast 5.0"] {
+        let table = [
+            "score   risk-adjusted  parameters  found by",
+            "0.5123  2.35           fast 5.0    b",
+            "0.2500  -              fast 6.0    b",
+        ];
+        for words in [first, "liar said"].into_iter().chain(table) {
             assert!(text.contains(words), "{words}\n{text}");
         }
         assert!(text.contains("c: it is reading its data"));
@@ -136,16 +151,18 @@ mod tests {
     fn what_waits_for_a_person_is_shown_with_what_to_do() {
         let trial = json!({ "score": 0.5, "parameters": [["fast", 5.0]] });
         let end = json!({ "parameters": [["fast", 9.0]], "is_adopted": false, "why": "no better" });
-        let answer = json!([{ "node": "a", "answer": {
-            "mode": "Confirm", "stage": "proposed", "proposed": 2, "adopted": 0, "taken_back": 0,
-            "proposal": { "trial": trial, "current_score": 0.25 }, "history": [end],
+        let mut answer = json!([{ "node": "a", "answer": {
+            "mode": "Confirm", "stage": "proposed", "proposed": 2, "adopted": 1, "taken_back": 0,
+            "adoption_rate": 0.5, "proposal": { "trial": trial, "current_score": 0.25 },
+            "history": [end],
         } }]);
         let text = adoption_text(&answer);
-        for words in
-            ["a proposed: 2 proposed", "fast 5.0, score 0.5000", "ctl adopt a", "no better"]
-        {
+        let first = "a proposed: 2 proposed, 1 adopted, 0 taken back, adoption rate 50 % (";
+        for words in [first, "fast 5.0, score 0.5000", "ctl adopt a", "no better"] {
             assert!(text.contains(words), "{words}\n{text}");
         }
+        answer[0]["answer"]["adoption_rate"] = Value::Null;
+        assert!(adoption_text(&answer).contains("0 taken back (optimise.adopt = confirm)"));
         assert!(adoption_text(&json!([])).contains("optimise.data"));
     }
 }

@@ -76,7 +76,7 @@ pub fn text(task: &CtlTask, answer: &Value) -> String {
         | CtlTask::Rearm { .. } => {
             format!("{}\n", plain(answer.get("told").unwrap_or(&Value::Null)))
         }
-        CtlTask::Records(_) => records(answer),
+        CtlTask::Records(_) => records(answer) + &origin(answer),
         CtlTask::Database { .. } => database(answer),
         CtlTask::Ask { .. } | CtlTask::Tell { .. } => {
             format!("{}\n", serde_json::to_string_pretty(answer).unwrap_or_default())
@@ -95,6 +95,28 @@ fn records(answer: &Value) -> String {
         Value::Object(named.collect::<Map<String, Value>>())
     };
     table(&names, &rows.map(object).collect())
+}
+
+/// Whose database has answered, and who else has one.
+fn origin(answer: &Value) -> String {
+    let Some(node) = answer["node"].as_str() else { return String::new() };
+    let place = plain(&answer["database"]);
+    if answer["is_own"] != true {
+        return format!("\nfrom {place}, by way of node {node}\n");
+    }
+    let others: Vec<String> = items(&answer["others"]).map(plain).collect();
+    let hint = match others.len() {
+        0 => String::new(),
+        1 => format!(
+            "; another node has a database of its own: `--on {}` asks there",
+            others.join(", ")
+        ),
+        count => format!(
+            "; {count} other nodes have databases of their own: `--on NODE` asks one of them ({})",
+            others.join(", ")
+        ),
+    };
+    format!("\nfrom the database of node {node}, {place}{hint}\n")
 }
 
 /// How the records stand, and what the database has refused.
@@ -167,6 +189,15 @@ fn reconciled(answer: &Value) -> String {
             "doing",
         ];
         text.push_str(&table(&columns, account.get("orders").unwrap_or(&Value::Null)));
+        let recovered = account.get("recovered").unwrap_or(&Value::Null);
+        if items(recovered).next().is_some() {
+            text.push_str(
+                "\nwhat was found of orders that were begun before, and done about them\n",
+            );
+            let columns =
+                ["symbol", "client_id", "exchange_order", "found", "done", "executed", "outcome"];
+            text.push_str(&table(&columns, recovered));
+        }
         let by_others = account.get("by_others").unwrap_or(&Value::Null);
         if let Some(unknown) = account.get("by_others_unknown").and_then(Value::as_str) {
             text.push_str(&format!("\n{unknown}\n"));
@@ -191,6 +222,9 @@ fn reconciled(answer: &Value) -> String {
                 "\npositions lack what others' orders have traded; `tickwright ctl reconcile --adopt` \
                  takes it over\n",
             );
+        }
+        if let Some(counters) = account.get("counters").filter(|counters| counters.is_object()) {
+            text.push_str(&format!("\ncounted since exec is here: {}\n", plain(counters)));
         }
     }
     text
@@ -369,6 +403,52 @@ mod tests {
             text.contains("x/a: by deadline\n") && text.contains("y/b: by a person\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_was_found_of_earlier_orders_is_a_table_and_so_is_what_was_done() {
+        let recovered = json!([{
+            "symbol": "A.X", "client_id": "tw-1", "exchange_order": 7, "found": "ended there",
+            "done": "finished with its fills", "executed": "4", "outcome": "traded",
+        }]);
+        let account = json!({
+            "account": "x/a", "is_complete": true, "orders": [], "traded": [],
+            "recovered": recovered, "counters": { "orphans": 1, "accepted_twice": 0 },
+        });
+        let told = text(&CtlTask::Reconcile { adopt: false }, &json!({ "accounts": [account] }));
+        let rows = "what was found of orders that were begun before, and done about them\n\
+                    symbol client_id exchange_order found done executed outcome\n\
+                    A.X tw-1 7 ended there finished with its fills 4 traded\n";
+        let squeezed = |text: &str| text.replace(' ', "");
+        assert!(squeezed(&told).contains(&squeezed(rows)), "{told}");
+        let counted = told.lines().last().unwrap_or_default();
+        assert!(counted.starts_with("counted since exec is here: "), "{told}");
+        assert!(counted.contains("orphans=1") && counted.contains("accepted_twice=0"), "{told}");
+        let none = json!({ "account": "x/a", "is_complete": true, "orders": [], "traded": [] });
+        let told = text(&CtlTask::Reconcile { adopt: false }, &json!({ "accounts": [none] }));
+        assert!(!told.contains("begun before") && !told.contains("counted"), "{told}");
+    }
+
+    #[test]
+    fn what_a_database_has_says_whose_it_is_and_who_else_has_one() {
+        use tickwright_core::records::{Filter, Question, Topic};
+        let last_line = |is_own: bool, others: &[&str]| {
+            let answer = json!({
+                "columns": ["symbol"], "rows": [["A.X"]], "node": "exec-1", "database": "sqlite:r",
+                "is_own": is_own, "others": others,
+            });
+            let question = Question { topic: Topic::Orders, filter: Filter::default() };
+            let text = text(&CtlTask::Records(question), &answer);
+            assert!(text.starts_with("symbol\nA.X\n"), "{text}");
+            text.lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(last_line(true, &[]), "from the database of node exec-1, sqlite:r");
+        let one = last_line(true, &["exec-2"]);
+        assert!(one.ends_with("another node has a database of its own: `--on exec-2` asks there"));
+        let two = last_line(true, &["exec-2", "exec-3"]);
+        let hint = "2 other nodes have databases of their own: `--on NODE` asks one of them (exec-2, exec-3)";
+        assert!(two.ends_with(hint), "{two}");
+        assert_eq!(last_line(false, &["exec-2"]), "from sqlite:r, by way of node exec-1");
     }
 
     #[test]

@@ -63,6 +63,17 @@ pub(super) fn text(answer: &Value) -> String {
         let settings: Vec<String> =
             settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         text.push_str(&format!("{name} {part}; {}\n", settings.join(", ")));
+        if let Some(rate) = told["window"]["throughput"].as_f64() {
+            let tail = told["window"]["p99_us"].as_f64();
+            let tail = tail.map_or_else(String::new, |tail| format!(", p99 {tail:.0} us"));
+            text.push_str(&format!("last seen {rate:.0} rows/s{tail}\n"));
+        }
+        let left = told["left_alone"].as_array().into_iter().flatten();
+        let left: Vec<&str> = left.filter_map(Value::as_str).collect();
+        if !left.is_empty() {
+            let left = left.join(", ");
+            text.push_str(&format!("left alone, for this node has a value of its own: {left}\n"));
+        }
         if told["trying"].is_array() {
             text.push_str(&format!("trying {}\n", changes(&told["trying"])));
         }
@@ -104,6 +115,7 @@ mod tests {
             { "node": "a", "answer": {
                 "decides": true, "window_ms": 1000, "problem": null,
                 "settings": { "pipeline.batch_ticks": 4 },
+                "left_alone": ["stream.flush_ms"], "window": { "throughput": 1234.5, "p99_us": 77.2 },
                 "trying": [["pipeline.batch_ticks", 4, 16]],
                 "decisions": [
                     { "window": 33, "changed": [["pipeline.batch_ticks", 1, 4]], "without": figures(100.0, 5.0),
@@ -117,7 +129,8 @@ mod tests {
         let text = text(&answer);
         assert!(
             text.starts_with(
-                "a decides; pipeline.batch_ticks = 4\ntrying pipeline.batch_ticks 4 to 16\n"
+                "a decides; pipeline.batch_ticks = 4\nlast seen 1234 rows/s, p99 77 us\nleft alone, for this node has a value of its own: \
+                 stream.flush_ms\ntrying pipeline.batch_ticks 4 to 16\n"
             ),
             "{text}"
         );

@@ -22,6 +22,7 @@ use super::{
     Back, ExchangeAccount, ExchangeBrokerArguments, ExchangeBrokerMessage, ExchangeBrokerState,
     answers, stream,
 };
+use crate::kit::ResumedFrom;
 
 /// An account, as this actor has it.
 #[derive(Debug)]
@@ -217,6 +218,9 @@ impl ExchangeBrokerState {
                          its checkpoint: rebuilt from the exchange, their signals are used up and what they traded \
                          is held"
                     );
+                    // From a checkpoint whoever records hears of that itself. One that has gone has a successor.
+                    let resumed = self.arguments.resumed.as_ref().filter(|_| !self.is_resumed);
+                    let _ = resumed.map(|resumed| resumed.send(ResumedFrom::Account(venue)));
                 }
                 OrdersEffect::Adopt(adoption) => self.tell_adoption(account, &adoption),
                 OrdersEffect::Alarm(text) => {

@@ -52,7 +52,7 @@ use tickwright_core::pipeline::venue::BrokerCounters;
 use tokio::task::JoinSet;
 
 use crate::kit::exec::{BrokerDone, BrokerReport, BrokerStep, Epoch, Want};
-use crate::kit::{Clock, Directory, Outlet, Secrets, monotonic_nanos, wire};
+use crate::kit::{Clock, Directory, Outlet, ResumedFrom, Secrets, monotonic_nanos, wire};
 use crate::ledger::LedgerClient;
 
 use answers::ToldOrder;
@@ -183,6 +183,8 @@ pub struct ExchangeBrokerArguments {
     pub said: Outlet<BrokerEvent>,
     /// Tells risk that this actor has started.
     pub hello: Outlet<()>,
+    /// Tells whoever records that positions are rebuilt from what an account has.
+    pub resumed: Option<Outlet<ResumedFrom>>,
 }
 
 impl fmt::Debug for ExchangeBrokerArguments {
@@ -215,6 +217,8 @@ pub struct ExchangeBrokerState {
     by_symbol: BTreeMap<Symbol, (InstrumentIndex, Arc<Instrument>)>,
     /// Orders whose last word was not heard. Bounded by the live orders that risk allows.
     orders: BTreeMap<OrderId, Order>,
+    /// Whether this epoch goes on from a checkpoint.
+    is_resumed: bool,
     /// Whoever waits until all orders are over.
     expiring: bool,
     /// Orders whose last word exec has heard again before it placed them again, and what had not traded then; none,
@@ -250,6 +254,7 @@ impl Actor for ExchangeBrokerActor {
             instruments: BTreeMap::new(),
             by_symbol: BTreeMap::new(),
             orders: BTreeMap::new(),
+            is_resumed: false,
             expiring: false,
             ended: BTreeMap::new(),
             is_settled: false,
@@ -271,7 +276,7 @@ impl Actor for ExchangeBrokerActor {
             ExchangeBrokerMessage::Step(_) => {}
             ExchangeBrokerMessage::Heard(event) => state.on_heard(&event),
             ExchangeBrokerMessage::Report(reply) => {
-                let (counters, latency) = (state.counters, state.latency.clone());
+                let (counters, latency) = (state.counted(), state.latency.clone());
                 // A caller that stopped waiting is its own affair.
                 let _ = reply.send(BrokerReport { counters, latency });
             }
@@ -289,6 +294,7 @@ impl Actor for ExchangeBrokerActor {
             ExchangeBrokerMessage::Wake => state.with_all(Orders::on_wake),
         }
         state.consider_reconciled();
+        state.tell_recovered();
         state.consider_expired();
         Ok(())
     }
@@ -312,6 +318,7 @@ impl ExchangeBrokerState {
     fn restore(&mut self, epoch: Epoch, bytes: Option<Vec<u8>>) -> Result<(), ActorProcessingErr> {
         self.epoch = epoch;
         self.life += 1;
+        self.is_resumed = bytes.is_some();
         self.expiring = false;
         self.give_up_adopting();
         self.instruments.clear();
@@ -330,6 +337,12 @@ impl ExchangeBrokerState {
         self.is_settled = false;
         self.with_all(Orders::start);
         Ok(())
+    }
+
+    /// What was said so far, and what the cores have noticed, which is in their own parts of a checkpoint.
+    fn counted(&self) -> BrokerCounters {
+        let twice = self.desks.values().map(|desk| desk.core.counters().accepted_twice);
+        BrokerCounters { accepted_twice: twice.sum(), ..self.counters }
     }
 
     fn list(&mut self, index: InstrumentIndex, instrument: Arc<Instrument>) {

@@ -9,7 +9,7 @@ use tickwright_core::domain::{
     AccountId, BrokerEvent, BrokerEventKind, ClientOrderId, Fill, Key, Money, OrderId, Quantity,
     Side, SourceId, Symbol, Timestamp, decimal,
 };
-use tickwright_core::pipeline::orders::Adoption;
+use tickwright_core::pipeline::orders::{Adoption, RecoveredOrder};
 use tokio::time::Instant;
 
 use super::open::OpenOrder;
@@ -212,6 +212,22 @@ impl ExchangeBrokerState {
         true
     }
 
+    /// Says what was found of orders that were begun before, and what was done about each, as that becomes known.
+    pub(super) fn tell_recovered(&mut self) {
+        for Desk { config, core, .. } in self.desks.values_mut() {
+            for order in core.recovered_news() {
+                let RecoveredOrder { symbol, client_id, found, done, executed, .. } = &order;
+                let decimals = self.by_symbol.get(symbol).map_or(0, |(_, of)| of.quantity_decimals);
+                tracing::info!(
+                    "{}: order {client_id} in {symbol}, found {found}, was {done}: {}, {} executed",
+                    config.venue,
+                    order.outcome(),
+                    decimal::format(executed.0.into(), decimals)
+                );
+            }
+        }
+    }
+
     /// What is known of the account, and what was taken over.
     fn reconciled(
         &self,
@@ -266,6 +282,20 @@ impl ExchangeBrokerState {
                 })
             })
             .collect();
+        let recovered: Vec<Value> = core
+            .recovered()
+            .map(|order| {
+                json!({
+                    "symbol": order.symbol,
+                    "client_id": order.client_id,
+                    "exchange_order": order.exchange_order,
+                    "found": order.found.to_string(),
+                    "done": order.done.to_string(),
+                    "executed": amount(&order.symbol, order.executed),
+                    "outcome": order.outcome(),
+                })
+            })
+            .collect();
         let (by_others, unknown) = match open {
             Some(Ok(open)) => (self.by_others(account, open), None),
             Some(Err(reason)) => (Vec::new(), Some(reason.as_str())),
@@ -283,6 +313,7 @@ impl ExchangeBrokerState {
                 "p99": core.intents().quantile(990_000) / 1_000,
             },
             "orders": orders,
+            "recovered": recovered,
             "traded": traded,
             "by_others": by_others,
             "by_others_unknown": unknown,

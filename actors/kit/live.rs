@@ -10,7 +10,7 @@
 //! load of a number while nothing changes; when something has, the actor has acknowledged it by asking.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -34,6 +34,8 @@ struct Slot {
     /// Changes with the value, under its lock.
     version: AtomicU64,
     current: Mutex<u64>,
+    /// Whether what is set is set for this node, or its environment, in particular.
+    is_particular: AtomicBool,
     /// Which version each actor has taken over. At most [`READERS_MAX`].
     applied: Mutex<BTreeMap<String, u64>>,
 }
@@ -47,6 +49,8 @@ pub struct LiveStanding {
     pub value: u64,
     /// Grows with every change, from 1.
     pub version: u64,
+    /// Whether it is set for this node, or its environment, in particular: what is set for all has no effect here.
+    pub is_particular: bool,
     /// Which version each actor goes by.
     pub applied: BTreeMap<String, u64>,
 }
@@ -68,7 +72,8 @@ impl LiveValues {
         let slot = |key: &'static str| {
             let own = config.count(key).unwrap_or(0);
             let (version, current) = (AtomicU64::new(1), Mutex::new(own));
-            (key, Arc::new(Slot { own, version, current, applied: Mutex::default() }))
+            let (is_particular, applied) = (AtomicBool::new(false), Mutex::default());
+            (key, Arc::new(Slot { own, version, current, is_particular, applied }))
         };
         let slots = live_keys().map(|spec| slot(spec.path)).collect();
         Self { slots: Arc::new(slots), applied: Arc::new(watch::channel(0).0) }
@@ -86,6 +91,13 @@ impl LiveValues {
             slot.version.fetch_add(1, Ordering::Release);
         }
         is_new
+    }
+
+    /// What is set for `key` is set for this node, or its environment, in particular; or is not.
+    pub fn set_particular(&self, key: &str, is_particular: bool) {
+        if let Some(slot) = self.slots.get(key) {
+            slot.is_particular.store(is_particular, Ordering::Relaxed);
+        }
     }
 
     /// `key` for the actor `reader`, which goes by it from now on.
@@ -112,7 +124,9 @@ impl LiveValues {
         let of = |(&key, slot): (&&'static str, &Arc<Slot>)| {
             let value = *lock(&slot.current);
             let version = slot.version.load(Ordering::Acquire);
-            LiveStanding { key, value, version, applied: lock(&slot.applied).clone() }
+            let is_particular = slot.is_particular.load(Ordering::Relaxed);
+            let applied = lock(&slot.applied).clone();
+            LiveStanding { key, value, version, is_particular, applied }
         };
         self.slots.iter().map(of).collect()
     }

@@ -61,7 +61,9 @@ pub use link::{Consumer, Delivery, Demand, Producer, Sink};
 pub use live::{LiveNumber, LiveStanding, LiveValues};
 pub use log_copy::{LogCopy, LogOutlet, append_to_log};
 pub use outlet::Outlet;
-pub use recording::{Barrier, Carried, FactorRecording, RecordedFactors, RecordedTicks, Recording};
+pub use recording::{
+    Barrier, Carried, FactorRecording, RecordedFactors, RecordedTicks, Recording, ResumedFrom,
+};
 pub use secrets::{KeyFileTask, KeyRing, SecretError, SecretText, Secrets, see_to_key_file};
 pub use stage::{
     MessageOf, Rows, Stage, StageActor, StageLinks, StageMessage, StageReport, StageSettings, Work,

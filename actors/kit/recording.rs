@@ -31,6 +31,15 @@ impl Carried {
     }
 }
 
+/// What exec goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResumedFrom {
+    /// A checkpoint.
+    Checkpoint,
+    /// What this account has at its exchange, where there was no checkpoint.
+    Account(String),
+}
+
 /// What is to be done once everything that came before is in the database or in the spill journal.
 pub enum Barrier {
     /// No more than that.
@@ -96,6 +105,8 @@ pub struct Recording {
     pub barrier: Outlet<Barrier>,
     /// What came with the checkpoint that exec goes on from.
     pub carried: Outlet<Carried>,
+    /// What exec goes on from, if it does: what was recorded before should be in the database.
+    pub resumed: Outlet<ResumedFrom>,
     /// Clean rows in exec's order, if they are wanted.
     pub ticks: Option<Outlet<RecordedTicks>>,
     /// Whether so much waits that nothing may be opened.

@@ -14,7 +14,7 @@ use bincode::error::DecodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// First byte of every record.
-pub const VERSION: u8 = 8;
+pub const VERSION: u8 = 9;
 
 /// Most a value may take to read.
 pub const SIZE_MAX: usize = 256 << 20;
@@ -134,8 +134,9 @@ mod tests {
     #[test]
     fn a_record_of_another_version_is_named() {
         let mut record = encode(&7u32);
-        record[0] = 9;
-        assert!(matches!(decode::<u32>(&record), Err(WireError::Version { found: 9 })));
+        record[0] = VERSION + 1;
+        let refused = decode::<u32>(&record);
+        assert!(matches!(refused, Err(WireError::Version { found }) if found == VERSION + 1));
     }
 
     /// Without the limit this does not fail but aborts: there is no memory to set aside.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What was granted here stays here until it is given back or its time is over, also when Redis has come
-//! back; meanwhile another node may have the same lock from Redis.
+//! back; meanwhile another node may have the same lock from Redis. Whoever waits for such a lock once Redis is back
+//! gets it there and not here, or owners here would hand it to each other for ever.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,16 @@ use tickwright_core::ledger::{KeeperHealth, WhenAway};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{
     EVENTS_MAX, LocalLocks, LockAsk, LockBackend, LockError, LockGrant, LockView, Pending,
     RedisLocks, RedisSettings,
 };
 use crate::kit::Clock;
+
+/// Between two looks whether what was granted here has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -106,10 +111,19 @@ impl FallbackLocks {
 
     async fn acquire_somewhere(&self, ask: &LockAsk) -> Result<LockGrant, LockError> {
         let shared = &self.shared;
-        // What was granted here while Redis was away is waited for here.
-        if shared.local.is_held(&ask.key) {
-            return shared.of_local(ask).await;
+        let until = Instant::now() + ask.wait;
+        // What was granted here while Redis was away ends here.
+        while shared.local.is_held(&ask.key) {
+            let is_own = shared.local.holds(&ask.key, &ask.owner);
+            if is_own || ask.wait.is_zero() || shared.trouble().is_some() {
+                return shared.of_local(ask).await;
+            }
+            if Instant::now() >= until {
+                return Err(LockError::TimedOut { key: ask.key.clone(), wait: ask.wait });
+            }
+            tokio::time::sleep(LOOK.min(until.saturating_duration_since(Instant::now()))).await;
         }
+        let ask = &LockAsk { wait: until.saturating_duration_since(Instant::now()), ..ask.clone() };
         match shared.of_redis(shared.redis.acquire(ask)).await {
             Err(LockError::Away(_)) if shared.when_away.is_decided_by(&shared.node) => {
                 shared.of_local(ask).await
@@ -135,6 +149,7 @@ async fn watch(shared: Arc<Shared>, look: Duration) {
             Ok(()) => shared.on_answered(),
             Err(error) => shared.on_failed(&error),
         }
+        shared.redis.end_over();
         tokio::time::sleep(look).await;
     }
 }

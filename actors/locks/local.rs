@@ -69,6 +69,11 @@ impl LocalLocks {
         })
     }
 
+    /// Whether `owner` has `key`.
+    pub(super) fn holds(&self, key: &str, owner: &str) -> bool {
+        self.with(|table, _| table.locks().hold(key, &Self::owner(owner)).is_some())
+    }
+
     /// Whether `owner` has `key` by this grant.
     pub(super) fn has(&self, key: &str, owner: &str, token: u64) -> bool {
         let hold = self.with(|table, _| table.locks().hold(key, &Self::owner(owner)).copied());

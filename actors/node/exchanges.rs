@@ -1,5 +1,6 @@
 //! Brokers outside, and what reaches them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,9 +52,14 @@ impl Wiring {
             orders: of.orders.clone(),
         });
         let accounts: Vec<ExchangeAccount> = accounts.collect();
-        let locks = self.locks.clone().filter(|_| self.config.locks.keeping != LockKeeping::None);
+        let named = self.config.strategies.iter();
+        let named = named.filter_map(|of| Some((of.name.clone(), of.lock.clone()?)));
+        let named: BTreeMap<String, String> = named.collect();
+        let is_used = self.config.locks.keeping != LockKeeping::None || !named.is_empty();
+        let locks = self.locks.clone().filter(|_| is_used);
         let owner = format!("exec/{}/{broker}", self.config.pipeline.run);
-        let locks = locks.map(|backend| OrderLocks::new(backend, owner, self.config.locks.clone()));
+        let locks =
+            locks.map(|backend| OrderLocks::new(backend, owner, self.config.locks.clone(), named));
         let strategies: Vec<String> =
             self.config.strategies.iter().map(|strategy| strategy.name.clone()).collect();
         let quiet = Quiet::default();
@@ -83,6 +89,7 @@ impl Wiring {
                 done: wiring.to(router::ROLE, RouterMessage::Done),
                 said: wiring.to(risk::ROLE, RiskMessage::Said),
                 hello: wiring.member_is_back(),
+                resumed: wiring.records.as_ref().map(|records| records.recording().resumed),
             },
         )
     }

@@ -263,8 +263,9 @@ impl Units {
         };
         // Known before its actors are: they say hello, and are asked at once.
         let (directory, control) = (wiring.directory.clone(), wiring.control.clone());
-        self.transport
-            .host(unit, epoch, move |request| answer((&directory, &control), unit, request));
+        self.transport.host(unit, epoch, move |request| {
+            answer((&directory, &control), (unit, epoch), request)
+        });
         let (supervisor, ended) = match Supervisor::spawn(None, Supervisor, arguments).await {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -431,11 +432,11 @@ fn sources(units: impl Iterator<Item = Unit>) -> impl Iterator<Item = usize> {
 /// Takes in a message for `unit` that is not of a stream.
 fn answer(
     (directory, control): (&Directory, &ControlLog),
-    unit: Unit,
+    (unit, epoch): (Unit, u64),
     mut request: Request,
 ) -> Result<(), String> {
     if request.kind == HAND_OVER {
-        return answer_hand_over(directory, unit, request);
+        return answer_hand_over(directory, (unit, epoch), request);
     }
     if request.kind == REACHED {
         return answer_reached((directory, control), unit, request);
@@ -498,9 +499,21 @@ fn answer_reached(
     Ok(())
 }
 
-/// Answers whoever is to go on with `unit`, once there is something fresh to go on from.
-fn answer_hand_over(directory: &Directory, unit: Unit, mut request: Request) -> Result<(), String> {
+/// Answers whoever is to go on with `unit`, which is here since `epoch`, once there is something fresh to go on
+/// from. Whoever has it by an epoch that is over, and hears of that late, is not to stop the one that has it since.
+fn answer_hand_over(
+    directory: &Directory,
+    (unit, epoch): (Unit, u64),
+    mut request: Request,
+) -> Result<(), String> {
     let Some(reply) = request.reply.take() else { return Err("nobody awaits an answer".into()) };
+    let asked: Option<[u8; 8]> = request.body.as_slice().try_into().ok();
+    let asked = asked.map(u64::from_le_bytes);
+    if asked.is_none_or(|asked| asked <= epoch) {
+        let refusal = format!("{unit} is here since epoch {epoch}, and was asked for by {asked:?}");
+        reply.refuse(refusal.clone());
+        return Err(refusal);
+    }
     let directory = directory.clone();
     tokio::spawn(async move {
         match hand_over(&directory, unit).await {

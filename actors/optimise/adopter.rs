@@ -10,6 +10,9 @@
 //!
 //! What is decided is in `src/optimise/adoption.rs`. Of the nodes that search together the first by name adopts.
 //!
+//! What it judges by is what the whole run earns: exec counts by currency, over all accounts, and not by strategy.
+//! Where other strategies trade beside the one that is searched for, it says so when it begins.
+//!
 //! *Failover.* It keeps nothing, and tells the hub that it has begun: once the search is over the hub tells it anew what
 //! was found, so what was proposed is proposed again. What was adopted is in the record of changes that all nodes
 //! agree on, with what was in force before and what that earned, and so is what was taken back; whoever is told what was
@@ -171,6 +174,7 @@ impl Actor for AdopterActor {
         let adoption = Adoption::new(arguments.config);
         if adoption.is_watching() {
             myself.send_interval(arguments.look, || AdopterMessage::Look);
+            warn_of_others(&arguments.judging);
         }
         let live = LiveScore::default();
         adopter_began(&arguments.directory);
@@ -227,6 +231,19 @@ fn decode(request: &mut Request) -> Result<AdopterMessage, String> {
         format!("{error}; ask \"Status\", {{\"Confirm\": {{\"by\": WHO, \"hold\": null}}}} or {{\"Reject\": {{\"by\": WHO}}}}")
     })?;
     Ok(AdopterMessage::Call(call, request.reply.take()))
+}
+
+/// Says whose results are mixed with those of the strategy that is searched for.
+fn warn_of_others(judging: &Judging) {
+    let others = judging.config.strategies_beside(&judging.name);
+    if !others.is_empty() {
+        tracing::warn!(
+            strategy = judging.name,
+            others = others.join(", "),
+            "whether adopted parameters stay is judged by what all of these earn together: exec counts by \
+             currency, and not by strategy"
+        );
+    }
 }
 
 /// Whether these are the parameters of `trial`, in any order.

@@ -474,6 +474,7 @@ impl HubState {
                     json!({
                         "score": trial.score, "parameters": trial.parameters, "node": trial.node,
                         "number": trial.number, "digest": trial.digest,
+                        "risk_adjusted": trial.metrics.risk_adjusted,
                     })
                 };
                 answer["top"] = self.hub.best().top().iter().map(of).collect::<Json>();

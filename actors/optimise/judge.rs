@@ -198,18 +198,24 @@ impl Judging {
         Ok(reports)
     }
 
-    /// What the best came to on rows that nobody has looked at, beside the parameters of the configuration.
+    /// What the best came to on rows that nobody has looked at, and on all before them, beside the parameters
+    /// of the configuration.
     fn held_back(&self, chosen: Option<&Judged>) -> Result<Option<HeldBack>, BacktestError> {
-        let rest = self.rows..self.study.recorded.rows();
+        let (first, rest) = (0..self.rows, self.rows..self.study.recorded.rows());
         let Some(chosen) = chosen.filter(|_| !rest.is_empty()) else { return Ok(None) };
-        let of = |parameters: &[(String, f64)]| {
-            self.study.trial(parameters, rest.clone(), 0).map(|it| Outcome::from(&it))
+        let of = |parameters: &[(String, f64)], rows: &Range<u64>| {
+            self.study.trial(parameters, rows.clone(), 0).map(|it| Outcome::from(&it))
         };
-        let parameters = chosen.parameters.clone();
-        let (chosen, configured) = (of(&parameters)?, of(&self.configured())?);
-        let rows = (rest.start, rest.end);
-        let from_ns = self.study.recorded.time_of(rows.0).map(Timestamp::as_nanos);
-        Ok(Some(HeldBack { rows, from_ns, parameters, chosen, configured }))
+        let (parameters, configured) = (chosen.parameters.clone(), self.configured());
+        Ok(Some(HeldBack {
+            rows: (rest.start, rest.end),
+            from_ns: self.study.recorded.time_of(rest.start).map(Timestamp::as_nanos),
+            chosen: of(&parameters, &rest)?,
+            configured: of(&configured, &rest)?,
+            chosen_before: of(&parameters, &first)?,
+            configured_before: of(&configured, &first)?,
+            parameters,
+        }))
     }
 
     /// The curve of the best over all rows.

@@ -13,7 +13,9 @@ use tickwright_core::records::{Buffer, Drain, Numbered, Row, Sift, audit_row};
 use super::aside::{Aside, AsideRow, Kept};
 use super::spill::{Left, Spill};
 use super::{CARRIED_ROWS_MAX, Database, DatabaseError, ROLE, RecordsSettings, Shared, lock};
-use crate::kit::{Barrier, Carried, Clock, Directory, RecordedFactors, RecordedTicks, StoreError};
+use crate::kit::{
+    Barrier, Carried, Clock, Directory, RecordedFactors, RecordedTicks, ResumedFrom, StoreError,
+};
 
 /// Between two attempts at a database that is away.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
@@ -33,6 +35,8 @@ pub enum RecordsMessage {
     Barrier(Barrier),
     /// Exec goes on from a checkpoint that these came with.
     Carried(Carried),
+    /// Exec goes on from this.
+    Resumed(ResumedFrom),
     /// What was to be spilled is on the disk, or is not.
     Spilled(Result<(), StoreError>),
     /// A batch is in the database, up to this number, or is not.
@@ -124,10 +128,9 @@ impl Actor for RecordsActor {
             RecordsMessage::Happened(happened) => state.take(&happened),
             RecordsMessage::Ticks(ticks) => state.take_ticks(ticks),
             RecordsMessage::Factors(factors) => state.take_factors(&factors),
-            RecordsMessage::Barrier(barrier) => {
-                state.barriers.push_back((state.buffer.taken(), barrier));
-            }
+            RecordsMessage::Barrier(barrier) => state.take_barrier(barrier),
             RecordsMessage::Carried(carried) => state.take_carried(carried),
+            RecordsMessage::Resumed(from) => state.on_resumed(from),
             RecordsMessage::Spilled(result) => state.on_spilled(result),
             RecordsMessage::Written(result) => state.on_written(result)?,
             // It is looked at below, as always.
@@ -166,6 +169,30 @@ impl RecordsState {
             let row = names.factors(batch, index, symbol);
             row.into_iter().for_each(|row| self.buffer.take(row));
         }
+    }
+
+    fn take_barrier(&mut self, barrier: Barrier) {
+        if matches!(barrier, Barrier::Carrying(_)) {
+            lock(&self.arguments.shared.past).on_checkpoint();
+        }
+        self.barriers.push_back((self.buffer.taken(), barrier));
+    }
+
+    /// Says so, if what was recorded before is not in the database.
+    fn on_resumed(&self, from: ResumedFrom) {
+        let (settings, shared) = (&self.arguments.settings, &self.arguments.shared);
+        let Some(told) = lock(&shared.past).on_resumed(from) else { return };
+        if !settings.database.url.is_of_a_server() {
+            return shared.say(told);
+        }
+        // Since it was opened, another node may have recorded there.
+        let Some(database) = lock(&shared.database).clone() else { return };
+        let (run, shared) = (settings.names.run.clone(), Arc::clone(shared));
+        tokio::spawn(async move {
+            if Box::pin(database.has_nothing_of(&run)).await.unwrap_or(false) {
+                shared.say(told);
+            }
+        });
     }
 
     /// Takes in what waited where exec was before, unless that was here. Rows that the database has by now are
@@ -399,6 +426,8 @@ async fn write(arguments: &RecordsArguments, drain: Drain) -> Result<u64, Databa
         Some(database) => database,
         None => {
             let database = Database::open(arguments.settings.database.clone()).await?;
+            let (settings, shared) = (&arguments.settings, &arguments.shared);
+            shared.look_back(settings, &arguments.spill, &database).await;
             *lock(&arguments.shared.database) = Some(database.clone());
             database
         }

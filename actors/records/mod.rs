@@ -42,18 +42,20 @@ use tokio::time::{Instant, timeout_at};
 mod actor;
 mod aside;
 pub mod database;
+mod past;
 mod spill;
 pub mod tool;
 
 pub use actor::{RecordsActor, RecordsMessage};
 pub use aside::{AsideRow, Retried};
-pub use database::{Answer, Database, DatabaseError, DatabaseSettings, DatabaseUrl};
+pub use database::{Answer, Database, DatabaseError, DatabaseSettings, DatabaseUrl, Origin};
 
 use crate::kit::{
     ChildSpec, Clock, Directory, FactorRecording, Outlet, Recording, StoreError,
     SupervisionStatistics, Supervisor, SupervisorArguments, SupervisorMessage,
 };
 use aside::Aside;
+use past::Past;
 use spill::Spill;
 
 /// The role of records, on this node and among nodes.
@@ -198,6 +200,8 @@ pub(crate) struct Shared {
     starts: AtomicU64,
     /// Whether it was told that rows are set aside.
     is_aside_told: AtomicBool,
+    /// Whether what was recorded before is missing.
+    past: Mutex<Past>,
     /// What is to be written down beside what exec does. At most [`DEEDS_MAX`].
     deeds: Mutex<Vec<(String, String)>>,
 }
@@ -243,7 +247,10 @@ impl Records {
         let shared = Arc::new(Shared::default());
         lock(&shared.status).database = settings.database.url.to_string();
         match Database::open(settings.database.clone()).await {
-            Ok(database) => *lock(&shared.database) = Some(database),
+            Ok(database) => {
+                shared.look_back(&settings, &spill, &database).await;
+                *lock(&shared.database) = Some(database);
+            }
             Err(
                 error @ (DatabaseError::Newer { .. } | DatabaseError::Url | DatabaseError::Kind),
             ) => {
@@ -289,6 +296,7 @@ impl Records {
             happened: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Happened),
             barrier: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Barrier),
             carried: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Carried),
+            resumed: Outlet::to_role(&self.directory, ROLE, RecordsMessage::Resumed),
             ticks: self.settings.ticks.then(ticks),
             is_full: Arc::clone(&self.shared.is_full),
         }
@@ -358,7 +366,13 @@ impl Records {
             let problem = problem.unwrap_or_else(|| "no connection yet".into());
             return Err(format!("database {database} is away, and {waiting} rows wait: {problem}"));
         };
-        database.ask(question).await.map_err(|error| error.to_string())
+        let mut answer = database.ask(question).await.map_err(|error| error.to_string())?;
+        answer.origin = Some(Origin {
+            node: self.settings.node.clone(),
+            place: database.place(),
+            is_own: !self.settings.database.url.is_of_a_server(),
+        });
+        Ok(answer)
     }
 
     /// The rows that were set aside, by name, oldest first, as they are now.
@@ -452,7 +466,7 @@ pub(crate) fn aside_to_json(rows: &[(String, AsideRow)]) -> serde_json::Value {
 }
 
 impl Answer {
-    /// As an object for each row, for tools.
+    /// Columns, rows, and whose database it was, for tools.
     pub fn to_json(&self) -> serde_json::Value {
         let columns: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
         let value = |value: &Value| match value {
@@ -463,11 +477,31 @@ impl Answer {
         };
         let rows: Vec<Vec<serde_json::Value>> =
             self.rows.iter().map(|row| row.iter().map(value).collect()).collect();
-        json!({ "columns": columns, "rows": rows })
+        let mut answer = json!({ "columns": columns, "rows": rows });
+        if let Some(Origin { node, place, is_own }) = &self.origin {
+            answer["node"] = json!(node);
+            answer["database"] = json!(place);
+            answer["is_own"] = json!(is_own);
+        }
+        answer
     }
 }
 
 impl Shared {
+    /// Looks whether a database of which this disk knows nothing has anything of the run, before this life writes
+    /// there.
+    async fn look_back(&self, settings: &RecordsSettings, spill: &Spill, database: &Database) {
+        if spill.known_database().is_some() {
+            return;
+        }
+        let looking = Box::pin(database.has_nothing_of(&settings.names.run));
+        // Without an answer nothing is known, nor said.
+        if looking.await.unwrap_or(false) {
+            let told = lock(&self.past).on_bare(database.place());
+            told.into_iter().for_each(|notice| self.say(notice));
+        }
+    }
+
     fn say(&self, notice: String) {
         tracing::warn!("{notice}");
         self.keep(notice);

@@ -11,6 +11,7 @@
 
 mod file;
 mod html;
+mod out_of_sample;
 mod progress;
 mod search;
 mod summary;

@@ -116,11 +116,11 @@ function judged(list, note, title) {
   const row = (it, name) => {
     const [before, after] = [it.in_sample, it.out_of_sample];
     const of = (outcome) => (outcome
-      ? [grouped(outcome.score, 4), share(outcome.metrics.profit_rate), grouped(outcome.metrics.sharpe, 2), share(outcome.metrics.drawdown_rate), count(outcome.metrics.trades)]
-      : ["-", "-", "-", "-", "-"]).map(number);
+      ? [grouped(outcome.score, 4), share(outcome.metrics.profit_rate), grouped(outcome.metrics.sharpe, 2), grouped(outcome.metrics.risk_adjusted, 2), share(outcome.metrics.drawdown_rate), count(outcome.metrics.trades)]
+      : ["-", "-", "-", "-", "-", "-"]).map(number);
     return element("tr", {}, element("td", {}, name + named(it.parameters)), of(before), of(after));
   };
-  const heads = ["score", "profit", "Sharpe", "drawdown", "trades"];
+  const heads = ["score", "profit", "Sharpe", "risk-adjusted", "drawdown", "trades"];
   const both = heads.concat(heads.map((name) => name + " after")).map((name) => element("th", { class: "number" }, name));
   const rows = list.map((it) => row(it, ""));
   if (note && report.configured) rows.push(row(report.configured, "as configured: "));

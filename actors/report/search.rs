@@ -53,8 +53,16 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
     ));
     line(String::new());
     line(style.heading(&format!(
-        "{:<34}{:>8}{:>9}{:>8}{:>8}{:>9}{:>8}{:>8}",
-        "Best", "score", "profit", "Sharpe", "trades", "| after", "profit", "Sharpe"
+        "{:<34}{:>8}{:>9}{:>8}{:>15}{:>8}{:>9}{:>8}{:>8}",
+        "Best",
+        "score",
+        "profit",
+        "Sharpe",
+        "risk-adjusted",
+        "trades",
+        "| after",
+        "profit",
+        "Sharpe"
     )));
     let best = report.best.iter().take(LINES_MAX).map(|judged| ("", judged));
     for (name, judged) in best.chain(report.configured.iter().map(|it| ("as configured: ", it))) {
@@ -126,11 +134,12 @@ fn row(name: &str, judged: &Judged) -> String {
     let after = out_of_sample.as_ref();
     let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     format!(
-        "  {:<32}{:>8}{:>9}{:>8}{:>8}{:>9}{:>8}{:>8}",
+        "  {:<32}{:>8}{:>9}{:>8}{:>15.2}{:>8}{:>9}{:>8}{:>8}",
         shorten(&format!("{name}{}", parameters(given)), 31),
         score(Some(in_sample)),
         rate(in_sample),
         sharpe(in_sample),
+        in_sample.metrics.risk_adjusted,
         count(in_sample.metrics.trades),
         score(after),
         or(after.map(rate)),
@@ -187,14 +196,19 @@ pub fn write_search_html(report: &OptimiseReport, path: &Path) -> Result<(), Rep
 #[cfg(test)]
 mod tests {
     use tickwright_core::optimise::Metrics;
-    use tickwright_core::optimise::report::Overfitting;
+    use tickwright_core::optimise::report::{HeldBack, Overfitting};
 
     use super::*;
 
     fn example() -> OptimiseReport {
         let outcome = |score| Outcome {
             score,
-            metrics: Metrics { profit_rate: score / 4.0, trades: 12, ..Metrics::default() },
+            metrics: Metrics {
+                profit_rate: score / 4.0,
+                risk_adjusted: score * 5.0,
+                trades: 12,
+                ..Metrics::default()
+            },
             digest: "00ff".into(),
         };
         let judged = |fast| Judged {
@@ -227,6 +241,45 @@ mod tests {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert!(text.contains("to be doubted: it earns where"), "{text}");
+    }
+
+    #[test]
+    fn the_table_of_the_best_has_what_was_earned_for_the_worst_that_was_borne() {
+        let text = search_summary(&example(), &[], Style::PLAIN);
+        let cells = |start: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.trim_start().starts_with(start)).unwrap();
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        let place = cells("Best").iter().position(|name| name == "risk-adjusted").unwrap();
+        // Parameters are four words where their title is one, and a profit is two.
+        assert_eq!(cells("fast 7.5, slow 30")[place + 4], "2.00");
+    }
+
+    #[test]
+    fn on_rows_that_were_held_back_it_says_whether_the_chosen_did_better_worse_or_as_good() {
+        let outcome = |score| Outcome { score, ..Outcome::default() };
+        for (chosen, configured, said) in [
+            (0.5, 0.25, "better there by 0.2500"),
+            (-0.5, 0.25, "worse there by 0.7500"),
+            (0.25, 0.25, "as good there"),
+        ] {
+            let held_back = HeldBack {
+                rows: (700, 1_000),
+                parameters: vec![("fast".into(), 5.0)],
+                chosen: outcome(chosen),
+                configured: outcome(configured),
+                ..HeldBack::default()
+            };
+            let report = OptimiseReport { held_back: Some(held_back), ..example() };
+            let text = search_summary(&report, &[], Style::PLAIN);
+            let title = "On rows 700 to 1,000, which nobody had looked at\n";
+            let (_, held) = text.split_once(title).unwrap();
+            assert!(held.contains(&format!("the chosen      score {chosen:>8.4},")), "{held}");
+            assert!(held.contains(&format!("as configured   score {configured:>8.4},")), "{held}");
+            let told: Vec<&str> =
+                ["better", "worse", "as good"].into_iter().filter(|it| held.contains(it)).collect();
+            assert!(held.contains(&format!("\n  {said}\n")) && told.len() == 1, "{held}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tickwright_core::backtest::performance::{Performance, SymbolPerformance};
 use tickwright_core::backtest::report::{MoneyText, ProfitAndLoss, RunReport};
 use tickwright_core::domain::Money;
 
+use super::out_of_sample;
 use super::text::{
     self, bytes, count, float, micros, money, number, percent, plain, shorten, time,
 };
@@ -66,6 +67,7 @@ pub fn summary(report: &RunReport, files: &[(&str, &Path)], style: Style) -> Str
     page.profit(report);
     page.positions(report);
     page.changes(report);
+    page.out_of_sample(report);
     page.speed(report);
     page.faults(report);
     page.end(report, files);
@@ -333,6 +335,14 @@ impl Page {
             }
         }
         self.more(changes.len(), "changes");
+    }
+
+    fn out_of_sample(&mut self, report: &RunReport) {
+        let Some(found) = &report.out_of_sample else { return };
+        self.title(&out_of_sample::title());
+        for line in out_of_sample::lines(found, self.style) {
+            self.line(line);
+        }
     }
 
     fn speed(&mut self, report: &RunReport) {

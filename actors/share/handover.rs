@@ -89,9 +89,9 @@ impl Worker {
             let Some(route) = route.filter(|_| self.network.is_up(&name)) else { continue };
             let network = self.network.clone();
             asked.spawn(async move {
-                let epoch = route.epoch;
+                let (epoch, body) = (route.epoch, &own.to_le_bytes()[..]);
                 let message =
-                    Message { role: &name, kind: HAND_OVER, epoch, body: &[], is_urgent: false };
+                    Message { role: &name, kind: HAND_OVER, epoch, body, is_urgent: false };
                 let answer = network.ask(Some(&route.node), message, ASK_PATIENCE).await;
                 if let Err(error) = answer {
                     tracing::debug!(%unit, node = %route.node, %error, "it is not handed over");

@@ -1,6 +1,7 @@
 //! The tuner of a pipeline over nodes: settings are changed by the configuration that all nodes share, by the
 //! node that coordinates.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tickwright_core::config::{Config, Subtree};
 use tickwright_core::domain::Histogram;
 
 use crate::cluster::{Message, Network};
-use crate::config_sync::{self, ConfigCall, ConfigPlace, TRIAL_KEY};
+use crate::config_sync::{self, ConfigCall, ConfigPlace, DECISIONS_KEY, TRIAL_KEY};
 use crate::kit::{
     Clock, Directory, LiveValues, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
@@ -68,14 +69,39 @@ impl Settings for Shared {
         tuner::standing(&self.live)
     }
 
+    fn particular(&self) -> BTreeSet<String> {
+        let of = self.live.standing().into_iter().filter(|standing| standing.is_particular);
+        of.map(|standing| standing.key.to_owned()).collect()
+    }
+
     fn unfinished(&self) -> Asked<Result<Vec<(String, i64)>, String>> {
         let shared = self.clone();
         Box::pin(async move {
             let answer = shared.ask(&ConfigCall::Get { key: TRIAL_KEY.to_owned() }).await?;
             let text = answer["value"].as_str().unwrap_or_default();
             // Nobody has tried anything yet; or what is there is nothing that a tuner has written.
-            Ok(serde_json::from_str(text).unwrap_or_default())
+            let unfinished: Vec<(String, i64)> = serde_json::from_str(text).unwrap_or_default();
+            if !unfinished.is_empty() {
+                shared.is_trying.store(true, Ordering::Relaxed);
+            }
+            Ok(unfinished)
         })
+    }
+
+    fn decided(&self) -> Asked<Result<Vec<Value>, String>> {
+        let shared = self.clone();
+        Box::pin(async move {
+            let answer = shared.ask(&ConfigCall::Get { key: DECISIONS_KEY.to_owned() }).await?;
+            Ok(serde_json::from_str(answer["value"].as_str().unwrap_or_default())
+                .unwrap_or_default())
+        })
+    }
+
+    fn keep_decided(&self, decisions: Vec<Value>) -> Asked<Result<(), String>> {
+        let shared = self.clone();
+        // Text within TOML.
+        let text = json!(json!(decisions).to_string()).to_string();
+        Box::pin(async move { shared.write(DECISIONS_KEY, text).await })
     }
 
     fn decides(&self) -> bool {

@@ -153,6 +153,64 @@ pub struct RunReport {
     /// Parameters of strategies that were changed on the way, in the order in which they hold.
     #[serde(default)]
     pub parameter_changes: Vec<ParameterChangeReport>,
+    /// Whether what was found on the first rows helped on those after them, where a search ran beside.
+    #[serde(default)]
+    pub out_of_sample: Option<OutOfSampleReport>,
+}
+
+/// What was found on the first rows of a run, and what backtests of it come to on the rows after them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutOfSampleReport {
+    /// The strategy's name.
+    pub strategy: String,
+    /// What was chosen.
+    pub parameters: BTreeMap<String, f64>,
+    /// Whether the run traded with it.
+    pub is_adopted: bool,
+    /// Event time from which it did, unix nanoseconds.
+    pub adopted_from_ns: Option<u64>,
+    /// Event time from which it traded with others again, unix nanoseconds; none if it never did.
+    pub adopted_until_ns: Option<u64>,
+    /// Event time of the first row that was held back, unix nanoseconds.
+    pub held_back_from_ns: Option<u64>,
+    /// The rows that were searched.
+    pub found_on: StretchReport,
+    /// The rows after them, which nobody had looked at.
+    pub held_back: StretchReport,
+    /// How the chosen did on these, by score.
+    pub verdict: Verdict,
+}
+
+/// What chosen parameters come to on a stretch of the rows, beside those of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StretchReport {
+    /// Which clean rows: from the first to before the second.
+    pub rows: (u64, u64),
+    /// What was chosen.
+    pub chosen: ScoreReport,
+    /// What is configured.
+    pub configured: ScoreReport,
+}
+
+/// A score, and the profit behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoreReport {
+    /// From -1 to 1.
+    pub score: f64,
+    /// Net profit over the most that was held; 1.0 earned as much as that.
+    pub profit_rate: f64,
+}
+
+/// How one thing did beside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It was worth it.
+    Better,
+    /// It did harm.
+    Worse,
+    /// It made no difference.
+    AsGood,
 }
 
 /// Other parameters for one strategy, from an event time on.

@@ -21,7 +21,7 @@ pub struct OptimiseConfig {
     pub data_percent: u32,
     /// Whether what is found is taken over by the strategy that runs.
     pub adoption: AdoptionConfig,
-    /// Between two looks at what that earns.
+    /// Between two looks at what the run earns.
     pub look: Span,
     /// How trials get from node to node.
     pub propagation: Propagation,
@@ -144,6 +144,13 @@ impl Config {
         Ok(Self { strategies: vec![wanted], ..self.clone() })
     }
 
+    /// The strategies besides `name`, whose results are in every live score as well: exec counts what is
+    /// earned by currency, over all accounts, and a live score is of all currencies.
+    pub fn strategies_beside(&self, name: &str) -> Vec<&str> {
+        let names = self.strategies.iter().map(|strategy| strategy.name.as_str());
+        names.filter(|&other| other != name).collect()
+    }
+
     /// The space that is searched, for a strategy of this kind.
     ///
     /// # Errors
@@ -205,6 +212,8 @@ mod tests {
             (searched.strategies.len(), searched.strategies[0].kind.as_str()),
             (1, "ema_crossing")
         );
+        assert_eq!(config.strategies_beside("crossing"), ["reversion"]);
+        assert!(searched.strategies_beside("crossing").is_empty());
         let space = config.search_space("ema_crossing").unwrap();
         assert_eq!((space.dimensions().len(), space.constraints().len()), (2, 1));
         for (wrong, named) in [

@@ -295,6 +295,7 @@ pub const KEYS: &[KeySpec] = &[
     text("strategy.<strategy>.kind", NAME),
     text("strategy.<strategy>.account", NAME),
     list("strategy.<strategy>.symbols", SYMBOL_PATTERN),
+    text("strategy.<strategy>.lock", NAME).optional(),
     KeySpec::new("strategy.<strategy>.parameters.<parameter>", ValueKind::Number, ""),
     //
     text("account.<account>.name", NAME),

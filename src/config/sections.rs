@@ -240,6 +240,8 @@ pub struct StrategyConfig {
     pub account: AccountId,
     /// The symbols it trades, as patterns where `*` stands for anything.
     pub symbols: Vec<String>,
+    /// The lock without which none of its orders is opened at an exchange.
+    pub lock: Option<String>,
     /// Its numbers, by name.
     pub parameters: BTreeMap<String, f64>,
 }
@@ -507,6 +509,7 @@ fn strategies(settings: &Settings) -> Vec<StrategyConfig> {
             kind: text("kind").unwrap_or_default().to_owned(),
             account: account_of(settings, text("account").unwrap_or_default()),
             symbols: symbols.map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec),
+            lock: text("lock").map(str::to_owned),
             parameters: settings.names_under(&under).into_iter().filter_map(parameter).collect(),
         });
     }

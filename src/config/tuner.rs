@@ -68,7 +68,7 @@ pub(super) fn section(s: &Settings) -> TunerSection {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use crate::config::{Config, ValueKind, live_keys};
 
     #[test]
     fn what_is_written_is_what_the_tuner_goes_by() {
@@ -89,5 +89,29 @@ mod tests {
         assert_eq!(most("pipeline.batch_ticks"), Some(8_192));
         let wrong = Config::parse("[tuner]\nchance_max = 2\n", "my.toml").unwrap_err().to_string();
         assert!(wrong.contains("tuner.chance_max"), "{wrong}");
+    }
+
+    #[test]
+    fn intervals_of_snapshots_and_commits_are_tuned_beside_blocks_and_credit() {
+        let config = Config::default();
+        let standing = |path: &str| i64::try_from(config.count(path).unwrap_or(0)).unwrap();
+        let values: Vec<(String, i64)> =
+            live_keys().map(|spec| (spec.path.to_owned(), standing(spec.path))).collect();
+        let knobs = config.tuner.knobs(&values);
+        let names: Vec<&str> = knobs.iter().map(|knob| knob.name.as_str()).collect();
+        let expected = [
+            "pipeline.batch_ticks",
+            "stream.credit_ticks",
+            "stream.checkpoint_ticks",
+            "journal.commit_ms",
+        ];
+        assert_eq!(names, expected);
+        for knob in knobs {
+            let spec = live_keys().find(|spec| spec.path == knob.name).unwrap();
+            let ValueKind::Count { min, max } = spec.kind else { panic!("{}", spec.path) };
+            assert!(min <= knob.min && knob.min < knob.max && knob.max <= max, "{knob:?}");
+            assert!((knob.min..=knob.max).contains(&standing(spec.path)), "{knob:?}");
+            assert_eq!(knob.value, standing(spec.path));
+        }
     }
 }

@@ -449,6 +449,12 @@ pub enum SlotRefusal {
         /// Why.
         reason: String,
     },
+    /// It was not asked for: another has the lock without which the strategy opens nothing.
+    #[error("another has lock {key} of its strategy")]
+    LockHeld {
+        /// Which.
+        key: String,
+    },
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How well a strategy does while it runs, in the terms of a search.
+//! How well a run does while it goes on, in the terms of a search.
 //!
 //! ```text
 //! net profit, what is held, trades closed: looked at every so often ─▶ samples ─▶ score of a stretch of them
@@ -7,7 +7,8 @@
 //! The measures are those of [`score`](super::score), from what changed within the stretch: what was earned over
 //! the most that was held, the ratio of mean to deviation of what was earned from sample to sample, the largest
 //! fall, the share of closed trades that earned. A stretch of a live run is not the stretch that parameters were
-//! chosen on, so its score is compared with that of another stretch as long, and with nothing else.
+//! chosen on, so its score is compared with that of another stretch as long, and with nothing else. It is of all
+//! that the run trades: where several strategies do, what one of them earns is mixed with what the others do.
 
 use std::collections::{BTreeMap, VecDeque};
 

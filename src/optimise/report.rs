@@ -1,15 +1,22 @@
 //! What a search found, in numbers: the contract behind `tickwright optimize --report FILE`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::overfitting::{CONFIDENCE, Chosen, variance};
 use super::{Metrics, Trial};
-use crate::backtest::report::EquityReport;
+use crate::backtest::report::{
+    EquityReport, OutOfSampleReport, ParameterChangeReport, ScoreReport, StretchReport, Verdict,
+};
 
 /// Most reasons to doubt that are told.
 const DOUBTS_MAX: usize = 4;
+
+/// Values that differ by no more than this share are the same: what has been written and read may be off in
+/// its last place.
+const ROUNDING: f64 = 1e-12;
 
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -85,6 +92,12 @@ pub struct HeldBack {
     pub chosen: Outcome,
     /// What the parameters of the configuration came to.
     pub configured: Outcome,
+    /// What was chosen, on all rows before.
+    #[serde(default)]
+    pub chosen_before: Outcome,
+    /// The parameters of the configuration, on the same.
+    #[serde(default)]
+    pub configured_before: Outcome,
 }
 
 /// Parameters, and what they came to where they were chosen and afterwards.
@@ -209,6 +222,64 @@ impl Overfitting {
 }
 
 impl OptimiseReport {
+    /// Whether what was found helped on the rows that were held back, for the report of the run that made
+    /// `changes` beside the search; none where no rows were held back.
+    pub fn out_of_sample(&self, changes: &[ParameterChangeReport]) -> Option<OutOfSampleReport> {
+        let held = self.held_back.as_ref()?;
+        let (adopted_from_ns, adopted_until_ns) = self.in_force(&held.parameters, changes);
+        let score =
+            |of: &Outcome| ScoreReport { score: of.score, profit_rate: of.metrics.profit_rate };
+        let verdict = match held.chosen.score.partial_cmp(&held.configured.score) {
+            Some(Ordering::Greater) => Verdict::Better,
+            Some(Ordering::Less) => Verdict::Worse,
+            Some(Ordering::Equal) | None => Verdict::AsGood,
+        };
+        Some(OutOfSampleReport {
+            strategy: self.name.clone(),
+            parameters: held.parameters.iter().cloned().collect(),
+            is_adopted: adopted_from_ns.is_some(),
+            adopted_from_ns,
+            adopted_until_ns,
+            held_back_from_ns: held.from_ns,
+            found_on: StretchReport {
+                rows: (0, held.rows.0),
+                chosen: score(&held.chosen_before),
+                configured: score(&held.configured_before),
+            },
+            held_back: StretchReport {
+                rows: held.rows,
+                chosen: score(&held.chosen),
+                configured: score(&held.configured),
+            },
+            verdict,
+        })
+    }
+
+    /// From when until when the strategy had all of `wanted`, by `changes`. A change may leave out what stays.
+    fn in_force(
+        &self,
+        wanted: &[(String, f64)],
+        changes: &[ParameterChangeReport],
+    ) -> (Option<u64>, Option<u64>) {
+        let configured = self.configured.iter().flat_map(|judged| &judged.parameters);
+        let mut values: BTreeMap<&str, f64> =
+            configured.map(|(name, value)| (name.as_str(), *value)).collect();
+        let (mut from, mut until): (Option<u64>, Option<u64>) = (None, None);
+        for change in changes.iter().filter(|change| change.strategy == self.name) {
+            values.extend(change.parameters.iter().map(|(name, value)| (name.as_str(), *value)));
+            let is_held = |(name, value): &(String, f64)| {
+                let held = values.get(name.as_str());
+                held.is_some_and(|held| (held - value).abs() <= ROUNDING * value.abs())
+            };
+            match (from, wanted.iter().all(is_held)) {
+                (None, true) => from = Some(change.from_ns),
+                (Some(_), false) => until = until.or(Some(change.from_ns)),
+                (None, false) | (Some(_), true) => {}
+            }
+        }
+        (from, until)
+    }
+
     /// The report as indented JSON with a newline at the end.
     ///
     /// # Panics
@@ -266,5 +337,81 @@ mod tests {
         let found = Overfitting::of(Some(&judged([0.2, 4.0, 0.05], None)), None, &trials(0.01));
         assert!(found.doubts.join("").contains("no rows"), "{found:?}");
         assert_eq!(Overfitting::of(None, None, &[]), Overfitting::default());
+    }
+
+    /// Two parameters of which one was searched away from what is configured, and what that came to.
+    fn searched(score: f64) -> OptimiseReport {
+        let outcome = |score: f64| Outcome {
+            score,
+            metrics: Metrics { profit_rate: score / 2.0, ..Metrics::default() },
+            ..Outcome::default()
+        };
+        let parameters = |fast: f64| vec![("fast".to_owned(), fast), ("slow".to_owned(), 26.0)];
+        OptimiseReport {
+            name: "crossing".into(),
+            configured: Some(Judged { parameters: parameters(12.0), ..Judged::default() }),
+            held_back: Some(HeldBack {
+                rows: (50, 100),
+                from_ns: Some(7),
+                parameters: parameters(5.0),
+                chosen: outcome(score),
+                configured: outcome(0.125),
+                chosen_before: outcome(0.5),
+                configured_before: outcome(0.25),
+            }),
+            ..OptimiseReport::default()
+        }
+    }
+
+    fn change(from_ns: u64, strategy: &str, fast: f64) -> ParameterChangeReport {
+        ParameterChangeReport {
+            from_ns,
+            strategy: strategy.into(),
+            parameters: [("fast".to_owned(), fast)].into(),
+            ..ParameterChangeReport::default()
+        }
+    }
+
+    #[test]
+    fn what_was_adopted_is_told_with_both_halves_and_whether_it_helped() {
+        // What has been through JSON may be off in its last place.
+        let told = searched(0.5).out_of_sample(&[change(7, "crossing", 5.000_000_000_000_001)]);
+        let found_on = serde_json::json!({
+            "rows": [0, 50],
+            "chosen": { "score": 0.5, "profit_rate": 0.25 },
+            "configured": { "score": 0.25, "profit_rate": 0.125 },
+        });
+        let held_back = serde_json::json!({
+            "rows": [50, 100],
+            "chosen": { "score": 0.5, "profit_rate": 0.25 },
+            "configured": { "score": 0.125, "profit_rate": 0.0625 },
+        });
+        assert_eq!(
+            serde_json::to_value(told).unwrap(),
+            serde_json::json!({
+                "strategy": "crossing",
+                "parameters": { "fast": 5.0, "slow": 26.0 },
+                "is_adopted": true,
+                "adopted_from_ns": 7,
+                "adopted_until_ns": null,
+                "held_back_from_ns": 7,
+                "found_on": found_on,
+                "held_back": held_back,
+                "verdict": "better",
+            })
+        );
+    }
+
+    #[test]
+    fn what_was_not_adopted_did_harm_or_was_taken_back_is_told_so() {
+        let others = [change(7, "reversion", 5.0), change(8, "crossing", 6.0)];
+        let told = searched(-0.5).out_of_sample(&others).unwrap();
+        assert_eq!((told.is_adopted, told.adopted_from_ns), (false, None));
+        assert_eq!(told.verdict, Verdict::Worse);
+        let back = [change(7, "crossing", 5.0), change(9, "crossing", 12.0)];
+        let told = searched(0.125).out_of_sample(&back).unwrap();
+        assert_eq!((told.adopted_from_ns, told.adopted_until_ns), (Some(7), Some(9)));
+        assert_eq!(told.verdict, Verdict::AsGood);
+        assert_eq!(OptimiseReport::default().out_of_sample(&back), None);
     }
 }

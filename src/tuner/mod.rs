@@ -22,7 +22,8 @@
 //!    taken back with the first window that shows it. A tail that is beyond its bound already has nothing to
 //!    lose by a trial but what makes it longer still; what brings it down is kept for that alone.
 //! 4. What did not help is tried again ever more rarely, until something else has.
-//! 5. An operator's hand comes first: a setting that somebody else changed is the new beginning.
+//! 5. An operator's hand comes first: a setting that somebody else changed is the new beginning, and what is set in
+//!    particular for the node that measures is left alone.
 //! 6. A window counts for the settings under which its rows set out: those that leave now came as long ago as the
 //!    tail of the latency says, and for that long after a change windows are left out.
 
@@ -31,7 +32,7 @@ mod moves;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -212,6 +213,8 @@ pub struct AutoTuner {
     knobs: Vec<Knob>,
     /// Places of knobs of which none may be larger than the one after it.
     together: Vec<Vec<usize>>,
+    /// Places of knobs that are left alone.
+    pinned: BTreeSet<usize>,
     moves: Moves,
     phase: Phase,
     /// Windows that are still left out.
@@ -239,6 +242,7 @@ impl AutoTuner {
             config,
             knobs,
             together: together.to_vec(),
+            pinned: BTreeSet::new(),
             moves,
             phase: Phase::Before,
             settling,
@@ -282,6 +286,11 @@ impl AutoTuner {
             return Vec::new();
         }
         self.begin();
+        self.take_back(unfinished)
+    }
+
+    /// Takes back what another that decided was trying, setting and value before; nothing is being tried here.
+    pub fn take_back(&mut self, unfinished: &[(String, i64)]) -> Vec<Effect> {
         let mut values = Vec::new();
         for (name, value) in unfinished {
             let Some(knob) = self.knobs.iter_mut().find(|knob| knob.name == *name) else {
@@ -314,6 +323,26 @@ impl AutoTuner {
         self.knobs[place].value = value;
         self.moves.begin_anew();
         effects
+    }
+
+    /// Leaves the settings in `names` alone from now on, and no others: what is decided here does not reach
+    /// them. What is being tried with one of them is taken back.
+    pub fn pin(&mut self, names: &BTreeSet<String>) -> Vec<Effect> {
+        let of = |(place, knob): (usize, &Knob)| names.contains(&knob.name).then_some(place);
+        let pinned: BTreeSet<usize> = self.knobs.iter().enumerate().filter_map(of).collect();
+        if pinned == self.pinned {
+            return Vec::new();
+        }
+        self.pinned = pinned;
+        let is_tried = match &self.phase {
+            Phase::Before => false,
+            Phase::With(trial) | Phase::After(trial) => self.is_pinned(&trial.values),
+        };
+        if is_tried { self.interrupt() } else { Vec::new() }
+    }
+
+    fn is_pinned(&self, values: &[(usize, i64, i64)]) -> bool {
+        values.iter().any(|(place, ..)| self.pinned.contains(place))
     }
 
     /// A window has passed.
@@ -373,7 +402,7 @@ impl AutoTuner {
         let chosen = self.moves.choose(self.windows, |place, one, factor| {
             let values = values_of(&self.knobs, one, factor);
             let &(_, from, to) = values.first()?;
-            if !self.is_ordered(&values) {
+            if !self.is_ordered(&values) || self.is_pinned(&values) {
                 return None;
             }
             let expected = self.moves.expected_p99(place, p99_us, (from, to));

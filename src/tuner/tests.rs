@@ -523,6 +523,29 @@ fn what_an_operator_sets_ends_a_trial_and_stays() {
 }
 
 #[test]
+fn what_is_set_for_the_node_that_measures_alone_is_left_alone() {
+    let mut tuner = tuner(1, 2);
+    let mut surface = Surface::new(pipeline, 0.01, 0.0, 5);
+    let pinned = BTreeSet::from([tuner.knobs()[0].name.clone()]);
+    let is_of = |trial: &[(String, i64, i64)]| trial.iter().any(|(name, ..)| pinned.contains(name));
+    assert!(tuner.pin(&pinned).is_empty());
+    work(&mut tuner, &mut surface, 1_000);
+    assert!(tuner.decisions().count() > 0, "the others are tuned");
+    assert!(!tuner.decisions().any(|decision| is_of(&decision.changed)));
+    assert_eq!(tuner.knobs()[0].value, 1);
+
+    tuner.pin(&BTreeSet::new());
+    while !tuner.trial().is_some_and(|trial| is_of(&trial)) {
+        let window = surface.window(tuner.knobs());
+        tuner.on_window(window);
+    }
+    let effects = tuner.pin(&pinned);
+    let Some(Effect::Decided(decision)) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!(decision.verdict, Verdict::Interrupted);
+    assert!(tuner.trial().is_none());
+}
+
+#[test]
 fn while_nothing_flows_nothing_is_tried() {
     let mut tuner = tuner(1, 2);
     let still = Window { throughput: 0.0, p99_us: 0.0 };

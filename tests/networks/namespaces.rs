@@ -11,13 +11,8 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use tickwright::cluster::{Tls, node_name};
-use tickwright::ctl::CtlTarget;
-use tickwright_core::config::TlsFiles;
-
-use crate::processes::{Node, authority, certified};
+use crate::processes::{Node, authority, certified, tools_at};
 
 const PORT: u16 = 7400;
 const TOOLS: u16 = 7480;
@@ -74,15 +69,7 @@ impl Namespaces {
         node.by = ["ip", "netns", "exec", &space(place)].map(str::to_owned).to_vec();
         node.options.extend(certified(self.certificates.path(), &node.name));
         let tools = format!("{}:{TOOLS}", tools_ip(place, 2));
-        let path = |file: &str| self.certificates.path().join(file).display().to_string();
-        let files = TlsFiles { ca: path("ca.pem"), cert: path("ctl.pem"), key: path("ctl.key") };
-        let client = Arc::clone(&Tls::open(&files).unwrap().client());
-        node.tools = Some(CtlTarget {
-            url: format!("https://{tools}"),
-            on: None,
-            patience: None,
-            tls: Some((client, node_name())),
-        });
+        node.tools = Some(tools_at(format!("https://{tools}"), self.certificates.path()));
         node.set("cluster.bind", &self.address(place)).set("node.http_bind", &tools)
     }
 

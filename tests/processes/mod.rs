@@ -7,14 +7,16 @@ use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tickwright::cluster::{Tls, node_name};
 use tickwright::ctl::{CtlError, CtlTarget, CtlTask, ask};
 use tickwright::kit::process::usage_of;
 use tickwright::local_cluster::claim;
+use tickwright_core::config::TlsFiles;
 
 /// Nothing here may take longer. Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -251,6 +253,69 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Ends a watch, also when the test fails.
+pub(crate) struct Done<'d>(pub(crate) &'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub(crate) took: Duration,
+    /// The longest time meanwhile in which the machine had none for this process: it stood still, or others had it
+    /// to themselves.
+    pub(crate) paused: Duration,
+}
+
+impl Measured {
+    /// What `deed` says that it took.
+    pub(crate) fn of(deed: impl FnOnce() -> Duration) -> Self {
+        const NAP: Duration = Duration::from_millis(5);
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut longest = Duration::ZERO;
+                while !is_done.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    thread::sleep(NAP);
+                    longest = longest.max(begun.elapsed().saturating_sub(NAP));
+                }
+                longest
+            });
+            let done = Done(&is_done);
+            let took = deed();
+            drop(done);
+            Self { took, paused: watch.join().unwrap() }
+        })
+    }
+}
+
+/// That most of `rounds` stay within `limit`; they end as soon as that is certain. One that does not counts, unless it
+/// would have but for a pause of the machine: then another takes its place.
+pub(crate) fn assert_most_within(
+    limit: Duration,
+    rounds: usize,
+    mut round: impl FnMut(usize) -> Measured,
+) {
+    let most = rounds / 2 + 1;
+    let (mut within, mut beyond, mut all) = (0, 0, Vec::new());
+    while within < most {
+        assert!(all.len() < 2 * rounds, "the machine stands still too often: {all:?}");
+        let measured = round(all.len());
+        all.push(measured);
+        if measured.took <= limit {
+            within += 1;
+        } else if measured.took.saturating_sub(measured.paused) > limit {
+            beyond += 1;
+        }
+        assert!(beyond <= rounds - most, "{beyond} take longer than {limit:?}: {all:?}");
+    }
+}
+
 /// What Prometheus would be told by whoever lets tools in at `port`.
 pub(crate) fn metrics_at(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -321,6 +386,8 @@ pub(crate) fn five_under(settings: &[(&str, &str)], chaos: &str) -> Vec<Node> {
             ("pipeline.shards", "4"),
             ("stream.checkpoint_ticks", "2000"),
             ("allocation.nodes_min", "5"),
+            // So that nodes say when they act for all.
+            ("telemetry.log", "error,tickwright=info,openraft=off"),
         ];
         for (key, value) in common.iter().chain(settings) {
             node.options.extend(["--set".to_owned(), format!("{key}={value}")]);
@@ -344,6 +411,18 @@ pub(crate) fn units(node: &Node) -> Vec<String> {
     let progress = ask_share(node, "Progress").unwrap_or_default();
     let units = progress["units"].as_array().cloned().unwrap_or_default();
     units.iter().map(|unit| unit.as_str().unwrap().to_owned()).collect()
+}
+
+/// Lets the sources of `nodes` pass the first `count` of the places at which faults that were ordered hold them.
+/// Returns whether every node has heard it: one that does not run has not, nor will it know when it does.
+pub(crate) fn open(nodes: &[Node], count: usize) -> bool {
+    let body = serde_json::json!({ "Open": count }).to_string();
+    let mut all_have = true;
+    for node in nodes {
+        let role = format!("run/{}", node.name);
+        all_have &= node.ask(&CtlTask::Ask { role, body: body.clone() }, None).is_ok();
+    }
+    all_have
 }
 
 /// The report of the run on `nodes`, once it is over.
@@ -384,4 +463,12 @@ pub(crate) fn certified(directory: &Path, name: &str) -> Vec<String> {
     .into_iter()
     .flat_map(|(key, path)| ["--set".to_owned(), format!("cluster.{key}={path}")])
     .collect()
+}
+
+/// How a tool with the certificate of `ctl` of `directory` reaches the node at `url`.
+pub(crate) fn tools_at(url: String, directory: &Path) -> CtlTarget {
+    let path = |file: &str| directory.join(file).display().to_string();
+    let files = TlsFiles { ca: path("ca.pem"), cert: path("ctl.pem"), key: path("ctl.key") };
+    let client = Tls::open(&files).unwrap().client();
+    CtlTarget { url, on: None, patience: None, tls: Some((client, node_name())) }
 }

@@ -5,12 +5,15 @@
 //! Redis may lose everything, and a replica that lacks the last steps may take over: then two may have a
 //! lock at once, the later one with the greater token.
 //!
-//! What happens elsewhere is not heard of here: events and counts are those of this node.
+//! What happens elsewhere is not heard of here: events and counts are those of this node. That the time of a lock is
+//! over is told by the clock here, when it is looked for.
 
 mod connection;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -42,6 +45,9 @@ const SHOWN_MAX: usize = 256;
 /// Locks that are listed.
 const LISTED_MAX: usize = 16_384;
 
+/// Locks of owners here of which the end is told if nobody gives them back.
+const OWN_MAX: usize = 16_384;
+
 /// How this node takes part.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -63,8 +69,18 @@ pub struct RedisLocks {
     script: Arc<Script>,
     events: broadcast::Sender<LockEvent>,
     statistics: Mutex<LockStatistics>,
+    /// What owners here have, by lock and owner. At most [`OWN_MAX`].
+    own: Mutex<BTreeMap<(String, String), Own>>,
     /// Makes those who wait ask at different times.
     turn: AtomicU64,
+}
+
+/// A lock of an owner here.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    token: u64,
+    /// When its time is over, by the clock here: not before it is by Redis's.
+    ends: Instant,
 }
 
 /// One step.
@@ -146,6 +162,7 @@ impl RedisLocks {
             script: Arc::new(Script::new(include_str!("locks.lua"))),
             events: broadcast::channel(EVENTS_MAX).0,
             statistics: Mutex::default(),
+            own: Mutex::default(),
             turn: AtomicU64::new(0),
         }
     }
@@ -172,6 +189,59 @@ impl RedisLocks {
     fn tell(&self, event: LockEvent) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    fn own(&self) -> MutexGuard<'_, BTreeMap<(String, String), Own>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `owner` has `key` by this grant, and for `ttl` from now on at the least.
+    fn lives(&self, (key, owner): (&str, &str), token: u64, ttl: Duration) {
+        let ends = Instant::now() + ttl;
+        let mut before = None;
+        {
+            let mut own = self.own();
+            let has_room = own.len() < OWN_MAX;
+            match own.entry((key.to_owned(), owner.to_owned())) {
+                Entry::Occupied(mut of) if of.get().token == token => {
+                    of.get_mut().ends = of.get().ends.max(ends);
+                }
+                Entry::Occupied(mut of) => before = Some(of.insert(Own { token, ends })),
+                Entry::Vacant(place) if has_room => drop(place.insert(Own { token, ends })),
+                Entry::Vacant(_) => {}
+            }
+        }
+        if let Some(before) = before {
+            self.expired((key, owner), before.token);
+        }
+    }
+
+    /// Forgets a grant; says whether it was known.
+    fn forget(&self, (key, owner): (&str, &str), token: u64) -> bool {
+        let mut own = self.own();
+        let place = (key.to_owned(), owner.to_owned());
+        let is_known = own.get(&place).is_some_and(|of| of.token == token);
+        if is_known {
+            own.remove(&place);
+        }
+        is_known
+    }
+
+    /// Tells that a grant is over, which nobody gave back.
+    fn expired(&self, (key, owner): (&str, &str), token: u64) {
+        self.count(|counts| counts.expiries += 1);
+        let (key, owner) = (key.to_owned(), self.owner(owner));
+        self.tell(LockEvent::Released { key, owner, token, end: LockEnd::Expired });
+    }
+
+    /// Tells of the locks of owners here whose time is over.
+    pub fn end_over(&self) {
+        let now = Instant::now();
+        let over: Vec<((String, String), Own)> =
+            self.own().extract_if(.., |_, own| own.ends <= now).collect();
+        for ((key, owner), Own { token, .. }) in over {
+            self.expired((&key, &owner), token);
+        }
     }
 
     /// As it is called in Redis.
@@ -238,6 +308,7 @@ impl RedisLocks {
     }
 
     fn granted(&self, ask: &LockAsk, grant: LockGrant, ticket: Option<u64>) -> LockGrant {
+        self.lives((&ask.key, &ask.owner), grant.token, ask.ttl);
         if grant.holds > 1 {
             self.count(|counts| counts.reentries += 1);
             return grant;
@@ -410,6 +481,7 @@ impl LockBackend for RedisLocks {
             match told {
                 Told::Released(holds) => {
                     if holds == 0 {
+                        self.forget((key, owner), token);
                         self.count(|counts| counts.releases += 1);
                         let (key, owner) = (key.to_owned(), self.owner(owner));
                         let end = LockEnd::Unlocked;
@@ -418,7 +490,9 @@ impl LockBackend for RedisLocks {
                     Ok(holds)
                 }
                 Told::Refused(refusal) => {
-                    self.count(|counts| counts.expiries += 1);
+                    if self.forget((key, owner), token) {
+                        self.expired((key, owner), token);
+                    }
                     Err(refusal.into())
                 }
                 Told::Granted(_)
@@ -442,13 +516,20 @@ impl LockBackend for RedisLocks {
             if life == 0 {
                 return Err(LockRefusal::TimeToLive.into());
             }
-            let (owner, token, life) = (self.name(owner), token.to_string(), life.to_string());
-            match self.step(&["extend", key, &owner, &token, &life]).await? {
+            let (name, number, life) = (self.name(owner), token.to_string(), life.to_string());
+            match self.step(&["extend", key, &name, &number, &life]).await? {
                 Told::Extended => {
+                    self.forget((key, owner), token);
+                    self.lives((key, owner), token, ttl);
                     self.count(|counts| counts.extensions += 1);
                     Ok(())
                 }
-                Told::Refused(refusal) => Err(refusal.into()),
+                Told::Refused(refusal) => {
+                    if self.forget((key, owner), token) {
+                        self.expired((key, owner), token);
+                    }
+                    Err(refusal.into())
+                }
                 Told::Granted(_)
                 | Told::Waiting(_)
                 | Told::Released(_)

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tickwright_core::config::DatabaseKind;
 use tickwright_core::records::{
-    Column, ColumnKind, Day, FilterError, Question, Row, Table, Value, deduplicated,
+    Column, ColumnKind, Day, Filter, FilterError, Question, Row, Table, Topic, Value, deduplicated,
 };
 use tokio::time::timeout;
 
@@ -126,6 +126,19 @@ pub struct Answer {
     pub columns: Vec<Column>,
     /// In the order of event time.
     pub rows: Vec<Vec<Value>>,
+    /// By way of which node; none, if a database was asked without one.
+    pub origin: Option<Origin>,
+}
+
+/// Whose database has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The node that has asked it.
+    pub node: String,
+    /// Where it is, without a password.
+    pub place: String,
+    /// Whether it is a file of that node: others that record have one each.
+    pub is_own: bool,
 }
 
 /// A database that is open and up to date.
@@ -339,12 +352,28 @@ impl Database {
             }
         };
         let Some(statement) = sql::question(self.dialect(), *topic, filter, &days)? else {
-            return Ok(Answer { columns, rows: Vec::new() });
+            return Ok(Answer { columns, rows: Vec::new(), origin: None });
         };
         let kinds = columns.iter().map(|column| column.kind).collect();
         let mut rows = self.rows(statement, kinds).await?;
         rows.reverse();
-        Ok(Answer { columns, rows })
+        Ok(Answer { columns, rows, origin: None })
+    }
+
+    /// Whether it has no order, trade or position of `run`.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError`].
+    pub async fn has_nothing_of(&self, run: &str) -> Result<bool, DatabaseError> {
+        for topic in [Topic::Orders, Topic::Trades, Topic::Positions] {
+            let (run, limit) = (Some(run.to_owned()), Some(1));
+            let filter = Filter { run, limit, ..Filter::default() };
+            if !self.ask(&Question { topic, filter }).await?.rows.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Closes its connections.

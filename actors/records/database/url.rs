@@ -72,7 +72,8 @@ impl DatabaseUrl {
         }
     }
 
-    pub(super) fn is_of_a_server(&self) -> bool {
+    /// Whether it is a server's, which any node may share, and not a file of one node.
+    pub fn is_of_a_server(&self) -> bool {
         matches!(self.kind(), Some(DatabaseKind::Postgres | DatabaseKind::Mysql))
     }
 

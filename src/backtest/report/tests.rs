@@ -123,6 +123,25 @@ fn example() -> RunReport {
             by: "operator".into(),
             why: "to see".into(),
         }],
+        out_of_sample: Some(OutOfSampleReport {
+            strategy: "reversion".into(),
+            parameters: [("width".to_owned(), 2.5)].into(),
+            is_adopted: true,
+            adopted_from_ns: Some(2_000_000_000),
+            adopted_until_ns: None,
+            held_back_from_ns: Some(2_000_000_000),
+            found_on: StretchReport {
+                rows: (0, 4),
+                chosen: ScoreReport { score: 0.5, profit_rate: 0.25 },
+                configured: ScoreReport { score: 0.25, profit_rate: 0.125 },
+            },
+            held_back: StretchReport {
+                rows: (4, 7),
+                chosen: ScoreReport { score: -0.5, profit_rate: -0.25 },
+                configured: ScoreReport { score: 0.0, profit_rate: 0.0 },
+            },
+            verdict: Verdict::Worse,
+        }),
         ..RunReport::default()
     };
     report.set_duration(Span::from_millis(2), 0);

@@ -218,7 +218,7 @@ fn what_somebody_else_has_changed_is_watched_no_more() {
 }
 
 proptest! {
-    /// Invariants 1 to 4.
+    /// Invariants 1 to 4, each where its number is.
     #[test]
     fn one_change_at_a_time_and_each_of_them_has_an_end(
         steps in prop::collection::vec((0u8..5, 0.0..1.0f64, any::<bool>()), 1..80),
@@ -227,18 +227,26 @@ proptest! {
         let mode = if is_auto { AdoptionMode::Auto } else { AdoptionMode::Confirm };
         let mut it = adoption(mode);
         let mut in_force = 12.0;
-        let mut wanted: Option<f64> = None;
-        for (at, (step, score, is_well)) in steps.into_iter().enumerate() {
+        // What is being applied, and whether that takes back; and what was in force before what is.
+        let (mut wanted, mut is_back, mut before) = (None, false, None);
+        let (mut found, mut asked, mut applied, mut ends) = (vec![], None, vec![], vec![]);
+        // In the end whatever was applied has been judged.
+        let last = [(3, 1.0, true), (4, 1.0, true)];
+        for (at, (step, score, is_well)) in steps.into_iter().chain(last).enumerate() {
             let effects = match step {
                 0 | 1 => {
-                    let mut found = candidate(20.0 + at as f64, score, score);
-                    found.current[0].1 = in_force;
-                    it.on_found(found)
+                    let after = if is_well { score } else { 0.05 };
+                    let mut better = candidate(20.0 + at as f64, score, after);
+                    better.current[0].1 = in_force;
+                    let is_valid = score > 0.2 + 0.01 && after >= 0.1;
+                    found.push((better.trial.parameters[0].1, is_valid));
+                    it.on_found(better)
                 }
                 2 => it.on_confirmed().into_iter().collect(),
                 3 => {
                     let outcome = if is_well { Ok(()) } else { Err("no".to_owned()) };
                     if let Some(value) = wanted.take().filter(|_| is_well) {
+                        before = if is_back { None } else { Some(in_force) };
                         in_force = value;
                     }
                     it.on_applied(outcome)
@@ -246,18 +254,42 @@ proptest! {
                 _ => it.on_live_score(score),
             };
             for effect in effects {
-                if let AdoptionEffect::Judge(trial) = &effect {
-                    let is_free = it.stage() == "idle" || it.stage() == "watched";
-                    prop_assert!(is_free && trial.parameters[0].1 != in_force);
-                }
-                if let AdoptionEffect::Apply { parameters, .. } = effect {
-                    prop_assert!(wanted.is_none(), "two at once");
-                    wanted = Some(parameters[0].1);
+                match effect {
+                    AdoptionEffect::Ask(asks) => asked = Some(asks.trial.parameters[0].1),
+                    AdoptionEffect::Judge(trial) => {
+                        let is_free = it.stage() == "idle" || it.stage() == "watched";
+                        prop_assert!(is_free && trial.parameters[0].1 != in_force);
+                    }
+                    AdoptionEffect::Apply { parameters, why } => {
+                        prop_assert!(wanted.is_none(), "1: two at once");
+                        let value = parameters[0].1;
+                        is_back = step == 4;
+                        prop_assert_eq!(why.starts_with("taken back"), is_back);
+                        if is_back {
+                            prop_assert_eq!(Some(value), before, "3: not what was before");
+                        } else {
+                            let is_confirmed = step == 2 && asked == Some(value);
+                            prop_assert!(found.contains(&(value, true)), "2: not validated");
+                            prop_assert!(is_auto || is_confirmed, "2: not confirmed");
+                            applied.push(value);
+                        }
+                        wanted = Some(value);
+                    }
+                    AdoptionEffect::Ended(end) => {
+                        prop_assert!(!end.why.is_empty(), "4: without a reason");
+                        ends.push(end);
+                    }
                 }
             }
             prop_assert_eq!(wanted.is_some(), it.stage() == "applying");
+            let kept = &ends[ends.len().saturating_sub(HISTORY_MAX)..];
+            prop_assert!(it.history().eq(kept), "4: {:?} is not {:?}", it.history, ends);
             let [proposed, adopted, taken_back] = it.counts();
             prop_assert!(taken_back <= adopted && adopted <= proposed);
+        }
+        for value in applied {
+            let has_ended = ends.iter().any(|end| end.parameters[0].1 == value);
+            prop_assert!(has_ended, "4: {value} was applied and has no end");
         }
     }
 }

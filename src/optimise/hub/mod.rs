@@ -387,6 +387,10 @@ impl Hub {
 
     fn on_best(&mut self, from: &str, best: &[Trial]) -> Vec<HubEffect> {
         for trial in best.iter().take(self.config.top_max) {
+            // Of a search in another space: it is none of ours, and no lie.
+            if !self.has_names(trial) {
+                continue;
+            }
             if !self.is_sound(trial) {
                 return self.flag(from, trial);
             }
@@ -407,7 +411,13 @@ impl Hub {
             && trial.terms == like.terms
             && trial.rows == like.rows
             && trial.score.is_finite()
-            && trial.parameters.len() == like.parameters.len()
+            && self.has_names(trial)
+    }
+
+    /// Whether its parameters are called as ours are.
+    fn has_names(&self, trial: &Trial) -> bool {
+        let like = &self.config.like;
+        trial.parameters.len() == like.parameters.len()
             && trial.parameters.iter().zip(&like.parameters).all(|(a, b)| a.0 == b.0)
     }
 

@@ -460,3 +460,70 @@ fn hardly_anything_is_run_twice_while_nothing_fails() {
     // At most two rounds of three nodes.
     assert!(world.runs <= TRIALS + 6, "{} runs of {TRIALS} trials", world.runs);
 }
+
+const fn kind(message: &HubMessage) -> &'static str {
+    match message {
+        HubMessage::Summary(_) => "summary",
+        HubMessage::Entries(_) => "entries",
+        HubMessage::Want(_) => "want",
+        HubMessage::Best(_) => "best",
+    }
+}
+
+impl World {
+    /// Delivers what is on its way, and what follows from it; says who said what, in order.
+    fn talk(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        while let Some((from, _, message)) = self.mail.first() {
+            said.push(format!("{} {}", name(*from), kind(message)));
+            self.deliver(0);
+        }
+        said
+    }
+}
+
+/// What two nodes say of a trial that "a" has run: first what "a" says unasked, of which nothing arrives with
+/// `is_lost`, then what is said once each says how far it is. In any case "b" knows of it in the end.
+fn said_of_a_trial(propagation: Propagation, is_lost: bool) -> Vec<String> {
+    let limits = Limits { trials_max: TRIALS, patience: 0, gain_min: 0.0 };
+    let mut world = World::new(limits, propagation);
+    world.link(0, 1, true);
+    world.talk();
+    world.work(0);
+    let mut said: Vec<String> = Vec::new();
+    if is_lost {
+        let lost = world.mail.drain(..);
+        said.extend(lost.map(|(from, _, message)| format!("{} {}", name(from), kind(&message))));
+    } else {
+        said.extend(world.talk());
+    }
+    world.on_time(0);
+    world.on_time(1);
+    said.extend(world.talk());
+    assert_eq!(world.hubs[1].finished(), 1, "{said:?}");
+    said
+}
+
+#[test]
+fn with_push_a_trial_is_told_unasked_and_nobody_asks_for_it() {
+    let said = said_of_a_trial(Propagation::Push, false);
+    assert_eq!(said, ["a entries", "a summary", "b summary"]);
+    let said = said_of_a_trial(Propagation::Push, true);
+    assert_eq!(said, ["a entries", "a summary", "b summary", "a entries"]);
+}
+
+#[test]
+fn with_pull_a_trial_is_told_to_whoever_asks_for_it() {
+    for is_lost in [false, true] {
+        let said = said_of_a_trial(Propagation::Pull, is_lost);
+        assert_eq!(said, ["a summary", "b summary", "b want", "a entries"], "{is_lost}");
+    }
+}
+
+#[test]
+fn with_hybrid_a_trial_is_told_unasked_and_asked_for_where_that_was_lost() {
+    let said = said_of_a_trial(Propagation::Hybrid, false);
+    assert_eq!(said, ["a entries", "a summary", "b summary"]);
+    let said = said_of_a_trial(Propagation::Hybrid, true);
+    assert_eq!(said, ["a entries", "a summary", "b summary", "b want", "a entries"]);
+}

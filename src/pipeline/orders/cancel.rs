@@ -5,7 +5,7 @@
 //! twice is to cancel it once. Nothing has to be agreed on for that: whoever can reach the exchange may
 //! cancel. The slot says that it is closing, so that whoever takes over goes on with it.
 
-use super::{Found, NewOrder, OrderReport, Orders, OrdersEffect, Said, Stage};
+use super::{Found, NewOrder, OrderReport, Orders, OrdersEffect, Remedy, Said, Stage};
 use crate::domain::{ClientOrderId, SignalIdentity, SlotCommand, Timestamp};
 
 impl Orders {
@@ -51,6 +51,7 @@ impl Orders {
             let command = SlotCommand::Close { slot, generation };
             self.queue.push_back((signal.clone(), command, None));
         }
+        self.recovered.treat(&client_id, Remedy::Cancelled);
         self.effects.push(OrdersEffect::Cancel { client_id, symbol });
         true
     }

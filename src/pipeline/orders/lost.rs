@@ -5,7 +5,7 @@
 //!                                             └─ none does ─▶ searched for: Query, or History
 //! ```
 
-use super::{Live, Orders, Resolution, Said, Stage};
+use super::{Live, Orders, Remedy, Resolution, Said, Stage};
 use crate::domain::{
     Refusal, SignalIdentity, Slot, SlotKey, SlotOutcome, SlotState, Symbol, Timestamp,
 };
@@ -129,6 +129,7 @@ impl Orders {
         live.is_named = true;
         live.slot = Some((key.clone(), slot.generation));
         live.deadline = intent.deadline;
+        self.recovered.begin(&live.symbol, &live.client_id, Remedy::TakenOver);
         match &slot.state {
             SlotState::Free => {}
             SlotState::Intent { attempt, .. } => {
@@ -156,6 +157,7 @@ impl Orders {
             SlotState::Quarantine { attempt, .. } => {
                 live.attempt = *attempt;
                 live.stage = Stage::Quarantined;
+                self.recovered.treat(&live.client_id, Remedy::Left);
             }
         }
     }
@@ -165,6 +167,7 @@ impl Orders {
         let Some(live) = self.live.get_mut(signal) else { return };
         if live.is_named {
             live.slot = None;
+            self.recovered.begin(&live.symbol, &live.client_id, Remedy::TakenOver);
             return self.ask(signal, true);
         }
         live.slot = None;
@@ -189,6 +192,9 @@ impl Orders {
                 }
                 None => {
                     self.counters.spent += 1;
+                    if let Some(live) = self.live.get(&signal) {
+                        self.recovered.begin(&live.symbol, &live.client_id, Remedy::GivenUp);
+                    }
                     self.end(&signal, SlotOutcome::NotPlaced, Some(Refusal::Order));
                 }
             }

@@ -30,12 +30,14 @@
 //! 7. Nothing more is said of an order whose last word was heard in an earlier life, nor is it sent again.
 //! 8. Nothing is opened in a symbol while an order of ours may be open there that is in no slot.
 
+mod accepted;
 mod adoption;
 mod cancel;
 mod capability;
 mod clock;
 mod live;
 mod lost;
+mod recovered;
 mod recovery;
 mod refusal;
 mod standing;
@@ -54,15 +56,18 @@ use crate::domain::{
     SlotDone, SlotKey, SlotOutcome, SlotRefusal, SlotRight, Span, Symbol, Timestamp,
 };
 
+use accepted::{Accepted, AcceptedSnapshot};
 use adoption::Adoptions;
 use clock::ExchangeClock;
 use live::{Live, Stage};
+use recovered::Recovered;
 use recovery::Recovery;
 use refusal::Refused;
 use strays::Stray;
 
 pub use adoption::Adoption;
 pub use capability::{Capabilities, Deduplication, Resolution};
+pub use recovered::{FoundAs, RecoveredOrder, Remedy};
 pub use recovery::OrdersSnapshot;
 pub use standing::{OrderStanding, TradedStanding};
 pub use stopped::Stopped;
@@ -104,6 +109,7 @@ pub struct Orders {
     is_held: bool,
     is_asking_time: bool,
     recovery: Recovery,
+    recovered: Recovered,
     stopped: Stopped,
     cluster: u64,
     /// Bounded by the live orders that risk allows, and by the slots of the ledger.
@@ -127,6 +133,7 @@ pub struct Orders {
     /// What the account has traded.
     traded: BTreeMap<Symbol, TradedStanding>,
     adoptions: Adoptions,
+    accepted: Accepted,
     /// Symbols whose trades are being asked for, and whether they must be again.
     paging: BTreeMap<Symbol, bool>,
     /// Symbols whose trades are to be asked for again, at this time of our own clock.
@@ -148,6 +155,7 @@ impl Orders {
             is_held: false,
             is_asking_time: false,
             recovery: Recovery::default(),
+            recovered: Recovered::default(),
             stopped: Stopped::default(),
             cluster: 0,
             live: BTreeMap::new(),
@@ -162,6 +170,7 @@ impl Orders {
             ahead: BTreeSet::new(),
             traded: BTreeMap::new(),
             adoptions: Adoptions::default(),
+            accepted: Accepted::default(),
             paging: BTreeMap::new(),
             paging_again: BTreeMap::new(),
             generations: BTreeMap::new(),
@@ -440,7 +449,9 @@ impl Orders {
                 self.effects.push(OrdersEffect::Alarm(alarm));
                 self.drop_order(signal, Refusal::Unavailable);
             }
-            SlotRefusal::Full { .. } | SlotRefusal::TooLong { .. } => {
+            SlotRefusal::Full { .. }
+            | SlotRefusal::TooLong { .. }
+            | SlotRefusal::LockHeld { .. } => {
                 let alarm = format!("an order is not placed: {refusal}");
                 self.effects.push(OrdersEffect::Alarm(alarm));
                 self.drop_order(signal, Refusal::Order);
@@ -455,6 +466,8 @@ impl Orders {
 
     /// The exchange has, or had, the order.
     fn on_seen(&mut self, signal: &SignalIdentity, report: &OrderReport, now: Timestamp) {
+        self.note_accepted(report);
+        self.recovered.see(report);
         let Some(live) = self.live.get_mut(signal) else { return };
         live.exchange_order = Some(report.order);
         live.is_named = true;
@@ -522,6 +535,7 @@ impl Orders {
     fn last_word(&mut self, signal: &SignalIdentity, said: Said) {
         let Some(mut live) = self.remove(signal) else { return };
         self.note_changed(signal);
+        self.recovered.end(&live.client_id, live.filled);
         if let Some(order) = live.exchange_order {
             self.note_over(&live.symbol, order);
         }

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Adoptions, Committing, Live, NewOrder, OrderReport, Orders, OrdersEffect, Refused, Resolution,
-    Said, SlotsFound, Stage, Stray, TradeReport, TradedStanding,
+    Accepted, AcceptedSnapshot, Adoptions, Committing, Live, NewOrder, OrderReport, Orders,
+    OrdersEffect, Refused, Remedy, Resolution, Said, SlotsFound, Stage, Stray, TradeReport,
+    TradedStanding,
 };
 use crate::domain::{
     ClientOrderId, SignalIdentity, SignalTag, SlotCommand, SlotDone, SlotRefusal, Span, Symbol,
@@ -40,6 +41,7 @@ pub struct OrdersSnapshot {
     ahead: BTreeSet<(Symbol, u64)>,
     traded: BTreeMap<Symbol, TradedStanding>,
     adoptions: Adoptions,
+    accepted: AcceptedSnapshot,
     last_order: BTreeMap<Symbol, u64>,
 }
 
@@ -220,6 +222,7 @@ impl Orders {
             ahead: self.ahead.clone(),
             traded: self.traded.clone(),
             adoptions: self.adoptions.clone(),
+            accepted: self.accepted.snapshot(),
             last_order,
         }
     }
@@ -236,6 +239,7 @@ impl Orders {
             ahead,
             traded,
             adoptions,
+            accepted,
             last_order,
         } = snapshot;
         self.recovery.heard = heard;
@@ -244,6 +248,8 @@ impl Orders {
         let again = adoptions.under_way.values().cloned().map(OrdersEffect::Adopt);
         self.effects.extend(again);
         self.adoptions = adoptions;
+        self.accepted = Accepted::new(accepted);
+        self.counters.accepted_twice = self.accepted.count();
         self.recovery.unwanted = unwanted;
         for (signal, mut live) in live {
             live.stage = Stage::Lost;
@@ -435,9 +441,15 @@ impl Orders {
         for report in orders {
             self.recovery.looked_at.insert(symbol.clone(), report.order);
             let has_ended_here = self.recovery.ended.remove(&(symbol.clone(), report.order));
+            self.note_accepted(report);
             let name = &report.client_id;
             let named = ClientOrderId::parse(name).zip(ClientOrderId::tag_in(name));
-            let Some((client_id, tag)) = named else { continue };
+            let Some((client_id, tag)) = named else {
+                if !report.is_over {
+                    self.recovered.on_foreign(report);
+                }
+                continue;
+            };
             if has_ended_here || self.by_client_id.contains_key(&client_id) {
                 continue;
             }
@@ -452,6 +464,7 @@ impl Orders {
             }
             self.recovery.spent_orders.insert(report.order, tag);
             self.recovery.spent.insert(tag, report.clone());
+            self.recovered.on_listed(report);
             *self.recovery.found.entry(symbol.clone()).or_default() += 1;
             if !report.is_over {
                 self.on_stray_found((client_id, tag), report, now);
@@ -512,6 +525,7 @@ impl Orders {
         let mut live = Live::new(order.symbol.clone(), client_id.clone(), order.quantity, stage);
         live.is_named = true;
         live.order = (!self.recovery.heard.contains_key(&signal)).then_some(order);
+        self.recovered.begin(&live.symbol, &client_id, Remedy::TakenOver);
         self.by_client_id.insert(client_id, signal.clone());
         self.live.insert(signal.clone(), live);
         self.say(&signal, Said::Accepted);

@@ -10,7 +10,7 @@
 //! one of ours is open there outside of a slot: one that somebody asks for again is awaited, and the rest is
 //! cancelled, for nobody knows any more how long it was to rest, nor would any kill switch reach it.
 
-use super::{Found, Live, NewOrder, OrderReport, Orders, OrdersEffect};
+use super::{Found, Live, NewOrder, OrderReport, Orders, OrdersEffect, Remedy};
 use crate::domain::{ClientOrderId, Quantity, SignalIdentity, SignalTag, Symbol, Timestamp};
 
 /// An order that was open when the account was looked through.
@@ -94,6 +94,7 @@ impl Orders {
         for (client_id, stray) in &mut self.recovery.strays {
             if matches!(stray.stage, StrayStage::Cancelling { at } if at <= now) {
                 stray.stage = StrayStage::Cancelling { at: now.after(self.config.poll) };
+                self.recovered.treat(client_id, Remedy::Cancelled);
                 let (client_id, symbol) = (client_id.clone(), stray.symbol.clone());
                 self.effects.push(OrdersEffect::Cancel { client_id, symbol });
             }
@@ -120,13 +121,19 @@ impl Orders {
         match found {
             Found::Order(report) => self.on_stray_seen(client_id, report),
             // It was there, and is not any more.
-            Found::Nothing => drop(self.recovery.strays.remove(client_id)),
+            Found::Nothing => {
+                if let Some(stray) = self.recovery.strays.remove(client_id) {
+                    self.recovered.end(client_id, stray.executed);
+                }
+            }
             Found::Failed => {}
         }
     }
 
     /// The exchange shows how it stands.
     pub(super) fn on_stray_seen(&mut self, client_id: &ClientOrderId, report: &OrderReport) {
+        self.note_accepted(report);
+        self.recovered.see(report);
         let Some(stray) = self.recovery.strays.get_mut(client_id) else { return };
         stray.executed = stray.executed.max(report.executed);
         if let Some(spent) = self.recovery.spent.get_mut(&stray.tag)
@@ -135,8 +142,9 @@ impl Orders {
             spent.clone_from(report);
         }
         if report.is_over {
-            let symbol = stray.symbol.clone();
+            let (symbol, executed) = (stray.symbol.clone(), stray.executed);
             self.recovery.strays.remove(client_id);
+            self.recovered.end(client_id, executed);
             self.page(&symbol);
         }
     }

@@ -729,3 +729,190 @@ fn the_trades_of_one_order_are_asked_for_until_there_are_no_more() {
     assert!(is_committed(&effects, |command| matches!(command, SlotCommand::End { .. })));
     assert_eq!(told(&effects).len(), 2);
 }
+
+/// What a person is told.
+fn alarms(effects: &[OrdersEffect]) -> Vec<&str> {
+    let alarms = effects.iter().filter_map(|effect| {
+        let OrdersEffect::Alarm(text) = effect else { return None };
+        Some(text.as_str())
+    });
+    alarms.collect()
+}
+
+#[test]
+fn two_orders_of_one_signal_in_a_history_count_once_and_are_named() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    let (first, second) = (of_ours(5, 3, true), of_ours(5, 4, true));
+    let both = [first.clone(), second.clone()];
+    let effects = orders.on_history(&symbol, Some((&both, true)), at(0));
+    let [alarm] = alarms(&effects)[..] else { panic!("{effects:?}") };
+    let first = format!("{} (order 3)", first.client_id);
+    let second_named = format!("{} (order 4)", second.client_id);
+    assert!(alarm.contains(&first) && alarm.contains(&second_named), "{alarm}");
+    // The same two are told again: by the exchange itself, in a history, and to whoever takes over.
+    assert_eq!(alarms(&orders.on_told(&second, at(10))), [""; 0]);
+    reconcile(&mut orders, 20);
+    assert_eq!(alarms(&orders.on_history(&symbol, Some((&both, true)), at(30))), [""; 0]);
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    again.start(at(40));
+    assert_eq!(alarms(&again.on_history(&symbol, Some((&both, true)), at(50))), [""; 0]);
+    assert_eq!((orders.counters().accepted_twice, again.counters().accepted_twice), (1, 1));
+}
+
+#[test]
+fn two_orders_of_one_generation_count_whatever_asked_for_them() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let symbol = order(1).symbol;
+    let slot = SlotKey { venue: venue(), symbol: symbol.clone(), side: Side::Buy, level: 0 };
+    let named = |number: u64| {
+        let name = ClientOrderId::new(1, &slot, 7, order(number).signal.tag());
+        OrderReport { client_id: name.to_string(), ..of_ours(number, number, true) }
+    };
+    orders.on_history(&symbol, Some((&[named(1), named(2)], true)), at(0));
+    assert_eq!(orders.counters().accepted_twice, 1);
+}
+
+#[test]
+fn another_order_of_the_exchange_under_the_name_of_one_counts_before_and_after_its_end() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let request = send(&mut orders, order(1), 0);
+    let numbered = |order| OrderReport { order, ..report(&request, 0, false) };
+    let id = &request.client_id;
+    orders.on_answer(id, 1, Answer::Accepted(numbered(5)), at(10));
+    assert_eq!(alarms(&orders.on_told(&numbered(6), at(20))).len(), 1);
+    let over = OrderReport { is_over: true, ..numbered(5) };
+    orders.on_found(id, &Found::Order(over), at(30));
+    (0..2).for_each(|_| drop(orders.on_committed(&[DONE], at(40))));
+    orders.on_heard(&order(1).signal, false);
+    assert_eq!(orders.live.len(), 0);
+    assert_eq!(alarms(&orders.on_told(&numbered(7), at(50))).len(), 1);
+    assert_eq!(orders.counters().accepted_twice, 2);
+}
+
+#[test]
+fn an_order_that_is_told_again_is_no_second_one() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let request = send(&mut orders, order(1), 0);
+    let id = &request.client_id;
+    orders.on_told(&report(&request, 0, false), at(5));
+    orders.on_answer(id, 1, Answer::Accepted(report(&request, 0, false)), at(10));
+    orders.on_found(id, &Found::Order(report(&request, 0, true)), at(20));
+    (0..2).for_each(|_| drop(orders.on_committed(&[DONE], at(30))));
+    reconcile(&mut orders, 40);
+    let there = [report(&request, 0, true)];
+    orders.on_history(&order(1).symbol, Some((&there, true)), at(50));
+    assert_eq!((orders.live.len(), orders.counters().accepted_twice), (0, 0));
+}
+
+#[test]
+fn a_second_attempt_after_one_that_was_not_taken_is_no_second_order() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let request = send(&mut orders, order(1), 0);
+    let effects = orders.on_answer(&request.client_id, 1, Answer::Expired, at(10));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::Retry { .. })));
+    let again = sent(&orders.on_committed(&[DONE], at(20)));
+    assert_eq!((&again.client_id, again.attempt), (&request.client_id, 2));
+    let accepted = Answer::Accepted(report(&again, 0, true));
+    orders.on_answer(&again.client_id, 2, accepted, at(30));
+    orders.on_history(&order(1).symbol, Some((&[report(&again, 0, true)], true)), at(40));
+    assert_eq!(orders.counters().accepted_twice, 0);
+}
+
+/// How each order that was begun before was found, what was done, and how it ended.
+fn found(orders: &Orders) -> Vec<(FoundAs, Remedy, &'static str)> {
+    orders.recovered().map(|order| (order.found, order.done, order.outcome())).collect()
+}
+
+#[test]
+fn what_a_slot_holds_is_in_the_table_with_what_became_of_it() {
+    let mut orders = ready(Capabilities::BINANCE, opened(1));
+    assert_eq!(found(&orders), [(FoundAs::Unheard, Remedy::TakenOver, "under way")]);
+    assert_eq!(orders.recovered_news(), [], "the exchange has not said yet");
+    orders.on_time(at(16_000), Some(at(16_000)), at(16_000));
+    orders.on_found(&opened_id(1), &Found::Nothing, at(16_010));
+    orders.on_committed(&[DONE], at(16_020));
+    assert_eq!(found(&orders), [(FoundAs::NeverArrived, Remedy::GivenUp, "not placed")]);
+    let orders = filled_unasked();
+    assert_eq!(found(&orders), [(FoundAs::Ended, Remedy::Finished, "traded")]);
+    assert_eq!(orders.recovered().next().map(|order| order.executed), Some(Quantity(10)));
+}
+
+#[test]
+fn an_order_of_the_checkpoint_that_never_arrived_is_sent_again() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    send(&mut orders, order(1), 0);
+    assert_eq!(found(&orders), [], "begun here");
+    let mut again = Orders::new(OrdersConfig::new(venue(), 7), Some(orders.snapshot()));
+    again.start(at(30));
+    again.on_time(at(30), Some(at(30)), at(30));
+    again.on_slots(slots(opened(1)), at(40));
+    again.on_time(at(16_000), Some(at(16_000)), at(16_000));
+    let effects = again.on_found(&opened_id(1), &Found::Nothing, at(16_010));
+    assert!(is_committed(&effects, |command| matches!(command, SlotCommand::Retry { .. })));
+    assert_eq!(found(&again), [(FoundAs::NeverArrived, Remedy::SentAgain, "under way")]);
+    let request = sent(&again.on_committed(&[DONE], at(16_020)));
+    let accepted = Answer::Accepted(report(&request, 0, true));
+    again.on_answer(&request.client_id, request.attempt, accepted, at(16_030));
+    again.on_committed(&[DONE], at(16_040));
+    assert_eq!(found(&again), [(FoundAs::NeverArrived, Remedy::SentAgain, "nothing traded")]);
+}
+
+#[test]
+fn what_the_account_lists_is_in_the_table_whoever_has_placed_it() {
+    let (mut orders, stray, _) = with_stray(Vec::new());
+    assert_eq!(found(&orders), [(FoundAs::Open, Remedy::Cancelled, "under way")]);
+    let name = ClientOrderId::parse(&stray.client_id).unwrap();
+    let over = OrderReport { is_over: true, executed: Quantity(4), ..stray };
+    orders.on_cancelled(&name, &Found::Order(over), at(20));
+    assert_eq!(found(&orders), [(FoundAs::Open, Remedy::Cancelled, "traded")]);
+    let by_hand = |order, is_over| OrderReport {
+        client_id: "by-hand".to_owned(),
+        ..of_ours(1, order, is_over)
+    };
+    let there = [of_ours(7, 8, true), by_hand(9, true), by_hand(10, false), by_hand(11, false)];
+    orders.on_history(&order(1).symbol, Some((&there, true)), at(30));
+    orders.on_history(&order(1).symbol, Some((&there[2..], true)), at(40));
+    let foreign = (FoundAs::Foreign, Remedy::Left, "under way");
+    let left = (FoundAs::Ended, Remedy::Left, "nothing traded");
+    assert_eq!(found(&orders)[1..], [left, foreign, foreign]);
+    // It is asked for after all.
+    orders.place(order(7), at(50));
+    assert_eq!(found(&orders)[1], (FoundAs::Ended, Remedy::Finished, "nothing traded"));
+}
+
+#[test]
+fn what_was_found_is_said_once_it_is_known_and_once_it_is_over() {
+    let mut orders = ready(Capabilities::BINANCE, placed(1));
+    let symbol = order(1).symbol;
+    let there = |is_over| OrderReport {
+        client_id: opened_id(1).to_string(),
+        order: 3,
+        symbol: symbol.clone(),
+        executed: Quantity::ZERO,
+        is_over,
+    };
+    orders.on_wake(at(2_000));
+    orders.hold();
+    orders.on_found(&opened_id(1), &Found::Order(there(false)), at(2_010));
+    assert_eq!(orders.recovered_news(), [], "more may come of what is done again");
+    orders.settle(at(2_020));
+    let news = orders.recovered_news();
+    assert_eq!(news.iter().map(RecoveredOrder::outcome).collect::<Vec<_>>(), ["under way"]);
+    assert_eq!(orders.recovered_news(), []);
+    orders.on_found(&opened_id(1), &Found::Order(there(true)), at(2_030));
+    orders.on_committed(&[DONE], at(2_040));
+    let news = orders.recovered_news();
+    let [over] = &news[..] else { panic!("{news:?}") };
+    assert_eq!((over.done, over.outcome()), (Remedy::Finished, "nothing traded"));
+}
+
+#[test]
+fn the_table_of_what_was_found_is_bounded_and_has_the_last_ones() {
+    let mut orders = ready(Capabilities::BINANCE, Vec::new());
+    let all: Vec<OrderReport> = (1..=300).map(|number| of_ours(number, number, true)).collect();
+    orders.on_history(&order(1).symbol, Some((&all, true)), at(0));
+    let numbers: Vec<u64> = orders.recovered().filter_map(|order| order.exchange_order).collect();
+    assert_eq!(numbers, (45..=300).collect::<Vec<u64>>());
+    assert_eq!(orders.recovered_news().len(), 256);
+}

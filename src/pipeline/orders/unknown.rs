@@ -1,6 +1,6 @@
 //! What came of a request, and how that is found out when nobody knows.
 
-use super::{Answer, Found, Live, Orders, OrdersEffect, Resolution, Said, Stage};
+use super::{Answer, Found, Live, Orders, OrdersEffect, Remedy, Resolution, Said, Stage};
 use crate::domain::{ClientOrderId, Refusal, SignalIdentity, SlotCommand, SlotOutcome, Timestamp};
 
 use super::clock::ExchangeClock;
@@ -73,6 +73,7 @@ impl Orders {
         self.counters.quarantined += 1;
         self.note_changed(signal);
         let Some(live) = self.live.get(signal) else { return };
+        self.recovered.treat(&live.client_id, Remedy::Left);
         let Some((slot, generation)) = live.slot.clone() else { return };
         self.effects.push(OrdersEffect::Alarm(format!(
             "slot {slot} stays closed: it cannot be found out whether the exchange has order {}; \
@@ -171,6 +172,7 @@ impl Orders {
             };
             let attempt = live.attempt;
             let request = self.request(live, order, attempt + 1, now);
+            self.recovered.miss(&live.client_id, Remedy::SentAgain);
             let (deadline, hash) = (request.deadline(), request.hash());
             let command = SlotCommand::Retry { slot, generation, attempt, deadline, request: hash };
             self.queue.push_back((signal.clone(), command, Some(request)));
@@ -194,6 +196,7 @@ impl Orders {
             return;
         }
         let said = (!live.is_unwanted).then_some(Refusal::Unavailable);
+        self.recovered.miss(&live.client_id, Remedy::GivenUp);
         self.end(signal, SlotOutcome::NotPlaced, said);
     }
 }

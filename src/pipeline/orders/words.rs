@@ -329,4 +329,7 @@ pub struct OrdersCounters {
     pub told: u64,
     /// Trades of the account that nobody here asked for.
     pub stray_trades: u64,
+    /// Orders of ours that the exchange has accepted beside another for the same signal or generation of a slot, in
+    /// earlier lives too. Anything but zero is a broken promise.
+    pub accepted_twice: u64,
 }

@@ -152,6 +152,26 @@ fn a_loss_from_the_start_is_a_drawdown() {
 }
 
 #[test]
+fn what_is_held_short_is_at_work_as_much_as_what_is_held_long() {
+    let (ibm, bac) = (instrument("IBM.US", "USD"), instrument("BAC.US", "USD"));
+    let mut books = books();
+    let marks = |index: InstrumentIndex| Some(Price([11_000, 9_000][index.index()]));
+    books.on_fill(&fill(1, 0, 10, 10_000), &ibm, time(1));
+    books.on_fill(&fill(2, 1, -30, 10_000), &bac, time(1));
+    books.sample(time(2), marks);
+    // From 10 long to 5 short.
+    books.on_fill(&fill(3, 0, -15, 11_000), &ibm, time(3));
+    books.sample(time(4), marks);
+    let units = Money::from_units;
+    let held = |course: &Course| (course.gross_max, course.gross_sum);
+    let all: Vec<_> = books.courses().map(|(_, course)| held(course)).collect();
+    assert_eq!(all, [(units(1_100 + 2_700), units(1_100 + 2_700 + 550 + 2_700))]);
+    let each: Vec<_> =
+        books.courses_by_instrument(marks).map(|(_, course, _)| held(course)).collect();
+    assert_eq!(each, [(units(1_100), units(1_100 + 550)), (units(2_700), units(2 * 2_700))]);
+}
+
+#[test]
 fn charts_are_of_the_busiest_instruments() {
     let config = PositionsConfig { charts_max: 2, chart_points_max: 10, ..Default::default() };
     let mut books = Positions::new(config);

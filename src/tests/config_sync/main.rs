@@ -16,6 +16,8 @@
 //!    anybody was away, and if it was a removal, nothing that it removed comes back.
 //! 4. A write that is on a disk which was not lost, and of which no later write knew, stands in the end.
 //! 5. Removals are forgotten in the end, by all.
+//! 6. Whoever goes by the values of a node is told of each that it reads otherwise than before, in the step in
+//!    which it does: what was told is what is read, at any time and after any restart.
 
 #![allow(
     clippy::disallowed_macros,

@@ -112,12 +112,41 @@ struct Node {
     disk: Disk,
     known: Known,
     sync: Option<ConfigSync>,
+    /// What whoever goes by the values was told: all in the beginning, then each that had changed.
+    heard: BTreeMap<String, Value>,
     /// Faults that hold it.
     down: u64,
     paused: u64,
     /// What came meanwhile.
     waiting: VecDeque<What>,
     wakes_at: u64,
+}
+
+impl Node {
+    /// As the actor does: whoever goes by `key` is told what it reads now.
+    fn hear(&mut self, key: String) {
+        let reading = self.sync.as_ref().and_then(|sync| sync.read(&key));
+        match reading.map(|reading| reading.value) {
+            Some(value) => self.heard.insert(key, value),
+            None => self.heard.remove(&key),
+        };
+    }
+
+    fn is_heard(&self) -> Result<(), String> {
+        let Some(sync) = &self.sync else { return Ok(()) };
+        let (read, heard) = (readings(sync), &self.heard);
+        if read == *heard {
+            return Ok(());
+        }
+        Err(format!("(6) {} reads {read:?}, and has told {heard:?}", self.name))
+    }
+}
+
+/// What every key reads that holds something.
+fn readings(sync: &ConfigSync) -> BTreeMap<String, Value> {
+    let values =
+        sync.entries().filter_map(|(key, _)| Some((key.to_owned(), sync.read(key)?.value)));
+    values.collect()
 }
 
 /// What happened in all runs, in numbers.
@@ -200,6 +229,7 @@ impl World {
                 disk: Disk::default(),
                 known: Known::new(),
                 sync: None,
+                heard: BTreeMap::new(),
                 down: 0,
                 paused: 0,
                 waiting: VecDeque::new(),
@@ -265,6 +295,8 @@ impl World {
         let records = this.disk.stored.clone();
         let begun =
             ConfigSync::begin(config, &this.name, Incarnation(this.life), records, at).unwrap();
+        // As the actor does before it says anything: what it begins with is not told as a change.
+        this.heard = readings(&begun.0);
         this.sync = Some(begun.0);
         self.tell(|world| format!("n{node} starts, life {}", world.nodes[node].life));
         self.carry_out(node, begun.1);
@@ -363,8 +395,11 @@ impl World {
                     self.tell(|_| format!("n{node} sets {key} by {} aside", sibling.author));
                     self.judge.on_set_aside(&key, &sibling);
                 }
-                ConfigSyncEffect::Changed { .. } => {}
+                ConfigSyncEffect::Changed { key } => self.nodes[node].hear(key),
             }
+        }
+        if let Err(broken) = self.nodes[node].is_heard() {
+            self.broken.get_or_insert(broken);
         }
     }
 
@@ -685,12 +720,7 @@ impl World {
     }
 
     fn is_same(&self) -> Result<(), String> {
-        let read = |node: &Node| -> BTreeMap<String, Value> {
-            let sync = node.sync.as_ref().unwrap();
-            let values =
-                sync.entries().filter_map(|(key, _)| Some((key.to_owned(), sync.read(key)?.value)));
-            values.collect()
-        };
+        let read = |node: &Node| readings(node.sync.as_ref().unwrap());
         let first = read(&self.nodes[0]);
         match self.nodes.iter().find(|node| read(node) != first) {
             None => Ok(()),

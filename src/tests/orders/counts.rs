@@ -2,6 +2,8 @@
 
 use tickwright_core::pipeline::orders::OrdersCounters;
 
+use crate::resolved::Timed;
+
 /// What all seeds together have seen.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -11,6 +13,7 @@ pub(crate) struct Counts {
     pub(crate) events: u64,
     pub(crate) lives: u64,
     pub(crate) ledgers: u64,
+    pub(crate) timed: Timed,
     pub(crate) core: OrdersCounters,
 }
 
@@ -21,6 +24,7 @@ impl Counts {
         self.events += other.events;
         self.lives += other.lives;
         self.ledgers += other.ledgers;
+        self.timed.add(other.timed);
         let (a, b) = (&mut self.core, &other.core);
         a.sent += b.sent;
         a.too_late += b.too_late;
@@ -31,6 +35,7 @@ impl Counts {
         a.spent += b.spent;
         a.slot_busy += b.slot_busy;
         a.orphans += b.orphans;
+        a.quarantined += b.quarantined;
         a.cancelled += b.cancelled;
         a.told += b.told;
         a.strays += b.strays;
@@ -46,10 +51,13 @@ impl Counts {
             core.retried,
             core.spent,
             core.too_late,
+            core.slot_busy,
+            core.quarantined,
             core.orphans,
             core.cancelled,
             core.told,
             core.strays,
+            self.timed.intents,
         ];
         assert!(
             self.accepted > 0 && self.beside > 0 && seen.iter().all(|&seen| seen > 0),

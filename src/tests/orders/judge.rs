@@ -45,6 +45,9 @@ impl World {
         results: &[Result<SlotDone, SlotRefusal>],
     ) -> Result<(), String> {
         for (command, result) in commands.iter().zip(results) {
+            if matches!(command, SlotCommand::Quarantine { .. }) {
+                self.closed += u64::from(result.is_ok());
+            }
             let SlotCommand::Open { slot, intent, right, .. } = command else { continue };
             let lane = (slot.venue.account.clone(), slot.symbol.clone());
             let last = self.opened.get(&lane).copied();
@@ -61,12 +64,18 @@ impl World {
 
     /// What must hold once faults have been over for long enough.
     pub(crate) fn judge_end(&mut self) -> Result<(), String> {
+        self.judge_resolved()?;
+        self.judge_all_resolved()?;
         for number in 0..self.executors.len() {
             let executor = &self.executors[number];
             let core = executor.core.as_ref().ok_or("an executor is down")?;
             if !core.is_idle() || executor.next < self.scenario.orders {
                 let next = executor.next;
                 return Err(format!("(4) executor {number} has orders under way, next is {next}"));
+            }
+            let twice = core.counters().accepted_twice;
+            if twice > 0 {
+                return Err(format!("(1) executor {number} counts {twice} orders beside another"));
             }
             if !core.is_reconciled() {
                 return Err(format!("(5) executor {number} has not come to know the account"));
@@ -97,6 +106,10 @@ impl World {
             if let Some(core) = &executor.core {
                 add(&mut self.counters, core.counters());
             }
+        }
+        let (closed, counted) = (self.closed, self.counters.quarantined);
+        if closed > counted {
+            return Err(format!("(8) {closed} slots were closed for a person, {counted} counted"));
         }
         let left: BTreeSet<&SlotKey> = self.slots.open().map(|(key, _)| key).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("(4) slots are held: {left:?}")) }

@@ -13,8 +13,8 @@
 //! 2. It has accepted no two orders for one signal in one account.
 //! 3. What every executor was told of an order is what the exchange did: its trades, once each, and
 //!    then what remained.
-//! 4. Once faults have stopped every order comes to its end, within its deadline, the time to settle, two
-//!    round trips and a second, for each attempt.
+//! 4. Once faults have stopped it is known what became of every intent within its deadline, the time to settle, two
+//!    round trips and a second (`resolved.rs`), and every order comes to its end within as much for each attempt.
 //!
 //! 5. What each has seen traded, by its own orders and by others', is what the account has traded, once it
 //!    has looked at everything again; and its own is what it was told: what it was not told of counts as others'.
@@ -22,6 +22,10 @@
 //! 6. The ledger refuses no signal as used that was not used for that account.
 //!
 //! 7. At most one order is open in a slot at the exchange, also of a ledger that was lost and the one after it.
+//!
+//! 8. Where nobody can find out what became of an order, nothing leaves twice under one name, and its slot is closed, as
+//!    is shown and counted, until a person has looked. Persons look nowhere else but where ids take the place of
+//!    deadlines.
 //!
 //! A failure prints its seed. `TICKWRIGHT_SEED=17 cargo test -p tickwright-core --test orders` runs that
 //! one alone and tells what happened; `TICKWRIGHT_SEEDS=10000` runs so many, from `TICKWRIGHT_SEEDS_FROM` on.
@@ -41,6 +45,7 @@ mod judge;
 mod market;
 #[path = "../simulation/random.rs"]
 mod random;
+mod resolved;
 #[path = "../simulation/seeds.rs"]
 mod seeds;
 mod world;

@@ -1,13 +1,13 @@
 //! Time, messages and faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tickwright_core::domain::{OrderId, PriceLevels, SlotState, Symbol, Timestamp, VenueAccount};
 use tickwright_core::ledger::Slots;
 use tickwright_core::pipeline::orders::{
     Answer, Capabilities, Deduplication, Found, OrderReport, Orders, OrdersConfig, OrdersCounters,
-    OrdersEffect, Said, SlotsFound, Stopped,
+    OrdersEffect, Resolution, Said, SlotsFound, Stopped,
 };
 
 use crate::counts::{Counts, add};
@@ -15,9 +15,17 @@ use crate::events::Event;
 use crate::executor::{Checkpoint, Executor, order};
 use crate::market::{Exchange, Letter};
 use crate::random::Random;
+use crate::resolved::Intents;
 
-const MILLISECOND: u64 = 1_000_000;
-const SECOND: u64 = 1_000 * MILLISECOND;
+pub(crate) const MILLISECOND: u64 = 1_000_000;
+pub(crate) const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// How long a message is under way at most that is neither late nor lost, in milliseconds.
+pub(crate) const WAY_MS: u64 = 80;
+
+/// How long after a deadline the exchange may show an order for the first time, after it has said that it does not
+/// know.
+pub(crate) const SETTLE_AFTER_ERROR: u64 = 15 * SECOND;
 
 /// How long a request waits for its answer before nobody knows.
 const PATIENCE: u64 = 3 * SECOND;
@@ -56,7 +64,13 @@ impl Scenario {
             4 => Capabilities { deduplication: Deduplication::None, ..base },
             5 => Capabilities { deduplication: Deduplication::All, ..base },
             6 => Capabilities { deadline: false, exclusive_session: true, ..base },
-            _ => Capabilities { deadline: false, deduplication: Deduplication::All, ..base },
+            _ => {
+                let once =
+                    Capabilities { deadline: false, deduplication: Deduplication::All, ..base };
+                let deduplication = [Deduplication::Open, Deduplication::None][random.index(2)];
+                let less = Capabilities { deduplication, server_time: random.percent(50), ..once };
+                if random.percent(50) { once } else { less }
+            }
         };
         let levels = [PriceLevels::One, PriceLevels::Interval(2), PriceLevels::Exact];
         Self {
@@ -96,6 +110,12 @@ pub(crate) struct World {
     ledger: u64,
     /// The last signal for which an intent was opened in this ledger, by account and symbol.
     pub(crate) opened: BTreeMap<(String, Symbol), OrderId>,
+    /// Of which it may not be known what became of them.
+    pub(crate) intents: Intents,
+    /// Every name under which a request has left.
+    sent: BTreeSet<String>,
+    /// How often the ledger has closed a slot for a person.
+    pub(crate) closed: u64,
     wanted: usize,
     lives: u64,
     pub(crate) counters: OrdersCounters,
@@ -126,6 +146,9 @@ impl World {
             slots: Slots::default(),
             ledger: 0,
             opened: BTreeMap::new(),
+            intents: Intents::default(),
+            sent: BTreeSet::new(),
+            closed: 0,
             wanted: 0,
             lives: 0,
             counters: OrdersCounters::default(),
@@ -139,6 +162,7 @@ impl World {
             events: self.handled,
             lives: self.lives,
             ledgers: self.ledger + 1,
+            timed: self.intents.timed,
             core: self.counters,
         }
     }
@@ -164,13 +188,23 @@ impl World {
         &mut self.exchanges[self.executors[executor].account]
     }
 
-    fn is_calm(&self) -> bool {
-        self.now >= 1_000 * SECOND + self.scenario.calm_at
+    pub(crate) fn is_calm(&self) -> bool {
+        self.now >= self.calm()
+    }
+
+    /// When faults end, by the time of the world.
+    pub(crate) fn calm(&self) -> u64 {
+        1_000 * SECOND + self.scenario.calm_at
+    }
+
+    /// How what nobody knows of is found out about.
+    pub(crate) fn resolution(&self) -> Resolution {
+        self.scenario.capabilities.resolution()
     }
 
     /// How long a message takes; none, if it is lost.
     fn delay(&mut self) -> Option<u64> {
-        let usual = self.random.range(1, 80) * MILLISECOND;
+        let usual = self.random.range(1, WAY_MS) * MILLISECOND;
         if self.is_calm() {
             return Some(usual);
         }
@@ -262,11 +296,23 @@ impl World {
             let at = self.random.range(0, calm);
             self.after(at, Event::LoseLedger);
         }
+        let looks = match self.resolution() {
+            // Nobody is needed there.
+            Resolution::Deadline | Resolution::Seal => None,
+            Resolution::Repeat => Some(62),
+            // When everybody has learnt which slots are closed.
+            Resolution::Quarantine => Some(75),
+        };
         for executor in 0..self.executors.len() {
             // The last letter may be under way for a minute, and the last intent of who is no more.
             self.after(calm + 61 * SECOND, Event::Reconcile { executor });
-            self.after(calm + (62 + executor as u64) * SECOND, Event::Look { executor });
+            if let Some(seconds) = looks {
+                self.after(calm + (seconds + executor as u64) * SECOND, Event::Look { executor });
+            }
             self.after(self.end() - 10 * SECOND, Event::Reconcile { executor });
+            if self.resolution() == Resolution::Quarantine {
+                self.after(self.end() - 8 * SECOND, Event::Look { executor });
+            }
         }
         self.after(0, Event::Wake);
     }
@@ -283,7 +329,7 @@ impl World {
                     self.place_wanted(executor)?;
                     self.with(executor, |core, now| core.on_wake(now))?;
                 }
-                Ok(())
+                self.judge_resolved()
             }
             Event::Commit { from, ledger, commands } => {
                 if ledger == self.ledger {
@@ -291,6 +337,7 @@ impl World {
                     let results: Vec<_> =
                         commands.iter().map(|command| slots.apply(command)).collect();
                     self.judge_committed(&commands, &results)?;
+                    self.note_intents(from, &commands, &results);
                     self.say(|| format!("ledger: {commands:?} of {from:?}: {results:?}"));
                     // Whoever does not hear is answered again.
                     let delay = self.delay().unwrap_or(5 * SECOND);
@@ -339,7 +386,8 @@ impl World {
                 Ok(())
             }
             Event::Time { from, asked } => {
-                let told = Some(self.of(from.0).clock(self.now));
+                let can_tell = self.scenario.capabilities.server_time;
+                let told = can_tell.then(|| self.of(from.0).clock(self.now));
                 self.reply(told, None, |told| Event::Told { to: from, asked, told });
                 Ok(())
             }
@@ -432,6 +480,7 @@ impl World {
                 self.say(|| "the ledger is lost".into());
                 self.slots = Slots::default();
                 self.opened.clear();
+                self.intents.forget();
                 self.ledger += 1;
                 for executor in 0..self.executors.len() {
                     let forgets = self.random.percent(30);
@@ -486,6 +535,7 @@ impl World {
             capabilities: self.scenario.capabilities,
             window: Duration::from_secs(self.scenario.window),
             settle: Duration::from_secs(2),
+            settle_after_error: Duration::from_nanos(SETTLE_AFTER_ERROR),
             rests: self.scenario.rests.map(Duration::from_secs),
             ..OrdersConfig::new(venue(self.executors[number].account), new_cluster)
         };
@@ -554,14 +604,18 @@ impl World {
 
     /// Somebody looks at the exchange for what nobody could find out, once nothing can be under way.
     fn look(&mut self, number: usize) -> Result<(), String> {
-        let venue = venue(self.executors[number].account);
+        let account = self.executors[number].account;
+        let venue = venue(account);
         let open = self.slots.open_of(&venue).filter_map(|(_, slot)| match &slot.state {
-            SlotState::Quarantine { intent, .. } | SlotState::Intent { intent, .. } => {
-                Some(intent.client_id.clone())
-            }
+            SlotState::Quarantine { intent, .. } => Some((intent.client_id.clone(), true)),
+            SlotState::Intent { intent, .. } => Some((intent.client_id.clone(), false)),
             _ => None,
         });
-        for client_id in open.collect::<Vec<_>>() {
+        for (client_id, is_closed) in open.collect::<Vec<_>>() {
+            let is_to_show = is_closed && self.resolution() == Resolution::Quarantine;
+            if is_to_show && !self.is_known(account, client_id.as_str()) {
+                return Err(format!("(8) {client_id} waits for a person, and nobody shows it"));
+            }
             let is_there = self.of(number).find(client_id.as_str(), self.now) != Found::Nothing;
             self.with(number, |core, now| {
                 core.release(&client_id, is_there, now).unwrap_or_default()
@@ -650,6 +704,10 @@ impl World {
             }
             OrdersEffect::Send(request) => {
                 let (client_id, attempt) = (request.client_id.clone(), request.attempt);
+                let is_first = self.sent.insert(client_id.as_str().to_owned());
+                if !is_first && self.resolution() == Resolution::Quarantine {
+                    return Err(format!("(8) {client_id} has left a second time"));
+                }
                 let unknown = Answer::Unknown { is_servers: false };
                 let timeout = Event::Answer { to: from, client_id, attempt, answer: unknown };
                 self.after(PATIENCE, timeout);

@@ -123,3 +123,71 @@ pub(crate) fn check(history: &[Entry]) -> Result<(), Broken> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a user asked and heard, when: a write of a value where a version was expected, or a read.
+    fn entry(
+        register: u64,
+        (asked, answered): (u64, u64),
+        write: Option<(u64, u8)>,
+        saw: Saw,
+    ) -> Entry {
+        let (expected, value) = write.map_or((0, None), |(at, value)| (at, Some(vec![value])));
+        // Who has heard nothing was not answered.
+        let answered = (!matches!(saw, Saw::Nothing)).then_some(answered);
+        Entry { register, expected, value, asked, answered, saw }
+    }
+
+    fn read(times: (u64, u64), version: u64, value: u8) -> Entry {
+        entry(1, times, None, Saw::Value(version, vec![value]))
+    }
+
+    /// Two writes of which the second was never answered, a write that came too late, and a slot that was opened.
+    fn right() -> Vec<Entry> {
+        vec![
+            entry(1, (1, 2), Some((0, 7)), Saw::Written(1)),
+            entry(1, (3, 0), Some((1, 8)), Saw::Nothing),
+            read((3, 5), 1, 7),
+            read((6, 7), 2, 8),
+            entry(1, (6, 9), Some((1, 9)), Saw::Version(2)),
+            entry(SLOTS, (1, 4), Some((0, 1)), Saw::Written(1)),
+        ]
+    }
+
+    #[test]
+    fn what_could_have_happened_passes() {
+        assert_eq!(check(&right()), Ok(()));
+        // At the same time, either may have been first.
+        let beside = [right(), vec![entry(1, (2, 3), None, Saw::Version(0))]].concat();
+        assert_eq!(check(&beside), Ok(()));
+    }
+
+    #[test]
+    fn what_could_not_have_happened_is_refused() {
+        let late = "older than what was answered before";
+        // Of a register of its own.
+        let seen = entry(2, (1, 2), None, Saw::Version(1));
+        let wrong = [
+            (vec![entry(1, (3, 4), None, Saw::Version(0))], late),
+            (vec![read((8, 9), 1, 7)], late),
+            (vec![seen, entry(2, (3, 4), Some((0, 5)), Saw::Written(1))], late),
+            (vec![entry(1, (3, 4), Some((0, 5)), Saw::Written(3))], "0 was replaced twice"),
+            (vec![entry(1, (1, 2), Some((4, 5)), Saw::Written(1))], "two writes have version 1"),
+            (vec![read((3, 5), 1, 8)], "version 1 was read with two values"),
+            (vec![read((3, 5), 3, 4)], "nobody wrote what was read"),
+            (vec![read((1, 2), 2, 8)], "a value was read before it was written"),
+            (vec![read((10, 11), 3, 9)], "what was refused was done"),
+            (
+                vec![entry(SLOTS, (5, 6), Some((4, 1)), Saw::Version(2))],
+                "nobody brought slot 100 past version 1",
+            ),
+        ];
+        for (more, reason) in wrong {
+            let broken = check(&[right(), more].concat());
+            assert!(broken.as_ref().is_err_and(|broken| broken.contains(reason)), "{broken:?}");
+        }
+    }
+}

@@ -40,6 +40,7 @@ mod net;
 mod peers;
 mod random;
 mod seeds;
+mod seen;
 mod units;
 mod world;
 
@@ -47,6 +48,7 @@ use std::collections::BTreeMap;
 
 use faults::{Fault, Kind, Scenario};
 use seeds::Ran;
+use seen::Seen;
 use world::{MILLISECOND, World, new};
 
 /// What exec takes when nothing goes wrong, by what there is to do.
@@ -83,21 +85,15 @@ fn run(seed: u64, is_told: bool, undisturbed: &mut Undisturbed) -> (World, Resul
 
 fn run_all(share: u64) {
     let mut undisturbed = Undisturbed::default();
-    let (mut events, mut rewinds, mut stale, mut handovers, mut exec_moves) = (0, 0, 0, 0, 0);
+    let mut seen = Seen::default();
     let ran = seeds::run_share("simulation", (share, 2), |seed, is_told| {
         let (world, result) = run(seed, is_told, &mut undisturbed);
-        (events, rewinds) = (events + world.events, rewinds + world.rewinds);
-        stale += world.stale_frames;
-        handovers += world.handovers;
-        exec_moves += world.exec_moves;
+        seen.add(&world);
         let scenario = format!("{:#?}", world.scenario);
         Ran { scenario, log: world.log, result: result.map(drop) }
     });
     if let Some(ran) = ran {
-        println!(
-            "{ran} seeds, {events} events, {rewinds} goings back, {stale} stale messages refused, \
-             {handovers} units handed over, exec moved {exec_moves} times"
-        );
+        seen.check(ran);
     }
 }
 
