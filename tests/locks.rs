@@ -646,7 +646,8 @@ fn nodes_do_without_redis_as_their_configuration_says() {
         ("locks.static_owner", "a"),
     ];
     let nodes = cluster_with(&["a", "b"], &sets);
-    acquire(&nodes[0], "s", "shared").unwrap();
+    until("it answers for locks", || acquire(&nodes[0], "s", "shared").is_ok());
+    until("the other does too", || acquire(&nodes[1], "s", "own").is_ok());
     let refused = acquire(&nodes[1], "s", "shared").unwrap_err();
     assert!(refused.contains("is held by s"), "{refused}");
     server.kill();

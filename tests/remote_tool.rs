@@ -10,7 +10,7 @@ mod processes;
 
 use std::time::Duration;
 
-use processes::{Node, until};
+use processes::{Node, alone, until};
 use serde_json::Value;
 use tickwright::cluster::{ClusterServices, Message};
 use tickwright::ctl::CtlTask;
@@ -38,6 +38,10 @@ fn two(ticks: u32) -> (Vec<Node>, String) {
     (nodes, seed)
 }
 
+fn in_runtime(work: impl Future<Output = ()>) {
+    tokio::runtime::Runtime::new().unwrap().block_on(work);
+}
+
 /// The report, once the run is over.
 fn report_of(node: &Node) -> Value {
     let mut report = None;
@@ -50,8 +54,13 @@ fn report_of(node: &Node) -> Value {
 }
 
 /// A node that was cut off hears late of a unit that was its own, and is not any more.
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_asks_for_a_unit_by_an_epoch_that_is_over_does_not_stop_who_has_it_since() {
+#[test]
+fn whoever_asks_for_a_unit_by_an_epoch_that_is_over_does_not_stop_who_has_it_since() {
+    let _alone = alone();
+    in_runtime(ask_late());
+}
+
+async fn ask_late() {
     const TICKS: u32 = 100_000;
     let (nodes, seed) = two(TICKS);
     let scratch = tempfile::tempdir().unwrap();
@@ -87,8 +96,13 @@ async fn whoever_asks_for_a_unit_by_an_epoch_that_is_over_does_not_stop_who_has_
     assert_eq!(report_of(&nodes[1])["ticks_in"], TICKS);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_joins_by_the_seeds_and_asks_risk() {
+#[test]
+fn a_program_joins_by_the_seeds_and_asks_risk() {
+    let _alone = alone();
+    in_runtime(join_and_ask());
+}
+
+async fn join_and_ask() {
     let (nodes, seed) = two(20_000);
     let report = report_of(&nodes[1]);
 

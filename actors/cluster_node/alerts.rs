@@ -154,7 +154,7 @@ impl AlertsService {
             directory: directory.clone(),
             clock: Clock::system(),
         });
-        let started = parts.start("alerts", config, services, child).await;
+        let started = parts.start(("alerts", "alerting"), config, services, child).await;
         let supervisor = started.map_err(|error| NodeError::Alerts(error.to_string()))?;
         let role = alerts::role(&node);
         network.register(&role, None, Arc::new(move |request| answer(&directory, request)));

@@ -90,7 +90,7 @@ impl ConfigService {
             let arguments = arguments.clone();
             async move { Ok(parent.spawn_linked(None, ConfigSyncActor, arguments).await?.0.get_cell()) }
         });
-        let started = parts.start("config", config, services, child).await;
+        let started = parts.start(("config", "configuration"), config, services, child).await;
         let supervisor = started.map_err(|error| NodeError::Config(error.to_string()))?;
         Ok(Self { live, secrets, supervisor })
     }

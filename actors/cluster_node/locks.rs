@@ -79,7 +79,7 @@ impl LockService {
             let arguments = arguments.clone();
             async move { Ok(parent.spawn_linked(None, LocksActor, arguments).await?.0.get_cell()) }
         });
-        let started = parts.start("locks", config, services, child).await;
+        let started = parts.start(("locks", "locking"), config, services, child).await;
         let supervisor = started.map_err(|error| NodeError::Locks(error.to_string()))?;
         Ok(Self { backend, supervisor })
     }

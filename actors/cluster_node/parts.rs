@@ -21,14 +21,14 @@ impl Parts {
         (Self(sender), ended)
     }
 
-    /// Starts `child` as the part `name`, which tools find in the tree of that name.
+    /// Starts `child` as the part `name`, under a supervisor of the other name: tools find each by its own.
     ///
     /// # Errors
     ///
     /// [`SpawnErr`], when it does not start.
     pub(super) async fn start(
         &self,
-        name: &'static str,
+        (name, supervisor): (&'static str, &str),
         config: &Config,
         services: &ClusterServices,
         child: ChildSpec,
@@ -36,7 +36,7 @@ impl Parts {
         let statistics = SupervisionStatistics::default();
         services.show_trees(name, statistics.clone());
         let arguments = SupervisorArguments {
-            name: name.into(),
+            name: supervisor.into(),
             policy: config.policy(Subtree::Control),
             children: vec![child],
             clock: Clock::system(),

@@ -202,7 +202,7 @@ async fn start_allocator(
         let arguments = arguments.clone();
         async move { Ok(parent.spawn_linked(None, AllocatorActor, arguments).await?.0.get_cell()) }
     });
-    let started = parts.start("allocation", config, services, child).await;
+    let started = parts.start(("allocator", "allocation"), config, services, child).await;
     let supervisor = started.map_err(|error| NodeError::Allocator(error.to_string()))?;
     Ok((supervisor, owners))
 }

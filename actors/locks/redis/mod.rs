@@ -540,10 +540,12 @@ impl LockBackend for RedisLocks {
     }
 
     fn list(&self) -> Pending<'_, Vec<LockView>> {
+        self.end_over();
         Box::pin(self.list_all())
     }
 
     fn statistics(&self) -> Pending<'_, LockStatistics> {
+        self.end_over();
         Box::pin(async move { Ok(*self.statistics.lock().unwrap_or_else(PoisonError::into_inner)) })
     }
 
