@@ -232,8 +232,8 @@ mod tests {
 
     use tickwright_core::config::Config;
     use tickwright_core::domain::{
-        ClientOrderId, Key, LockEvent, LockStatistics, Price, Quantity, Side, SignalIdentity,
-        SlotOutcome, SlotRight, Symbol, Timestamp, VenueAccount,
+        ClientOrderId, Key, LockEvent, LockGranularity, LockStatistics, Price, Quantity, Side,
+        SignalIdentity, SlotOutcome, SlotRight, Symbol, Timestamp, VenueAccount,
     };
     use tokio::sync::broadcast;
 
@@ -314,7 +314,16 @@ mod tests {
     }
 
     fn order_locks(backend: Arc<dyn LockBackend>, owner: &str) -> OrderLocks {
-        OrderLocks::new(backend, owner.into(), config(), BTreeMap::new())
+        order_locks_of(backend, owner, config().granularity)
+    }
+
+    fn order_locks_of(
+        backend: Arc<dyn LockBackend>,
+        owner: &str,
+        granularity: LockGranularity,
+    ) -> OrderLocks {
+        let config = LocksConfig { granularity, ..config() };
+        OrderLocks::new(backend, owner.into(), config, BTreeMap::new())
     }
 
     async fn commit(locks: &OrderLocks, commands: Vec<SlotCommand>) -> Vec<bool> {
@@ -354,6 +363,53 @@ mod tests {
         assert_eq!(commit(&locks, vec![end(1)]).await, [true]);
         assert_eq!(commit(&locks, vec![end(2)]).await, [true]);
         is_free(&*backend).await;
+    }
+
+    /// [`open`] at a price.
+    fn open_at(price: i64, level: i64) -> SlotCommand {
+        let mut command = open(level);
+        if let SlotCommand::Open { intent, .. } = &mut command {
+            intent.limit_price = Price(price);
+        }
+        command
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_of_a_symbol_of_an_interval_of_prices_or_of_one_price() {
+        // The keys of orders at these prices, in the order of keys, and how many orders share each.
+        let cases: [(LockGranularity, &[(&str, u32)]); 3] = [
+            (LockGranularity::Symbol, &[("order/x/main/A.X", 4)]),
+            (
+                LockGranularity::PriceInterval(10),
+                &[("order/x/main/A.X/1", 3), ("order/x/main/A.X/2", 1)],
+            ),
+            (
+                LockGranularity::Price,
+                &[
+                    ("order/x/main/A.X/10", 2),
+                    ("order/x/main/A.X/19", 1),
+                    ("order/x/main/A.X/20", 1),
+                ],
+            ),
+        ];
+        for (granularity, expected) in cases {
+            let backend = Arc::new(LocalLocks::new("a"));
+            let locks = order_locks_of(backend.clone(), "exec", granularity);
+            let orders = vec![open_at(10, 1), open_at(10, 2), open_at(19, 3), open_at(20, 4)];
+            assert_eq!(commit(&locks, orders).await, [true; 4]);
+            let held = backend.list().await.unwrap();
+            let held: BTreeMap<&str, u32> =
+                held.iter().map(|lock| (lock.key.as_str(), lock.holders[0].holds)).collect();
+            let expected: BTreeMap<&str, u32> = expected.iter().copied().collect();
+            assert_eq!(held, expected, "{granularity:?}");
+
+            // Another executor waits for what it shares, and for nothing else.
+            let other = order_locks_of(backend.clone(), "other", granularity);
+            assert_eq!(commit(&other, vec![open_at(21, 5)]).await, [true]);
+            let waited = backend.statistics().await.unwrap().timeouts;
+            let is_shared = granularity != LockGranularity::Price;
+            assert_eq!(waited, u64::from(is_shared), "{granularity:?}");
+        }
     }
 
     #[tokio::test]

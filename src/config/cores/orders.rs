@@ -113,6 +113,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Price;
 
     const EXCHANGE: &str = "[pipeline]\nmerge = \"arrival\"\n[router]\nhas_backup = false\n\
                             [broker.primary]\nkind = \"exchange\"\nexchange = \"x\"\n\
@@ -185,6 +186,20 @@ mod tests {
             let problems = trading_for(&broker, "a").unwrap_err();
             assert!(problems.contains(said), "{problems}");
         }
+    }
+
+    #[test]
+    fn as_many_steps_of_price_share_a_slot_as_are_configured() {
+        let levels = |written: &str| {
+            let config = Config::parse(&format!("{EXCHANGE}{written}"), "my.toml").unwrap();
+            let exchange = config.exchange(BrokerId(0), 7).unwrap();
+            let levels = exchange.accounts[0].orders.levels;
+            [-1, 0, 9, 10, 19].map(|price| levels.of(Price(price)))
+        };
+        assert_eq!(levels(""), [0; 5], "each side of a symbol is one");
+        assert_eq!(levels("slot_price_steps = \"none\"\n"), [0; 5]);
+        assert_eq!(levels("slot_price_steps = 10\n"), [-1, 0, 0, 1, 1]);
+        assert_eq!(levels("slot_price_steps = 1\n"), [-1, 0, 9, 10, 19]);
     }
 
     #[test]
