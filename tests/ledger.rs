@@ -1,14 +1,24 @@
-//! What nodes agree on, as processes on loopback that are killed, stopped, and lose their disks.
+//! What nodes agree on, as processes that are killed, stopped, cut off, and lose their disks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
+mod common;
+#[path = "../src/tests/simulation/history.rs"]
+mod history;
+mod networks;
 mod processes;
+mod registers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use processes::{Node, run, text, until};
+use history::{Entry, Saw};
+use networks::Network;
+use processes::{Done, Node, run, text, until};
+use registers::{PROGRAMS, REGISTERS, operate, strikes, target, use_registers};
 use serde_json::{Value, json};
-use tickwright::ctl::{CtlError, CtlTask};
+use tickwright::ctl::{CtlError, CtlTarget, CtlTask};
 
 /// The default: what is measured is what a user gets.
 const HEARTBEAT_MS: &str = "500";
@@ -43,9 +53,14 @@ fn prepare(mut node: Node, seed: &str) -> Node {
 
 /// Nodes of which all vote.
 fn voters(all: &[&str], with: impl Fn(&str, Node) -> Node) -> Vec<Node> {
-    let mut nodes: Vec<Node> = all.iter().map(|name| with(name, Node::new(name))).collect();
+    let nodes: Vec<Node> = all.iter().map(|name| with(name, Node::new(name))).collect();
     let seed = nodes[0].address();
-    nodes = nodes.into_iter().map(|node| prepare(node, &seed)).collect();
+    voting(nodes, &seed)
+}
+
+/// The same, of nodes that do not run yet.
+fn voting(nodes: Vec<Node>, seed: &str) -> Vec<Node> {
+    let mut nodes: Vec<Node> = nodes.into_iter().map(|node| prepare(node, seed)).collect();
     for node in &mut nodes {
         node.start();
     }
@@ -290,7 +305,7 @@ fn nodes_that_remember_a_cluster_wait_for_its_ledger_and_found_no_other() {
     for node in &mut nodes[1..] {
         node.is_member();
     }
-    std::thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
     for node in &nodes[1..] {
         let view = view(node);
         assert!(view["ledger"].is_null() && view["has_quorum"] == false, "{view}");
@@ -299,4 +314,58 @@ fn nodes_that_remember_a_cluster_wait_for_its_ledger_and_found_no_other() {
     nodes[0].start().is_member();
     until("it has its copy", || view(&nodes[0])["ledger"] == ledger);
     assert_eq!(view(&nodes[0])["has_quorum"], false, "two of three voters are lost");
+}
+
+/// Writes of which all is known, at least: far fewer than a second without faults has.
+const WRITES_MIN: usize = 30;
+
+#[test]
+fn histories_of_programs_are_linearizable_while_nodes_are_killed_stopped_and_cut_off() {
+    let seed = std::env::var("TICKWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("TICKWRIGHT_SEED={seed}");
+    let names = ["alpha", "beta", "gamma"];
+    let mut network = Network::new(&names);
+    let places = names.iter().enumerate();
+    let nodes = places.map(|(place, name)| network.attach(place, Node::new(name))).collect();
+    let mut nodes = voting(nodes, &network.address(0));
+    let targets: Vec<CtlTarget> = nodes.iter().map(target).collect();
+    let (is_over, since) = (AtomicBool::new(false), Instant::now());
+    let mut history: Vec<Entry> = thread::scope(|scope| {
+        let done = Done(&is_over);
+        let (targets, is_over) = (&targets, &is_over);
+        let start =
+            |program| scope.spawn(move || use_registers(program, seed, targets, since, is_over));
+        let programs: Vec<_> = (0..PROGRAMS).map(start).collect();
+        for strike in strikes(seed) {
+            println!("{:?}: {strike:?}", since.elapsed());
+            strike.befall(&mut nodes, &network);
+            nodes[strike.place].assert_runs();
+        }
+        all_vote(&nodes);
+        drop(done);
+        programs.into_iter().flat_map(|program| program.join().unwrap()).collect()
+    });
+    // At last every node has what there is.
+    for target in &targets {
+        for register in 0..REGISTERS {
+            until("it reads", || {
+                let entry = operate(target, register, None, since);
+                let is_answered = entry.as_ref().is_some_and(|entry| entry.answered.is_some());
+                history.extend(entry);
+                is_answered
+            });
+        }
+    }
+    let count = |is_meant: fn(&Entry) -> bool| history.iter().filter(|it| is_meant(it)).count();
+    let written = count(|entry| matches!(entry.saw, Saw::Written(_)));
+    let read = count(|entry| matches!(entry.saw, Saw::Value(..)));
+    let refused = count(|entry| matches!(entry.saw, Saw::Version(_)) && entry.value.is_some());
+    let unknown = count(|entry| matches!(entry.saw, Saw::Nothing) && entry.value.is_some());
+    println!("{written} writes, {read} reads, {refused} refused, {unknown} writes not known");
+    assert!(written >= WRITES_MIN && read > 0 && refused > 0 && unknown > 0);
+    assert_eq!(history::check(&history), Ok(()), "TICKWRIGHT_SEED={seed}");
+    // A register that went back to where it began would be noticed.
+    history.last_mut().unwrap().saw = Saw::Version(0);
+    assert!(history::check(&history).is_err());
 }

@@ -3,10 +3,10 @@
 //!
 //! Every write has a version of its own that only grows, so the order of writes is known and the
 //! question needs no search (Gibbons and Korach, "Testing Shared Memories", 1997).
+//!
+//! It names nothing of the simulation: histories of real nodes are checked by it as well.
 
 use std::collections::BTreeMap;
-
-use crate::world::Broken;
 
 /// Order slots are numbered from here; below are registers.
 pub(crate) const SLOTS: u64 = 100;
@@ -36,7 +36,8 @@ pub(crate) enum Saw {
 }
 
 impl Entry {
-    fn version(&self) -> Option<u64> {
+    /// The version of the register at some moment between question and answer, as far as it is known.
+    pub(crate) fn version(&self) -> Option<u64> {
         match self.saw {
             Saw::Nothing => None,
             Saw::Written(version) | Saw::Version(version) | Saw::Value(version, _) => Some(version),
@@ -46,7 +47,7 @@ impl Entry {
 
 /// Versions of slots follow each other, so every change that was seen is somebody's: one that was done, or
 /// whose answer was lost. A change that was done and then called refused is nobody's.
-fn check_slots(history: &[Entry]) -> Result<(), Broken> {
+fn check_slots(history: &[Entry]) -> Result<(), String> {
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
     for entry in history.iter().filter(|entry| entry.register >= SLOTS) {
         let seen = last.entry(entry.register).or_default();
@@ -67,7 +68,7 @@ fn check_slots(history: &[Entry]) -> Result<(), Broken> {
     Ok(())
 }
 
-pub(crate) fn check(history: &[Entry]) -> Result<(), Broken> {
+pub(crate) fn check(history: &[Entry]) -> Result<(), String> {
     // Of each value, who wrote it; of each version, which value it had.
     let mut values: BTreeMap<(u64, u64), &[u8]> = BTreeMap::new();
     let mut refused: BTreeMap<&[u8], &Entry> = BTreeMap::new();
