@@ -123,6 +123,21 @@ fn tick(day: u32, sequence: i64, bid: Option<&str>) -> Row {
     Row { table, values }
 }
 
+fn factor(day: u32, sequence: i64) -> Row {
+    let table = Table::Factors(tickwright_core::records::Day(day));
+    let values = vec![
+        text("run"),
+        Value::Integer(0),
+        Value::Integer(sequence),
+        text("X.Y"),
+        Value::Integer(i64::from(day) * 86_400_000_000_000 + sequence),
+        text("tick"),
+        Value::Float(0.1),
+        text("{\"mean\":0.25}"),
+    ];
+    Row { table, values }
+}
+
 async fn all(database: &Database, table: Table) -> Vec<Row> {
     database.page(table, None, 100_000).await.unwrap()
 }
@@ -367,10 +382,18 @@ fn questions_are_answered(place: &mut Place) {
         assert_eq!(asked(Filter { strategy: of("none"), ..Filter::default() }).await, [0i64; 0]);
         let injected = Filter { symbol: of("' OR 1=1 --"), ..Filter::default() };
         assert_eq!(asked(injected).await, [0i64; 0]);
-        for topic in [Topic::Trades, Topic::Positions, Topic::Ticks, Topic::Audit] {
+        for topic in [Topic::Trades, Topic::Positions, Topic::Ticks, Topic::Factors, Topic::Audit] {
             let question = Question { topic, filter: Filter::default() };
             assert!(database.ask(&question).await.unwrap().rows.is_empty(), "{topic:?}");
         }
+        let factors = [factor(20_000, 1), factor(20_001, 1), factor(20_001, 2)];
+        database.write(&factors).await.unwrap();
+        let since_ns = Some(20_001 * 86_400_000_000_000);
+        let filter = Filter { symbol: of("X.Y"), since_ns, ..Filter::default() };
+        let question = Question { topic: Topic::Factors, filter };
+        let found = database.ask(&question).await.unwrap().rows;
+        let expected: Vec<&Vec<Value>> = factors[1..].iter().map(|row| &row.values).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "of both days, the later");
     });
 }
 
