@@ -75,6 +75,27 @@ async fn a_backup_gets_what_the_primary_has_refused_and_nothing_else() {
     assert!(first > 0 && second > 0, "{first} at the primary, {second} at the backup");
 }
 
+/// The primary never takes the first requests, and says nothing. That an order is not there is known once it cannot
+/// arrive any more, and for certain; but it proves nothing against the primary, and nobody else is asked, although one
+/// failure would do.
+#[tokio::test]
+async fn what_was_unknown_and_is_not_there_in_the_end_is_not_offered_to_the_backup() {
+    let market = Market::open_with_backup(13, 2 * ROWS, BOOK, "failover_threshold = 1").await;
+    // Two more than there are slots, each of which has one order at a time: so of one order both requests are lost.
+    let never = json!({ "kind": "silence_before", "endpoint": "POST /api/v3/order", "count": 10 });
+    market.exchange.fault(never).await;
+    let report = market.run("");
+    market.judge(&report);
+    let primary = &report["brokers"][0];
+    println!("{} {primary}", report["orders"]);
+    assert!(report["orders"]["unknown"].as_u64().unwrap() > 0, "{report}");
+    let not_placed = primary["refused"]["unavailable"].as_u64().unwrap_or(0);
+    assert!(not_placed > 0, "all were placed: {primary}");
+    assert_eq!(primary["failovers"], 0);
+    let at_backup = events_of(market.backup.as_ref().unwrap());
+    assert!(at_backup.iter().all(|event| event["event"] != "order"), "{at_backup:?}");
+}
+
 /// When an exchange has accepted orders, in milliseconds, in order.
 fn accepted_at(exchange: &Exchange) -> Vec<u64> {
     let text = std::fs::read_to_string(exchange.log()).unwrap();
