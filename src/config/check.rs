@@ -57,6 +57,13 @@ impl Found<'_> {
             "postgres" => "postgres://user@host/database",
             "mysql" => "mysql://user@host/database",
             "sqlite" => "sqlite:PATH",
+            "auto" if !said.is_empty() => {
+                let paths: Vec<[&str; 2]> = said.iter().map(|&key| ["database", key]).collect();
+                let paths: Vec<&[&str]> = paths.iter().map(<[&str; 2]>::as_slice).collect();
+                let fix = "set database.kind to sqlite, postgres or mysql";
+                self.add(&paths, "says where a database is, and nothing which one it is", fix);
+                return;
+            }
             _ => return,
         };
         if said.len() > 1 {

@@ -184,7 +184,7 @@ pub const KEYS: &[KeySpec] = &[
     switch("journal.keep_arrivals").operational(),
     count("journal.size_max_bytes", "bytes", 1 << 20, i64::MAX).operational(),
     //
-    choice("database.kind", &["none", "sqlite", "postgres", "mysql"]).operational(),
+    choice("database.kind", &["auto", "none", "sqlite", "postgres", "mysql"]).operational(),
     text("database.url", DATABASE_URL).optional().operational(),
     text("database.url_file", PATH).optional().operational(),
     text("database.url_env", NAME).optional().operational(),

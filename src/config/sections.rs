@@ -428,6 +428,14 @@ pub(super) fn config(settings: Settings) -> Config {
     }
 }
 
+/// Whether orders may go to an exchange from here.
+fn trades_outside(s: &Settings) -> bool {
+    let is_outside = |broker| s.text(&["broker", broker, "kind"]) == "exchange";
+    let has_backup = s.switch(&["router", "has_backup"]);
+    let may_have_exec = s.list(&["node", "roles"]).iter().any(|role| role == "exec");
+    may_have_exec && (is_outside("primary") || has_backup && is_outside("backup"))
+}
+
 /// `[database]`.
 fn database(s: &Settings) -> DatabaseConfig {
     let optional = |name| s.find(&["database", name]).and_then(Value::text).map(str::to_owned);
@@ -436,6 +444,7 @@ fn database(s: &Settings) -> DatabaseConfig {
             "sqlite" => DatabaseKind::Sqlite,
             "postgres" => DatabaseKind::Postgres,
             "mysql" => DatabaseKind::Mysql,
+            "auto" if trades_outside(s) => DatabaseKind::Sqlite,
             _ => DatabaseKind::None,
         },
         url: optional("url"),

@@ -113,6 +113,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DatabaseKind;
     use crate::domain::Price;
 
     const EXCHANGE: &str = "[pipeline]\nmerge = \"arrival\"\n[router]\nhas_backup = false\n\
@@ -186,6 +187,18 @@ mod tests {
             let problems = trading_for(&broker, "a").unwrap_err();
             assert!(problems.contains(said), "{problems}");
         }
+    }
+
+    #[test]
+    fn what_trades_at_an_exchange_is_recorded_unless_it_is_said_otherwise() {
+        let read = |more: &str| Config::parse(&format!("{EXCHANGE}{more}"), "my.toml");
+        let kind = |more: &str| read(more).unwrap().database.kind;
+        assert_eq!(Config::default().database.kind, DatabaseKind::None);
+        assert_eq!(kind(""), DatabaseKind::Sqlite);
+        assert_eq!(kind("[node]\nroles = [\"data\", \"calc\"]\n"), DatabaseKind::None);
+        assert_eq!(kind("[database]\nkind = \"none\"\n"), DatabaseKind::None);
+        let problems = read("[database]\nurl = \"postgres://u@h/d\"\n").unwrap_err().to_string();
+        assert!(problems.contains("set database.kind"), "{problems}");
     }
 
     #[test]
