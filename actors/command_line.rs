@@ -31,7 +31,7 @@ mod tests;
 
 pub use cluster::{
     CertsCommand, CertsOptions, CtlCommand, CtlOptions, MessageOptions, NodeOptions,
-    SecretsKeyCommand,
+    SecretsKeyCommand, TokensCommand,
 };
 pub use compare::CompareOptions;
 pub use config::{ConfigCommand, PlaceOptions};
@@ -104,6 +104,9 @@ pub enum Command {
     /// Make and see to a file of keys for the secrets of the shared configuration
     #[command(subcommand)]
     SecretsKey(SecretsKeyCommand),
+    /// Make and see to a file of tokens, by which nodes know who asks
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Be a simulated exchange that writes down what it accepts, or read what one has written
     Exchange(Box<ExchangeOptions>),
     /// Run the cores over recorded ticks or bars in one loop, and say how well they traded
@@ -208,6 +211,8 @@ pub enum Task {
     Certs(CertsOptions),
     /// See to a file of keys.
     SecretsKey(SecretsKeyCommand),
+    /// See to a file of tokens.
+    Tokens(TokensCommand),
     /// Be an exchange, or judge what one has written.
     Exchange(Box<ExchangeOptions>),
     /// Compare one node with several.
@@ -308,6 +313,7 @@ impl CommandLine {
             Command::SecretsKey(command) => {
                 prepare_other(&global, &[], Task::SecretsKey(command), kinds)
             }
+            Command::Tokens(command) => prepare_other(&global, &[], Task::Tokens(command), kinds),
             Command::Exchange(options) => {
                 prepare_other(&global, &[], Task::Exchange(options), kinds)
             }

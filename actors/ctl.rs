@@ -14,6 +14,7 @@ use tickwright_core::domain::Timestamp;
 use tickwright_core::records::Question;
 
 use crate::config_sync::{ConfigCall, ConfigFileTask, SecretTask};
+use crate::kit::SecretText;
 
 mod alerts;
 mod config;
@@ -173,6 +174,8 @@ pub struct CtlTarget {
     pub patience: Option<Duration>,
     /// Who we are, for HTTPS, and the name to expect there.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// By which the node knows who asks, if it wants to.
+    pub token: Option<SecretText>,
 }
 
 /// Why there is no answer.
@@ -304,9 +307,12 @@ fn request(
     };
     let unreachable =
         |error: io::Error| CtlError::Unreachable { url: url.clone(), message: error.to_string() };
+    let token = target.token.as_ref().map(SecretText::reveal);
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n"));
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        token.unwrap_or_default(),
         body.len()
     );
     let stream = connect(host).map_err(unreachable)?;
@@ -395,8 +401,13 @@ mod tests {
 
     #[test]
     fn nobody_there_says_what_to_do() {
-        let target =
-            CtlTarget { url: "http://127.0.0.1:1".into(), on: None, patience: None, tls: None };
+        let target = CtlTarget {
+            url: "http://127.0.0.1:1".into(),
+            on: None,
+            patience: None,
+            tls: None,
+            token: None,
+        };
         let error = ask(&CtlTask::Status, &target).unwrap_err().to_string();
         assert!(error.contains("no node answers at http://127.0.0.1:1"), "{error}");
         assert!(error.contains("`tickwright node` starts one"), "{error}");

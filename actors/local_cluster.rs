@@ -116,6 +116,12 @@ pub enum LocalClusterError {
         /// Its last lines.
         log: String,
     },
+    /// Its own nodes would not answer it.
+    #[error(
+        "node.tokens_file is set, and the nodes that this command starts are asked by itself, without tokens: add \
+         --set node.tokens_file=none, or start nodes by `tickwright node`"
+    )]
+    Tokens,
     /// The nodes do not find each other.
     #[error("the nodes have not found each other within {JOIN_PATIENCE:?}: {0}")]
     Apart(String),
@@ -566,6 +572,9 @@ fn processes(
     layout: &[(String, &'static str)],
 ) -> Result<(Vec<NodeProcess>, Vec<UdpSocket>), LocalClusterError> {
     let config = &arguments.config;
+    if config.node.tokens_file.is_some() {
+        return Err(LocalClusterError::Tokens);
+    }
     let what = |what: &str| {
         let what = what.to_owned();
         move |error| LocalClusterError::Process { what, error }
@@ -635,6 +644,7 @@ fn processes(
             on: None,
             patience: Some(ASK_PATIENCE),
             tls: None,
+            token: None,
         };
         processes.push(NodeProcess::new(name.clone(), program.clone(), options, target, log));
     }

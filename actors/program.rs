@@ -28,13 +28,16 @@ use crate::command_line::{
     BacktestOptions, CertsCommand, CertsOptions, CommandLine, CompareTask, CtlCommand, CtlOptions,
     DatabaseCommand, DatabaseOptions, EXIT_BROKEN, EXIT_OK, EXIT_STOPPED, EXIT_USAGE,
     ExchangeOptions, NodeRun, ParameterCommand, Prepared, RunTask, SecretsKeyCommand, SetOptions,
-    Task, key_list,
+    Task, TokensCommand, key_list,
 };
 use crate::compare::{CompareArguments, CompareError, compare};
 use crate::config_sync::ConfigTask;
 use crate::ctl::{self, CtlTarget, CtlTask, ParameterSetting};
 use crate::exchange::{self, ExchangeSettings};
-use crate::kit::{Clock, DiskFaults, KeyFileTask, see_to_key_file};
+use crate::kit::{
+    Clock, DiskFaults, KeyFileTask, SecretText, TokenHolder, TokenTask, read_token,
+    see_to_key_file, see_to_tokens, token_of,
+};
 use crate::local_cluster::{
     LOOK, LocalClusterArguments, LocalClusterError, LocalClusterEvent, Purpose, run_nodes,
 };
@@ -49,6 +52,9 @@ use crate::source::{SourceOptions, inspect};
 use crate::telemetry::Sample;
 
 use runtime::{runtime, runtime_of};
+
+/// Where `ctl` finds its token, if it is not in a file.
+const TOKEN_VARIABLE: &str = "TICKWRIGHT_TOKEN";
 
 /// Does what the command line asks for, with the strategies and factors that `kinds` holds; returns
 /// what the process is to exit with.
@@ -87,6 +93,7 @@ pub fn main_with(kinds: Kinds) -> ExitCode {
         Task::Database(options) => see_to_database(&config, options, json),
         Task::Certs(options) => make_certificates(options),
         Task::SecretsKey(command) => see_to_keys(command),
+        Task::Tokens(command) => see_to_token_file(command),
         Task::Exchange(options) => be_an_exchange(&config, *options, json),
         Task::Compare(task) => compare_nodes(config, kinds, *task, json),
     };
@@ -136,7 +143,7 @@ fn be_a_node(config: Config, kinds: Kinds, run: NodeRun) -> u8 {
 }
 
 fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
-    let CtlOptions { node, on, timeout_ms, command } = options;
+    let CtlOptions { node, on, timeout_ms, token_file, command } = options;
     let mut is_csv = false;
     let task = match command {
         CtlCommand::Status => CtlTask::Status,
@@ -208,10 +215,18 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
             return EXIT_USAGE;
         }
     };
+    let token = match own_token(token_file.as_deref()) {
+        Ok(token) => token,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return EXIT_USAGE;
+        }
+    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let address = config.node.http_bind.as_deref().unwrap_or("127.0.0.1:7480");
     let url = node.unwrap_or_else(|| format!("{scheme}://{address}"));
-    let answer = match ctl::ask(&task, &CtlTarget { url, on, patience: timeout_ms, tls }) {
+    let target = CtlTarget { url, on, patience: timeout_ms, tls, token };
+    let answer = match ctl::ask(&task, &target) {
         Ok(answer) => answer,
         Err(error) => {
             eprintln!("{error}");
@@ -227,6 +242,19 @@ fn ask_a_node(config: &Config, options: CtlOptions, json: bool) -> u8 {
     }
     // A chain of writes in which somebody has changed or removed one.
     if answer["first_broken"].is_u64() { EXIT_BROKEN } else { EXIT_OK }
+}
+
+/// The token in `file`, or in the environment; none, if there is none.
+fn own_token(file: Option<&Path>) -> Result<Option<SecretText>, String> {
+    if let Some(file) = file {
+        return read_token(file).map(Some).map_err(|error| error.to_string());
+    }
+    let Some(given) = std::env::var_os(TOKEN_VARIABLE).filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    let token = given.to_str().and_then(token_of);
+    let problem = || format!("{TOKEN_VARIABLE} is no token as `tickwright tokens new` shows it");
+    token.map(Some).ok_or_else(problem)
 }
 
 fn see_to_database(config: &Config, options: DatabaseOptions, json: bool) -> u8 {
@@ -294,6 +322,28 @@ fn see_to_keys(command: SecretsKeyCommand) -> u8 {
     match see_to_key_file(&task, &file) {
         Ok(told) => {
             print!("{told}");
+            EXIT_OK
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            EXIT_USAGE
+        }
+    }
+}
+
+fn see_to_token_file(command: TokensCommand) -> u8 {
+    let (task, file) = match command {
+        TokensCommand::New { name, role, file } => {
+            (TokenTask::New(TokenHolder { name, role }), file)
+        }
+        TokensCommand::List { file } => (TokenTask::List, file),
+        TokensCommand::Remove { name, file } => (TokenTask::Remove(name), file),
+    };
+    match see_to_tokens(&task, &file) {
+        Ok(told) => {
+            // Apart, so that a token alone can be written to a file.
+            print!("{}", told.shown.reveal());
+            eprint!("{}", told.note);
             EXIT_OK
         }
         Err(error) => {

@@ -228,6 +228,7 @@ fn tools_change_parameters_of_a_run_of_one_process_as_well() {
         on: None,
         patience: Some(CHANGE_PATIENCE),
         tls: None,
+        token: None,
     };
     until("it lets tools in", || ctl::ask(&CtlTask::Parameters, &target).is_ok());
     let setting = ParameterSetting {

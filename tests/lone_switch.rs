@@ -24,7 +24,7 @@ impl Run {
     fn new(set: &'static [&'static str]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let url = format!("http://{address}");
-        let target = CtlTarget { url, on: None, patience: None, tls: None };
+        let target = CtlTarget { url, on: None, patience: None, tls: None, token: None };
         Self { scratch: Scratch::new(), target, address, set }
     }
 

@@ -1,6 +1,8 @@
 //! The door for tools: HTTP and JSON on every node, relayed to any role on any node.
 //!
 //! ```text
+//! GET  /                     a page that shows the cluster
+//! GET  /openapi.json         this list, as an OpenAPI document
 //! GET  /health               200 in a cluster, 503 outside
 //! GET  /status?node=NAME     how a node is; this one, without a name
 //! GET  /members?node=NAME    who is in the cluster, as that node sees it
@@ -20,7 +22,11 @@
 //! ```
 //!
 //! On a loopback address it speaks HTTP. With certificates it speaks HTTPS and lets in whoever has one
-//! of the cluster's authority, a tool's or a node's.
+//! of the cluster's authority, a tool's or a node's. With `node.tokens_file` whoever asks says by a token
+//! who that is, and asks what its role may.
+
+mod guard;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -30,15 +36,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tickwright_core::cluster::Status;
+use tickwright_core::cluster::access::deed_of;
 use tickwright_core::domain::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +61,18 @@ use super::metrics::{self, Told};
 use super::network::{DeliveryError, Message, Network};
 use super::stream::Connection;
 use super::tls::{self, Identity, Tls};
+use crate::kit::{TokenError, TokenHolder};
+use places::{PLACES, Way};
+
+pub(super) use guard::Guard;
+
+/// The page that shows the cluster: all of it, so that a browser asks nobody else for anything.
+const DASHBOARD: &str = include_str!("admin/dashboard.html");
+
+/// What the page may do: be itself, and ask this door.
+const DASHBOARD_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                                connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                                frame-ancestors 'none'";
 
 /// Tools that may be connected at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -72,15 +92,26 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// Why tools cannot be let in.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for tools on {address}: {message}; give another one")]
-pub struct AdminError {
-    address: String,
-    message: String,
+pub enum AdminError {
+    /// Nobody can listen there.
+    #[error("cannot listen for tools on {address}: {message}; give another one")]
+    Bind {
+        /// Where.
+        address: String,
+        /// What the system said.
+        message: String,
+    },
+    /// It is not known who may.
+    #[error(
+        "{0}; node.tokens_file says where tokens are, and `tickwright tokens new NAME --role ROLE --file FILE` \
+         makes such a file"
+    )]
+    Tokens(#[from] TokenError),
 }
 
 impl AdminError {
     pub(super) fn of(address: &str, message: String) -> Self {
-        Self { address: address.to_owned(), message }
+        Self::Bind { address: address.to_owned(), message }
     }
 }
 
@@ -88,38 +119,37 @@ impl AdminError {
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Admin {
-    /// Opens the door on `address`.
+    /// Opens the door on `address`, for whoever `guard` lets in; without one, for all.
     ///
     /// # Errors
     ///
     /// [`AdminError`] when nobody can listen there.
-    pub async fn open(
+    pub(super) async fn open(
         address: &str,
         tls: Option<Tls>,
+        guard: Option<Guard>,
         network: Network,
         view: watch::Receiver<View>,
         ask_timeout: Duration,
     ) -> Result<Self, AdminError> {
-        let fail = |error: io::Error| AdminError {
-            address: address.to_owned(),
-            message: error.to_string(),
-        };
+        let fail = |error: io::Error| AdminError::of(address, error.to_string());
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         let (sender, receiver) = mpsc::channel(16);
-        let accepting = tokio::spawn(accept(listener, tls, sender));
-        let router = router(Desk { network, view, ask_timeout });
+        let mut tasks = vec![tokio::spawn(accept(listener, tls, sender))];
+        tasks.extend(guard.clone().map(|guard| tokio::spawn(guard.keep_up())));
+        let router = router(Desk { network, view, ask_timeout, guard });
         let door = Door { address: bound, receiver };
-        let serving = tokio::spawn(async move {
+        tasks.push(tokio::spawn(async move {
             if let Err(error) = axum::serve(door, router).await {
                 tracing::error!(%error, "tools are not served any more");
             }
-        });
-        Ok(Self { address: bound, tasks: [accepting, serving] })
+        }));
+        Ok(Self { address: bound, tasks })
     }
 
     /// Where tools are let in.
@@ -141,37 +171,65 @@ struct Desk {
     network: Network,
     view: watch::Receiver<View>,
     ask_timeout: Duration,
+    /// None, where whoever reaches the door may ask everything.
+    guard: Option<Guard>,
 }
+
+/// Who asks, where tools have tokens.
+type Asker = Option<Extension<TokenHolder>>;
 
 impl Desk {
     /// Has it written down, if something was to be changed.
-    fn note(&self, role: &str, node: Option<&NodeId>, body: &Bytes, response: &Response) {
-        if let Some(deed) = deeds::deed_of(body) {
-            deeds::note(&self.network, deed, role, (node, body, response.status()));
+    fn note(
+        &self,
+        (role, node): (&str, Option<&NodeId>),
+        asker: &Asker,
+        body: &Bytes,
+        response: &Response,
+    ) {
+        if let Some(deed) = deed_of(body) {
+            let author = asker.as_ref().map(|Extension(holder)| holder.name.as_str());
+            deeds::note(&self.network, deed, role, author, (node, body, response.status()));
         }
     }
 }
 
 fn router(desk: Desk) -> Router {
-    Router::new()
-        .route("/health", get(health))
-        .route("/status", get(|desk, to| about(desk, to, ("node", "\"Status\""))))
-        .route("/members", get(|desk, to| about(desk, to, ("node", "\"Members\""))))
-        .route("/roles", get(|desk, to| about(desk, to, ("node", "\"Roles\""))))
-        .route("/locks", get(|desk, to| about(desk, to, ("locks", "\"List\""))))
-        .route("/tree", get(|desk, to| each(desk, to, ("node", "\"Tree\""))))
-        .route("/tuner", get(|desk, to| each(desk, to, ("tuner", "\"Report\""))))
-        .route("/optimise", get(|desk, to| each(desk, to, ("optimise", "\"Status\""))))
-        .route("/adoption", get(|desk, to| each(desk, to, ("adoption", "\"Status\""))))
-        .route("/alerts", get(|desk, to| each(desk, to, ("alerts", "\"Report\""))))
-        .route("/streams", get(|desk, to| each(desk, to, ("run", "\"Streams\""))))
-        .route("/secrets", get(|desk, to| each(desk, to, ("config", "\"Secrets\""))))
-        .route("/config", post(config))
-        .route("/metrics", get(metrics))
-        .route("/ask/{*role}", post(ask))
-        .route("/tell/{*role}", post(tell))
+    let desk = Arc::new(desk);
+    let places = PLACES.iter();
+    places
+        .fold(Router::new(), |router, place| router.route(place.path, serving(place.way)))
+        .layer(from_fn_with_state(Arc::clone(&desk), guard::check))
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Arc::new(desk))
+        .with_state(desk)
+}
+
+fn serving(way: Way) -> MethodRouter<Arc<Desk>> {
+    match way {
+        Way::Health => get(health),
+        Way::Dashboard => get(dashboard),
+        Way::Document => get(document),
+        Way::About(part, question) => get(move |desk, to| about(desk, to, (part, question))),
+        Way::Each(part, question) => get(move |desk, to| each(desk, to, (part, question))),
+        Way::Metrics => get(metrics),
+        Way::Config => post(config),
+        Way::Ask => post(ask),
+        Way::Tell => post(tell),
+    }
+}
+
+async fn dashboard() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, DASHBOARD_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, DASHBOARD).into_response()
+}
+
+async fn document() -> Response {
+    json_body(StatusCode::OK, places::document().to_string().into_bytes())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -388,6 +446,7 @@ async fn config(State(desk): State<Arc<Desk>>, Query(to): Query<To>, body: Bytes
 
 async fn ask(
     State(desk): State<Arc<Desk>>,
+    asker: Asker,
     Path(role): Path<String>,
     Query(to): Query<To>,
     body: Bytes,
@@ -395,12 +454,13 @@ async fn ask(
     let message = Message { role: &role, kind: "json", epoch: 0, body: &body, is_urgent: false };
     let (node, patience) = (to.node(), to.patience(desk.ask_timeout));
     let response = desk.respond(desk.network.ask(node.as_ref(), message, patience).await);
-    desk.note(&role, node.as_ref(), &body, &response);
+    desk.note((&role, node.as_ref()), &asker, &body, &response);
     response
 }
 
 async fn tell(
     State(desk): State<Arc<Desk>>,
+    asker: Asker,
     Path(role): Path<String>,
     Query(to): Query<To>,
     body: Bytes,
@@ -409,7 +469,7 @@ async fn tell(
     let (node, patience) = (to.node(), to.patience(desk.ask_timeout));
     let told = desk.network.tell(node.as_ref(), message, patience).await;
     let response = desk.respond(told.map(|()| b"{\"told\":true}".to_vec()));
-    desk.note(&role, node.as_ref(), &body, &response);
+    desk.note((&role, node.as_ref()), &asker, &body, &response);
     response
 }
 

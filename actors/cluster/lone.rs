@@ -1,5 +1,6 @@
 //! The door for tools of a process that is in no cluster: what is served there can be asked, and nothing else.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tickwright_core::cluster::Peer;
@@ -7,7 +8,7 @@ use tickwright_core::config::Config;
 use tickwright_core::domain::NodeId;
 use tokio::sync::watch;
 
-use super::admin::{Admin, AdminError};
+use super::admin::{Admin, AdminError, Guard};
 use super::load::Loads;
 use super::membership::View;
 use super::network::{ChoiceSettings, Network};
@@ -29,7 +30,7 @@ impl LoneDoor {
     ///
     /// # Errors
     ///
-    /// [`AdminError`] when nobody can listen there, or anybody could ask.
+    /// [`AdminError`] when nobody can listen there, anybody could ask, or the tokens cannot be read.
     pub async fn open(config: &Config, address: &str) -> Result<Self, AdminError> {
         let is_loopback =
             address.parse().is_ok_and(|at: std::net::SocketAddr| at.ip().is_loopback());
@@ -48,7 +49,9 @@ impl LoneDoor {
         let (credit, message_max) = (cluster.credit_bytes, cluster.message_bytes_max);
         let network = Network::new(own, credit, message_max, choice);
         let (sender, view) = watch::channel(View { is_member: true, ..View::default() });
-        let admin = Admin::open(address, None, network.clone(), view, PATIENCE).await?;
+        let guard = config.node.tokens_file.as_deref().map(Path::new).map(Guard::open);
+        let guard = guard.transpose()?;
+        let admin = Admin::open(address, None, guard, network.clone(), view, PATIENCE).await?;
         Ok(Self { network, admin, _view: sender })
     }
 

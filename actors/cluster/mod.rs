@@ -69,6 +69,7 @@ use crate::kit::{
     ChildSpec, Clock, Directory, Outlet, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage, monotonic_nanos,
 };
+use admin::Guard;
 use desk::{DeskActor, DeskArguments, Sections};
 use gateway::{GatewayActor, GatewayArguments};
 use links::{Failures, LinksActor, LinksArguments, LinksMessage};
@@ -172,6 +173,7 @@ pub struct ClusterServices {
     ended: JoinHandle<()>,
     tls: Option<Tls>,
     introduction: Introduction,
+    tokens_file: Option<PathBuf>,
     ask_timeout: Duration,
     leave_timeout: Duration,
 }
@@ -318,6 +320,7 @@ impl ClusterServices {
             ended,
             tls,
             introduction,
+            tokens_file: config.node.tokens_file.as_ref().map(PathBuf::from),
             ask_timeout: cluster.ask_timeout,
             leave_timeout: cluster.leave_timeout,
         };
@@ -425,14 +428,15 @@ impl ClusterServices {
         &self.introduction
     }
 
-    /// Lets tools in at `address`.
+    /// Lets tools in at `address`; where there is a file of tokens, those that have one.
     ///
     /// # Errors
     ///
-    /// [`AdminError`] when nobody can listen there.
+    /// [`AdminError`] when nobody can listen there, or the tokens cannot be read.
     pub async fn open_admin(&self, address: &str) -> Result<Admin, AdminError> {
         let (network, view) = (self.network.clone(), self.view.clone());
-        Admin::open(address, self.tls.clone(), network, view, self.ask_timeout).await
+        let guard = self.tokens_file.as_deref().map(Guard::open).transpose()?;
+        Admin::open(address, self.tls.clone(), guard, network, view, self.ask_timeout).await
     }
 
     /// Waits until the services have ended by themselves, which they do only when they give up.

@@ -1,9 +1,10 @@
-//! What a user types about clusters: `node`, `ctl`, `certs`.
+//! What a user types about clusters: `node`, `ctl`, `certs`, `secrets-key`, `tokens`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use tickwright_core::cluster::AccessRole;
 
 use super::{ConfigCommand, ParameterCommand, RecordsCommand};
 
@@ -33,6 +34,9 @@ pub struct CtlOptions {
     /// How long the answer may take
     #[arg(long, value_name = "MS", global = true, value_parser = milliseconds)]
     pub timeout_ms: Option<Duration>,
+    /// The token by which the node knows who asks [default: what TICKWRIGHT_TOKEN holds, if it is set]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// What to ask.
     #[command(subcommand)]
     pub command: CtlCommand,
@@ -236,6 +240,43 @@ pub enum SecretsKeyCommand {
         /// Which
         file: PathBuf,
     },
+}
+
+/// What to do with a file of tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token, show it once, and put its name, role and a hash into the file
+    New {
+        /// Whose, as the records name who asked
+        name: String,
+        /// What it is good for: viewer looks; operator sees to nodes, trader to trading, admin to everything
+        #[arg(long, value_name = "ROLE", value_parser = access_role)]
+        role: AccessRole,
+        /// The file, which a node's node.tokens_file names; it need not be there yet
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Name the tokens, each with its role
+    List {
+        /// Of which file
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Take a token out: with it nobody is let in any more
+    Remove {
+        /// Whose
+        name: String,
+        /// Of which file
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn access_role(text: &str) -> Result<AccessRole, String> {
+    AccessRole::parse(text).ok_or_else(|| {
+        let names = AccessRole::ALL.map(AccessRole::name);
+        format!("is none of {}", names.join(", "))
+    })
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {

@@ -14,6 +14,7 @@
 //! | [`Outlet`]      | one kind of output, wired by the node                               |
 //! | [`LiveValues`] | values that may change while actors run                            |
 //! | [`Secrets`]     | secrets of the shared configuration, opened where they are needed   |
+//! | [`Tokens`]      | by which tools say who asks                                         |
 //! | [`Recording`]   | what people are to find in the database                             |
 //! | [`Supervisor`]  | starting children in order and restarting them by policy            |
 //! | [`Chaos`]       | faults on command                                                   |
@@ -42,6 +43,7 @@ mod stage;
 mod store;
 mod streams;
 mod supervisor;
+mod tokens;
 mod whole_file;
 pub mod wire;
 
@@ -73,5 +75,8 @@ pub use streams::StageStreams;
 pub use supervisor::{
     Branch, ChildSpec, KillError, SupervisionStatistics, Supervisor, SupervisorArguments,
     SupervisorMessage,
+};
+pub use tokens::{
+    TokenError, TokenHolder, TokenTask, Tokens, TokensTold, read_token, see_to_tokens, token_of,
 };
 pub use whole_file::write_whole;

@@ -29,7 +29,7 @@ impl Node {
     pub(crate) fn ask(&self, task: &CtlTask) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}", self.http);
         let patience = Some(Duration::from_secs(5));
-        ask(task, &CtlTarget { url, on: None, patience, tls: None }).ok()
+        ask(task, &CtlTarget { url, on: None, patience, tls: None, token: None }).ok()
     }
 
     fn up(&self) -> usize {

@@ -20,7 +20,9 @@
 //! | [`CopySet`]    | who keeps copies of a log, and what may be seen of it          |
 //! | [`SendCredit`], [`ReceiveCredit`] | how much may be on the way to a peer          |
 //! | [`Assembly`]     | how a large message is put together again                      |
+//! | [`AccessRole`]   | who may ask what at the door for tools                         |
 
+pub mod access;
 mod admission;
 mod allocation;
 mod balance;
@@ -36,6 +38,7 @@ mod log_copies;
 mod membership;
 mod timings;
 
+pub use access::AccessRole;
 pub use admission::Admission;
 pub use allocation::{
     Allocator, AllocatorConfig, Assignment, Candidate, GivenUp, Holding, Move, Owners, Placing,

@@ -154,6 +154,7 @@ pub const KEYS: &[KeySpec] = &[
     list("node.roles", ROLE).operational(),
     text("node.data_dir", PATH).operational(),
     text("node.http_bind", ADDRESS).optional().operational(),
+    text("node.tokens_file", PATH).optional().operational(),
     count("node.memory_limit_bytes", "bytes", 1 << 20, i64::MAX).optional().operational(),
     count("node.worker_threads", "threads", 1, 1_024).optional().operational(),
     count("node.clock_offset_ms", "ms", -YEAR_MS, YEAR_MS).operational(),

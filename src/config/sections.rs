@@ -25,6 +25,8 @@ pub struct NodeConfig {
     pub data_dir: String,
     /// Where tools reach it; none, if they do not.
     pub http_bind: Option<String>,
+    /// The tokens by which they say who asks; none, if they need not.
+    pub tokens_file: Option<String>,
     /// Threads that actors share; none for one a processor.
     pub worker_threads: Option<usize>,
     /// Milliseconds by which its clock is set apart, for tests.
@@ -339,6 +341,7 @@ pub(super) fn config(settings: Settings) -> Config {
             roles: ROLES.into_iter().filter(|role| roles.iter().any(|r| r == role)).collect(),
             data_dir: s.text(&["node", "data_dir"]).to_owned(),
             http_bind: s.find(&["node", "http_bind"]).and_then(Value::text).map(str::to_owned),
+            tokens_file: s.find(&["node", "tokens_file"]).and_then(Value::text).map(str::to_owned),
             worker_threads: s
                 .count_or_none(&["node", "worker_threads"])
                 .and_then(|threads| usize::try_from(threads).ok()),

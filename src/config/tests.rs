@@ -96,7 +96,7 @@ fn an_unknown_key_names_the_nearest_right_one() {
     assert_eq!(hint("[supervision.exce]\njitter = 0"), "supervision.exec?");
     assert_eq!(hint("[instruments.class.cypto_spot]\nlot = 1"), "instruments.class.crypto_spot?");
     assert!(problem("[node]\nzzzzzzz = 1").ends_with(
-        "known here: name, roles, data_dir, http_bind, memory_limit_bytes, worker_threads, clock_offset_ms"
+        "known here: name, roles, data_dir, http_bind, tokens_file, memory_limit_bytes, worker_threads, clock_offset_ms"
     ));
 }
 

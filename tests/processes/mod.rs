@@ -209,7 +209,8 @@ impl Node {
     ) -> Result<Value, CtlError> {
         let url = format!("http://127.0.0.1:{}", self.http);
         let (on, patience) = (on.map(str::to_owned), Some(patience));
-        let own = self.tools.clone().unwrap_or(CtlTarget { url, on: None, patience, tls: None });
+        let loopback = CtlTarget { url, on: None, patience, tls: None, token: None };
+        let own = self.tools.clone().unwrap_or(loopback);
         ask(task, &CtlTarget { on, patience, ..own })
     }
 
@@ -470,5 +471,5 @@ pub(crate) fn tools_at(url: String, directory: &Path) -> CtlTarget {
     let path = |file: &str| directory.join(file).display().to_string();
     let files = TlsFiles { ca: path("ca.pem"), cert: path("ctl.pem"), key: path("ctl.key") };
     let client = Tls::open(&files).unwrap().client();
-    CtlTarget { url, on: None, patience: None, tls: Some((client, node_name())) }
+    CtlTarget { url, on: None, patience: None, tls: Some((client, node_name())), token: None }
 }

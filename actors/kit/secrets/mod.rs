@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 pub use ring::{KeyFileTask, KeyRing, see_to_key_file};
+pub(in crate::kit) use ring::{lines, private_text, write_private};
 
 /// Something that is not to be seen: it is never shown by accident, and its memory is cleared.
 #[derive(Clone, PartialEq, Eq)]

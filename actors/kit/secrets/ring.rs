@@ -150,7 +150,7 @@ impl KeyRing {
 }
 
 /// The text of a file that only its owner may read.
-fn private_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+pub(in crate::kit) fn private_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     let unreadable = |message: String| SecretError::Unreadable { path: path.into(), message };
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| unreadable(error.to_string()))?;
@@ -172,7 +172,7 @@ fn private_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
 }
 
 /// Lines with what they are numbered, without empty ones and comments.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(in crate::kit) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().map(|line| line.trim_matches(['\r', ' ', '\t'])).zip(1..);
     lines
         .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
@@ -306,8 +306,17 @@ fn drawn() -> Result<RingKey, SecretError> {
     Ok(RingKey::new(bytes))
 }
 
-/// Writes the file whole or not at all; its owner alone may read it, at any moment.
 fn write(path: &Path, keys: &[RingKey]) -> Result<(), SecretError> {
+    let head = "# Keys of secrets: the first seals, all open. For the owner's eyes only.\n";
+    // What grows leaves copies of itself behind.
+    let mut text = Zeroizing::new(String::with_capacity(4 << 10));
+    text.push_str(head);
+    keys.iter().for_each(|key| text.push_str(&key.line()));
+    write_private(path, text.as_bytes())
+}
+
+/// Writes the file whole or not at all; its owner alone may read it, at any moment.
+pub(in crate::kit) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     let draft = PathBuf::from(format!("{}.draft", path.display()));
     let write = || -> std::io::Result<()> {
         let _ = fs::remove_file(&draft);
@@ -319,12 +328,7 @@ fn write(path: &Path, keys: &[RingKey]) -> Result<(), SecretError> {
             options.mode(0o600);
         }
         let mut file = options.open(&draft)?;
-        file.write_all(
-            b"# Keys of secrets: the first seals, all open. For the owner's eyes only.\n",
-        )?;
-        for key in keys {
-            file.write_all(key.line().as_bytes())?;
-        }
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)
     };
