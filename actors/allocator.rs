@@ -178,6 +178,10 @@ impl AllocatorState {
             tracing::info!(node = %own, term, "acts as coordinator");
         }
         let Some((_, allocator)) = &mut self.coordinating else { return };
+        // While the services of this node begin anew it knows nobody, which is no reason to take what others have.
+        if !view.borrow().is_member {
+            return;
+        }
         let profiles: Vec<Profile> =
             view.borrow().members.iter().map(|member| member.profile.clone()).collect();
         let (held, mut there) =

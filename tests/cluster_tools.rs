@@ -303,6 +303,8 @@ fn services_that_fail_begin_anew_and_a_part_that_gives_up_ends_its_node() {
         until("all are linked", || nodes.iter().all(|node| linked(node) == NAMES.len() - 1));
     }
     nodes[1].assert_runs();
+    // It coordinates, and has not taken what others have because it knew nobody for a moment.
+    assert!(units(&nodes[0], "exec-1").contains("exec"), "{}", nodes[1].log());
     let lost = units(&nodes[0], "calc-1");
     let since = Instant::now();
     while nodes[1].status().is_ok() {

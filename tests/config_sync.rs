@@ -241,6 +241,10 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
     let changes = ask(&node, watched).unwrap()["changes"].clone();
     let values: Vec<&Value> = changes.as_array().unwrap().iter().map(|c| &c["value"]).collect();
     assert_eq!(values, [16, 32]);
+    // A number of an earlier life, in which there were more.
+    let early = Some(since.unwrap() + 1_000);
+    let watched = ConfigCall::Watch { prefix: String::new(), since: early, wait_ms: 60_000 };
+    assert_eq!(ask(&node, watched).unwrap()["missed"], true);
     let place = ConfigPlace::base(key);
     let back = ConfigCall::Rollback { place: place.clone(), steps: 1, author: "test".into() };
     ask(&node, back).unwrap();
@@ -255,7 +259,11 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
     };
     set_at(&node, of(None, Some("other")), "99").unwrap();
     assert_eq!(get(&node, key), 16);
+    // What is set for all has no effect where something else is set in particular.
+    let is_particular = || standing(&node, key)["is_particular"] == true;
+    assert!(!is_particular());
     set_at(&node, of(None, Some("test")), "17").unwrap();
+    assert!(is_particular());
     assert_eq!(get(&node, key), 17);
     set_at(&node, of(Some("a"), None), "18").unwrap();
     assert_eq!(get(&node, key), 18);
@@ -265,6 +273,7 @@ fn tools_are_refused_with_the_bound_and_values_are_rolled_back_watched_and_scope
         ask(&node, ConfigCall::Unset { place, author: "test".into() }).unwrap();
     }
     assert_eq!(get(&node, key), 256);
+    assert!(!is_particular());
     let audit = ask(&node, ConfigCall::Audit { count: 100 }).unwrap();
     assert_eq!(audit["first_broken"], Value::Null, "the chain is whole");
     assert_eq!(audit["writes"].as_array().unwrap().len(), 9, "{audit}");

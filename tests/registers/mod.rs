@@ -94,7 +94,13 @@ pub(crate) fn strikes(seed: u64) -> Vec<Strike> {
 pub(crate) fn target(node: &Node) -> CtlTarget {
     let (on, patience) = (Some(node.name.clone()), Some(Duration::from_secs(2)));
     let url = format!("http://127.0.0.1:{}", node.http);
-    let own = node.tools.clone().unwrap_or(CtlTarget { url, on: None, patience: None, tls: None });
+    let own = node.tools.clone().unwrap_or(CtlTarget {
+        url,
+        on: None,
+        patience: None,
+        tls: None,
+        token: None,
+    });
     CtlTarget { on, patience, ..own }
 }
 
