@@ -1,6 +1,7 @@
 //! The example of a program that joins a cluster to ask it something.
 
 #![allow(dead_code, reason = "of the example and the helpers only some is used")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../examples/remote_tool.rs"]
 #[expect(unreachable_pub, reason = "in an example, as in a program, `pub` costs nothing")]
