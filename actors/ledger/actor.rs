@@ -22,7 +22,8 @@ use ractor_cluster::RactorMessage;
 use tickwright_core::domain::{NodeId, Span, Timestamp};
 use tickwright_core::ledger::{
     Answer, Canvass, Command, Coordinator, Expiry, HoldExpiry, KeeperEffect, LOCK_COMMANDS_MAX,
-    Opening, Operation, Outcome, Refusal, SessionId, Standing, VoterChange, plan_voters,
+    Opening, Operation, Outcome, Refusal, SessionId, Standing, VoterChange, is_caught_up,
+    plan_voters,
 };
 
 use super::client::{LedgerClient, LedgerError};
@@ -30,9 +31,6 @@ use super::found::{found, rival};
 use super::raft::Replica;
 use super::{LedgerEvent, LedgerSettings, now};
 use crate::kit::Outlet;
-
-/// Entries that a copy may lack and still be let vote.
-const LAG_MAX: u64 = 64;
 
 /// Commands about locks that are over, at one look; the rest is over at the next as well.
 const PROPOSALS_MAX: usize = 64;
@@ -271,7 +269,7 @@ impl LedgerState {
             let last = metrics.last_log_index.unwrap_or(0);
             let caught_up = metrics.replication.iter().flatten();
             let caught_up = caught_up
-                .filter(|(_, matched)| matched.next_index() + LAG_MAX > last)
+                .filter(|(_, matched)| is_caught_up(matched.index(), last))
                 .map(|(&replica, _)| replica)
                 .collect();
             self.client.local(|ledger| {

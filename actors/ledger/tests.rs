@@ -20,6 +20,8 @@ const SHORT: Duration = Duration::from_millis(700);
 struct World {
     copies: Mutex<BTreeMap<NodeId, LedgerCopy>>,
     cut_off: Mutex<BTreeSet<NodeId>>,
+    /// To whom no answer of a leader comes back, though the copies write to each other.
+    unanswered: Mutex<BTreeSet<NodeId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -52,7 +54,9 @@ impl Peers for Way {
                 return Err(lost());
             }
             let answer = tokio::time::timeout(patience, copy.serve(kind, body, patience)).await;
-            if is_cut() {
+            let is_unanswered =
+                kind == KIND_LEDGER && lock(&self.world.unanswered).contains(&self.own);
+            if is_cut() || is_unanswered {
                 return Err(lost());
             }
             answer.map_err(|_| lost())?.map_err(PeerError)
@@ -189,6 +193,37 @@ async fn one_node_is_a_ledger_and_remembers_it() {
     assert_eq!(node.client().view().ledger, ledger);
     let epoch = node.client().allocate("shard/1", Some("a".into()), PATIENCE).await;
     assert_eq!(epoch, Ok(2), "its second life is another owner");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_do_not_know_yet_that_they_are_in_it_are_not_let_vote() {
+    let world = Arc::new(World::default());
+    let mut nodes = vec![Node::start(&world, "a", true).await];
+    nodes[0].comes_to("it leads", |view| view.has_quorum).await;
+    let names = ["b", "c", "d", "e"];
+    *lock(&world.unanswered) = names.into_iter().map(NodeId::from).collect();
+    for name in names {
+        nodes.push(Node::start(&world, name, false).await);
+    }
+    let kept = || {
+        let metrics = nodes[0].client().0.raft.metrics();
+        metrics.borrow().membership_config.membership().nodes().count()
+    };
+    let since = Instant::now();
+    while kept() < 5 {
+        assert!(since.elapsed() < PATIENCE, "{} copies are written to", kept());
+        sleep(Duration::from_millis(20)).await;
+    }
+    // The leader looks forty times in the meantime at who may vote.
+    let (mut version_of, since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_secs(3) {
+        version_of = version(nodes[0].cas("k", version_of, "goes on").await);
+        sleep(Duration::from_millis(20)).await;
+    }
+    lock(&world.unanswered).clear();
+    for node in &nodes {
+        node.comes_to("five vote", |view| view.voters.len() == 5 && view.has_quorum).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,7 +64,7 @@ pub use locks::{
 pub use registers::Register;
 pub use sessions::{Coordinator, Member, Session, SessionId};
 pub use slots::{Slots, VenueStanding};
-pub use voters::{Standing, VoterChange, plan_voters, voters_of};
+pub use voters::{Standing, VoterChange, is_caught_up, plan_voters, voters_of};
 
 use crate::domain::{
     LockCommand, LockDone, LockEvent, LockOwner, LockRefusal, NodeId, SlotCommand,

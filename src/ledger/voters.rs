@@ -12,6 +12,19 @@ use crate::domain::NodeId;
 /// Voters there may be.
 const VOTERS_MAX: usize = 5;
 
+/// Entries that a copy may lack and still be let vote.
+const LAG_MAX: u64 = 64;
+
+/// Whether a copy lacks next to nothing, whose log agrees with the leader's up to `matched` (none while
+/// it has not answered), where that one goes up to `last`.
+///
+/// A copy that has answered nothing is not one, however short the log is: its node may not know yet
+/// that it is in this ledger, and hears so only from what the ledger agrees on. Were it let vote, most
+/// could be such, and nothing would be agreed on any more.
+pub fn is_caught_up(matched: Option<u64>, last: u64) -> bool {
+    matched.is_some_and(|matched| last.saturating_sub(matched) < LAG_MAX)
+}
+
 /// How things stand, as the leader sees it. Copies of the ledger go by their number.
 #[derive(Clone, Debug)]
 pub struct Standing<'l> {
@@ -21,7 +34,7 @@ pub struct Standing<'l> {
     pub voters: &'l [BTreeSet<u64>],
     /// Every copy that is kept up to date.
     pub replicas: &'l BTreeSet<u64>,
-    /// Those that lack next to nothing.
+    /// Those that lack next to nothing; see [`is_caught_up`].
     pub caught_up: &'l BTreeSet<u64>,
     /// The leader's own.
     pub leader: u64,
@@ -156,6 +169,27 @@ mod tests {
         assert_eq!(plan(&members("abcdefg"), &[1], &seven, None), votes(&[1, 2, 3, 4, 5]));
         assert_eq!(plan(&members("abcdefg"), &[1], &seven, Some(3)), votes(&[1, 2, 3]));
         assert_eq!(plan(&members("abcde"), &[1, 2, 3, 4, 5], &seven[..5], Some(1)), votes(&[1]));
+    }
+
+    #[test]
+    fn a_copy_that_has_answered_nothing_does_not_vote_however_short_the_log_is() {
+        assert!(!is_caught_up(None, 0));
+        assert!(is_caught_up(Some(0), 0));
+        assert!(is_caught_up(Some(0), LAG_MAX - 1));
+        assert!(!is_caught_up(Some(0), LAG_MAX));
+        let (members, replicas) = (members("abcde"), BTreeSet::from([1, 2, 3, 4, 5]));
+        let plan = |caught_up: &[u64]| {
+            plan_voters(&Standing {
+                members: &members,
+                voters: &[BTreeSet::from([1])],
+                replicas: &replicas,
+                caught_up: &caught_up.iter().copied().collect(),
+                leader: 1,
+                count: None,
+            })
+        };
+        assert_eq!(plan(&[1, 4]), None);
+        assert_eq!(plan(&[1, 4, 5]), votes(&[1, 4, 5]));
     }
 
     #[test]
