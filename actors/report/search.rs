@@ -78,9 +78,9 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
                 "  rows {} to {}: score {} with {} (as configured {})",
                 count(fold.judged_on.0),
                 count(fold.judged_on.1),
-                score(after),
+                counted(after),
                 parameters(&fold.judged.parameters),
-                score(configured),
+                counted(configured),
             ));
         }
     }
@@ -151,6 +151,16 @@ fn score(outcome: Option<&Outcome>) -> String {
     outcome.map_or_else(|| "-".to_owned(), |outcome| format!("{:.4}", outcome.score))
 }
 
+/// The score with why it is the least there is, if it is: a few trades say nothing.
+fn counted(outcome: Option<&Outcome>) -> String {
+    match outcome {
+        Some(Outcome { score, metrics, .. }) if *score <= -1.0 => {
+            format!("{score:.4} [{} trades, too few]", count(metrics.trades))
+        }
+        Some(_) | None => score(outcome),
+    }
+}
+
 /// `fast 5, slow 20`.
 pub fn parameters(parameters: &[(String, f64)]) -> String {
     let named = parameters.iter().map(|(name, value)| format!("{name} {}", float(*value)));
@@ -196,7 +206,7 @@ pub fn write_search_html(report: &OptimiseReport, path: &Path) -> Result<(), Rep
 #[cfg(test)]
 mod tests {
     use tickwright_core::optimise::Metrics;
-    use tickwright_core::optimise::report::{HeldBack, Overfitting};
+    use tickwright_core::optimise::report::{FoldReport, HeldBack, Overfitting};
 
     use super::*;
 
@@ -241,6 +251,27 @@ mod tests {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert!(text.contains("to be doubted: it earns where"), "{text}");
+    }
+
+    #[test]
+    fn a_stretch_with_too_few_trades_to_count_is_told_as_such() {
+        let outcome = |score, trades| {
+            Some(Outcome {
+                score,
+                metrics: Metrics { trades, ..Metrics::default() },
+                ..Outcome::default()
+            })
+        };
+        let fold = FoldReport {
+            judged_on: (700, 800),
+            judged: Judged { out_of_sample: outcome(-1.0, 4), ..Judged::default() },
+            configured: outcome(-0.5, 40),
+            ..FoldReport::default()
+        };
+        let report = OptimiseReport { walk_forward: vec![fold], ..example() };
+        let text = search_summary(&report, &[], Style::PLAIN);
+        assert!(text.contains("700 to 800: score -1.0000 [4 trades, too few] with"), "{text}");
+        assert!(text.contains("(as configured -0.5000)"), "{text}");
     }
 
     #[test]
