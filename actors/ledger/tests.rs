@@ -215,9 +215,9 @@ async fn nodes_that_do_not_know_yet_that_they_are_in_it_are_not_let_vote() {
         sleep(Duration::from_millis(20)).await;
     }
     // The leader looks forty times in the meantime at who may vote.
-    let (mut version_of, since) = (0, Instant::now());
+    let (mut held, since) = (0, Instant::now());
     while since.elapsed() < Duration::from_secs(3) {
-        version_of = version(nodes[0].cas("k", version_of, "goes on").await);
+        held = version(nodes[0].cas("k", held, "goes on").await);
         sleep(Duration::from_millis(20)).await;
     }
     lock(&world.unanswered).clear();

@@ -78,9 +78,9 @@ pub fn search_summary(report: &OptimiseReport, files: &[(&str, &Path)], style: S
                 "  rows {} to {}: score {} with {} (as configured {})",
                 count(fold.judged_on.0),
                 count(fold.judged_on.1),
-                counted(after),
+                score_in_trades(after),
                 parameters(&fold.judged.parameters),
-                counted(configured),
+                score_in_trades(configured),
             ));
         }
     }
@@ -151,14 +151,12 @@ fn score(outcome: Option<&Outcome>) -> String {
     outcome.map_or_else(|| "-".to_owned(), |outcome| format!("{:.4}", outcome.score))
 }
 
-/// The score with why it is the least there is, if it is: a few trades say nothing.
-fn counted(outcome: Option<&Outcome>) -> String {
-    match outcome {
-        Some(Outcome { score, metrics, .. }) if *score <= -1.0 => {
-            format!("{score:.4} [{} trades, too few]", count(metrics.trades))
-        }
-        Some(_) | None => score(outcome),
-    }
+/// The score, and in how many trades: with too few to count it is the least there is.
+fn score_in_trades(outcome: Option<&Outcome>) -> String {
+    outcome.map_or_else(
+        || "-".to_owned(),
+        |it| format!("{:.4} in {} trades", it.score, count(it.metrics.trades)),
+    )
 }
 
 /// `fast 5, slow 20`.
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_with_too_few_trades_to_count_is_told_as_such() {
+    fn each_stretch_is_told_with_its_trades() {
         let outcome = |score, trades| {
             Some(Outcome {
                 score,
@@ -268,10 +266,12 @@ mod tests {
             configured: outcome(-0.5, 40),
             ..FoldReport::default()
         };
-        let report = OptimiseReport { walk_forward: vec![fold], ..example() };
+        let bare = FoldReport { configured: None, ..fold.clone() };
+        let report = OptimiseReport { walk_forward: vec![fold, bare], ..example() };
         let text = search_summary(&report, &[], Style::PLAIN);
-        assert!(text.contains("700 to 800: score -1.0000 [4 trades, too few] with"), "{text}");
-        assert!(text.contains("(as configured -0.5000)"), "{text}");
+        assert!(text.contains("700 to 800: score -1.0000 in 4 trades with"), "{text}");
+        assert!(text.contains("(as configured -0.5000 in 40 trades)\n"), "{text}");
+        assert!(text.contains("(as configured -)\n"), "{text}");
     }
 
     #[test]
