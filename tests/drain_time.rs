@@ -1,7 +1,9 @@
 //! How long the pipeline stands still while a node that computes is emptied: less than a second.
 //!
-//! Rows come at the pace of a market that is busy, at settings as they are. Exec takes no row before it
-//! has the signals of every shard up to there, so it stands still while a shard is between two nodes.
+//! Rows come at the pace of a market that is busy, at settings as they are, except that work comes back
+//! sooner: units come one after the other, and the last of six would be waited for a minute. Exec takes no
+//! row before it has the signals of every shard up to there, so it stands still while a shard is between two
+//! nodes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,7 +24,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 /// Other processes may have the machine to themselves for a while: most of so many count.
 const ROUNDS: usize = 5;
 
-/// The same of exec, which comes back to its node only after a while.
+/// The same of exec, for which units that were handed over before it may have to come back first.
 const EXEC_ROUNDS: usize = 3;
 
 /// Rows that exec has taken.
@@ -59,6 +61,7 @@ fn stand_still(exec: &Node, deed: impl FnOnce()) -> Duration {
 fn at_work() -> Vec<Node> {
     let nodes = five(&[
         ("cluster.heartbeat_ms", "500"),
+        ("allocation.settle_ms", "2000"),
         ("stream.checkpoint_ticks", "65536"),
         ("simulator.ticks", "none"),
         ("simulator.ticks_per_second", "200"),
