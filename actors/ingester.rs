@@ -364,7 +364,10 @@ impl IngesterState {
             handed += rows;
             if !more || handed >= YIELD_ROWS {
                 handed = 0;
-                // Lets the stages that were just given something run here, and this one elsewhere.
+                // Lets the stages that were just given something run here, and this one elsewhere. Twice: now and then
+                // the runtime wakes who has yielded while there is still something to run, and so does a demand from
+                // the cleaner; a source that takes its time would then keep its own block from the rest of its way.
+                tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
             }
         }

@@ -151,6 +151,14 @@ impl Checkpoints {
         Self { live: Some((number, at_most)), ..self }
     }
 
+    /// The same, but the first one comes sooner, by a part of the spacing that `stage` draws. Stages that put theirs
+    /// at the same rows keep those that follow waiting for as long as all of them take together.
+    #[must_use]
+    pub fn out_of_step(self, stage: &str) -> Self {
+        let drawn = u64::from(blake3::hash(stage.as_bytes()).as_bytes()[0]);
+        Self { rows: self.spacing.saturating_mul(drawn) / 256, ..self }
+    }
+
     /// The same, with copies of each kept by whoever is behind `copies`.
     #[must_use]
     pub fn with_copies(self, copies: Option<CopyOutlet>) -> Self {
@@ -416,6 +424,33 @@ mod tests {
         assert_eq!(newest(5), Some(5));
         assert_eq!(newest(299), Some(10));
         assert_eq!(newest(u64::MAX), Some(300));
+    }
+
+    /// Those of one spacing, which see the same rows.
+    #[test]
+    fn stages_do_not_all_put_one_at_the_same_rows() {
+        let store = Store::in_memory();
+        let due = |stage: &str| {
+            let (stored, _) = Outlet::to_channel();
+            let opened = Checkpoints::open(&store, stage, 65_536, Arc::default(), stored).unwrap();
+            let mut checkpoints = opened.out_of_step(stage);
+            let mut rows = Vec::new();
+            for block in 1..=1_024 {
+                if checkpoints.is_due(256) {
+                    put(&mut checkpoints, block);
+                    rows.push(block * 256);
+                }
+            }
+            rows
+        };
+        let stages = ["ingester/0", "cleaner/0", "factors/0", "strategy/0", "risk"].map(due);
+        let mut first: Vec<u64> = stages.iter().map(|rows| rows[0]).collect();
+        first.sort_unstable();
+        assert!(first.windows(2).all(|two| two[1] - two[0] >= 8 * 256), "{first:?}");
+        for rows in &stages {
+            assert!(rows[0] <= 65_536 && rows.len() >= 4);
+            assert!(rows.windows(2).all(|two| two[1] - two[0] == 65_536), "{rows:?}");
+        }
     }
 
     /// Or what waits to be recorded would grow without bound.

@@ -70,6 +70,7 @@ impl StageSettings {
         let at_most = self.chaos.spacing_of_any().map_or(u64::MAX, |every| (every / 2).max(1));
         let spacing = self.spacing.min(at_most);
         let opened = Checkpoints::open(&self.store, name, spacing, Arc::clone(progress), stored)?;
+        let opened = opened.out_of_step(name);
         let live = self.live.number("stream.checkpoint_ticks", name);
         let opened = opened.with_copies(self.copies.clone()).with_live_spacing(live, at_most);
         Ok(opened.open_while_not(self.closed.of(name)))
