@@ -286,6 +286,10 @@ fn like(config: &Config, data: &Path, rows: u64, score: f64) -> Trial {
     }
 }
 
+/// A process can be one node at a time: `ractor_cluster` has one register of actors for all of it, so each of two
+/// would find the other's peers.
+static ONE_NODE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A program that has joined and says that it searches, too.
 struct Liar {
     cluster: ClusterServices,
@@ -392,6 +396,7 @@ fn honest(data: &Path, trials: u64) -> (Node, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_what_cannot_be_is_flagged_and_not_heard_any_more() {
+    let _turn = ONE_NODE.lock().await;
     let scratch = Scratch::new();
     let data = bars(&scratch, 2_000);
     let (node, seed) = honest(&data, 1_500);
@@ -407,6 +412,7 @@ async fn who_says_what_cannot_be_is_flagged_and_not_heard_any_more() {
 /// have come to is not so, and that is found out by running it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_what_does_not_come_out_again_is_flagged_and_not_heard_any_more() {
+    let _turn = ONE_NODE.lock().await;
     let scratch = Scratch::new();
     let data = bars(&scratch, 2_000);
     let (node, seed) = honest(&data, 1_500);

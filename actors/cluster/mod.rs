@@ -329,7 +329,9 @@ impl ClusterServices {
 
     /// Joins the cluster of `config` as a node that has no part in its work, to tell and ask what runs
     /// there; returns once it is a member. `directory` is where it remembers the others. Its name must
-    /// be its own, and what changes answers must be configured as it is everywhere.
+    /// be its own, and what changes answers must be configured as it is everywhere. A process can be one node at a
+    /// time: `ractor_cluster` has one register of actors for the whole process, so of two nodes each would find the
+    /// other's peers. Another may begin once this one has [left](Self::leave).
     ///
     /// # Errors
     ///
